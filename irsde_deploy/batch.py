@@ -1,0 +1,154 @@
+"""Many picture files: which inputs become which outputs, and the loop that restores them.
+
+One broken file never stops the rest. Neighbours of one size are restored as a batch, which changes nothing in the
+result.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputFileError, IrsdeError, OutputFileError
+from .images import SUFFIXES, Picture, losses, read_picture, write_picture
+
+RestoreBatch = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+"""(B, H, W, 3) -> the same shape and type."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to restore: from `source` to `target`."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: written, or failed with a sentence. `lost` is what the output format cannot hold."""
+
+    job: Job
+    error: str | None = None
+    lost: tuple[str, ...] = ()
+
+
+def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) -> list[Job]:
+    """Pair every input picture with its output.
+
+    Args:
+        inputs: files, folders (searched with everything below; the tree is kept) and glob patterns.
+        output: a file where there is one input and the name ends as a picture's does; otherwise a folder.
+        suffix: of the outputs, such as `.png`; that of each input by default.
+
+    Raises:
+        InputFileError: an input matches nothing.
+        OutputFileError: outputs would collide with each other or replace an input.
+    """
+    found = [pair for text in inputs for pair in _find(text, output)]
+    sources = {source.resolve(): (source, relative) for source, relative in found}
+    as_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
+    if as_file and len(sources) > 1:
+        raise OutputFileError(f"{output}: one file cannot hold {len(sources)} pictures: give a folder with -o")
+    jobs = []
+    for source, relative in sources.values():
+        target = output if as_file else output / relative
+        jobs.append(Job(source, target.with_suffix(suffix) if suffix else target))
+    _refuse_collisions(jobs)
+    return jobs
+
+
+def restore_files(restore: RestoreBatch, jobs: Sequence[Job], batch: int = 1) -> Iterator[Outcome]:
+    """Read, restore and write every job, in order, `batch` neighbours of one size at a time."""
+    waiting: list[tuple[Job, Picture]] = []
+    for job in jobs:
+        try:
+            picture = read_picture(job.source)
+        except IrsdeError as error:
+            yield Outcome(job, str(error))
+            continue
+        if waiting and (len(waiting) == batch or not _alike(waiting[0][1], picture)):
+            yield from _restore_alike(restore, waiting)
+            waiting = []
+        waiting.append((job, picture))
+    if waiting:
+        yield from _restore_alike(restore, waiting)
+
+
+def _restore_alike(restore: RestoreBatch, group: list[tuple[Job, Picture]]) -> Iterator[Outcome]:
+    try:
+        restored = restore(np.stack([picture.rgb for _, picture in group]))
+    except (IrsdeError, MemoryError) as error:
+        if len(group) > 1:  # what fails together, for want of memory, may work alone
+            for entry in group:
+                yield from _restore_alike(restore, [entry])
+            return
+        reason = str(error) or "not enough memory for a picture of this size"
+        yield Outcome(group[0][0], f"{group[0][0].source}: {reason}")
+        return
+    for (job, picture), rgb in zip(group, restored, strict=True):
+        try:
+            write_picture(job.target, picture.with_rgb(rgb))
+        except IrsdeError as error:
+            yield Outcome(job, str(error))
+        else:
+            yield Outcome(job, lost=tuple(losses(picture, job.target)))
+
+
+def _alike(one: Picture, other: Picture) -> bool:
+    return one.rgb.shape == other.rgb.shape and one.rgb.dtype == other.rgb.dtype
+
+
+def _find(text: str, output: Path) -> list[tuple[Path, Path]]:
+    """(source, path below the output folder) of every picture that one argument means."""
+    path = Path(text)
+    if path.is_dir():
+        pairs = [(file, file.relative_to(path)) for file in _pictures_below(path, output)]
+    elif path.exists():
+        pairs = [(path, Path(path.name))]
+    elif glob.has_magic(text):
+        root = _fixed_part(path)
+        matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207 (takes ** and absolute patterns)
+        pairs = [(file, file.relative_to(root)) for file in matches if _is_picture(file)]
+    else:
+        raise InputFileError(f"{text}: no such file or folder")
+    if not pairs:
+        raise InputFileError(f"{text}: no pictures there (looked for {', '.join(SUFFIXES)})")
+    return pairs
+
+
+def _pictures_below(folder: Path, output: Path) -> list[Path]:
+    """Pictures in a folder and below, without those in an output folder that lies inside it."""
+    inside = output.resolve()
+    own = inside if inside != folder.resolve() else None
+    return sorted(
+        file for file in folder.rglob("*") if _is_picture(file) and (own is None or own not in file.resolve().parents)
+    )
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The leading folders of a glob pattern that hold no wildcard."""
+    parts = pattern.parts
+    magic = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:magic]) if magic else Path()
+
+
+def _refuse_collisions(jobs: Sequence[Job]) -> None:
+    sources = {job.source.resolve() for job in jobs}
+    for target, count in Counter(job.target.resolve() for job in jobs).items():
+        if count > 1:
+            names = ", ".join(str(job.source) for job in jobs if job.target.resolve() == target)
+            raise OutputFileError(f"{names} would all become {target}: restore them into different folders")
+        if target in sources:
+            raise OutputFileError(f"{target} is an input and would be replaced: choose another output")

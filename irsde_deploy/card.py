@@ -1,0 +1,172 @@
+"""ModelCard: the contract that travels inside every artefact (checkpoint, ONNX, plan).
+
+Whoever holds the file can run it right: the SDE that the network was trained with, how pictures are padded, what the
+numbers mean, and which checkpoint it came from. JSON, with a schema version; in ONNX the value of the metadata
+property `METADATA_KEY`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from .errors import InvalidValueError
+from .samplers import plan_steps
+from .sde import MeanRevertingSDE
+
+SCHEMA_VERSION = 1
+METADATA_KEY = "irsde_card"
+MAX_JSON = 65_536
+PAD_MODES = ("reflect", "zero")
+PRECISIONS = ("fp32", "fp16", "mixed", "int8")
+DEFAULT_SAMPLER = "sde-2m"
+DEFAULT_STEPS = 20
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a runtime must know about a network.
+
+    Attributes:
+        network: class name, such as `ConditionalUNet`.
+        settings: its hyper-parameters, as the class takes them.
+        channels: of the picture (RGB: 3) or latent; inputs `x`, `mu` and output `eps` have as many.
+        multiple_of: height and width of what the network sees must be multiples of it.
+        pad_mode: how pictures are padded on the right and at the bottom to get there: `reflect` or `zero`.
+        sde: the SDE that the network was trained with.
+        task: what it removes, such as `derain`; free text.
+        sampler, steps: what to sample with where the user does not say.
+        precision: of the weights and activations: `fp32`, `fp16`, `mixed` or `int8`.
+        global_operators: whether each output pixel depends on all of the picture, so that tiling changes the result.
+        colour: order of the channels.
+        value_range: of pictures; None for latents, which have no fixed range.
+        checkpoint_sha256: of the file that the weights came from.
+        tool_version: of irsde-deploy.
+
+    Raises:
+        InvalidValueError: a field is out of range.
+    """
+
+    network: str
+    settings: Mapping[str, Any]
+    channels: int
+    multiple_of: int
+    pad_mode: str
+    sde: MeanRevertingSDE
+    task: str = ""
+    sampler: str = DEFAULT_SAMPLER
+    steps: int = DEFAULT_STEPS
+    precision: str = "fp32"
+    global_operators: bool = True
+    colour: str = "RGB"
+    value_range: tuple[float, float] | None = (0.0, 1.0)
+    checkpoint_sha256: str = ""
+    tool_version: str = ""
+    schema_version: int = field(default=SCHEMA_VERSION, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.schema_version != SCHEMA_VERSION:
+            raise InvalidValueError(
+                f"this model card has schema version {self.schema_version}; this irsde-deploy reads {SCHEMA_VERSION}: "
+                "export the model again, or use the irsde-deploy it was made with"
+            )
+        if self.pad_mode not in PAD_MODES or self.precision not in PRECISIONS:
+            raise InvalidValueError(
+                f"pad_mode must be one of {PAD_MODES} and precision one of {PRECISIONS}, "
+                f"not {self.pad_mode!r} and {self.precision!r}"
+            )
+        if not 1 <= self.channels <= 256 or not 1 <= self.multiple_of <= 4096:
+            raise InvalidValueError(
+                f"channels must be 1..256 and multiple_of 1..4096, not {self.channels} and {self.multiple_of}"
+            )
+        plan_steps(self.sde, self.sampler, self.steps)  # raises where the two do not fit the SDE
+        object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, in the order of the fields."""
+        card = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        card["settings"] = dict(self.settings)
+        card["sde"] = {"kind": "mean-reverting", **asdict(self.sde)}
+        card["value_range"] = list(self.value_range) if self.value_range else None
+        return card
+
+    def to_json(self) -> str:
+        """Compact JSON: the same card gives the same text."""
+        return json.dumps(self.to_dict(), separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InvalidValueError: not JSON, too long, fields missing or of the wrong type, or values out of range.
+        """
+        if len(text) > MAX_JSON:
+            raise InvalidValueError(f"a model card has at most {MAX_JSON} characters, not {len(text)}")
+        try:
+            card = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidValueError(f"the model card is not valid JSON ({error})") from None
+        if not isinstance(card, dict):
+            raise InvalidValueError("the model card must be a JSON object")
+        return cls.from_dict(card)
+
+    @classmethod
+    def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
+        """Read what `to_dict` made; unknown fields are refused, since ignoring one could change the result."""
+        fields = {name: _typed(name, value) for name, value in card.items()}
+        missing = sorted(_REQUIRED - fields.keys())
+        if missing:
+            raise InvalidValueError(f"the model card lacks {', '.join(missing)}")
+        fields["sde"] = _sde(fields["sde"])
+        if fields.get("value_range") is not None:
+            fields["value_range"] = tuple(fields["value_range"])
+        return cls(**fields)
+
+
+_REQUIRED = frozenset({"network", "settings", "channels", "multiple_of", "pad_mode", "sde", "schema_version"})
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "network": str,
+    "settings": dict,
+    "channels": int,
+    "multiple_of": int,
+    "pad_mode": str,
+    "sde": dict,
+    "task": str,
+    "sampler": str,
+    "steps": int,
+    "precision": str,
+    "global_operators": bool,
+    "colour": str,
+    "value_range": (list, type(None)),
+    "checkpoint_sha256": str,
+    "tool_version": str,
+    "schema_version": int,
+}
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name not in _TYPES:
+        raise InvalidValueError(f"the model card has the unknown field {name!r}: use the irsde-deploy it was made with")
+    if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and _TYPES[name] is int):
+        raise InvalidValueError(f"the model card's {name} has the wrong type: {value!r}")
+    return value
+
+
+def _sde(settings: dict[str, Any]) -> MeanRevertingSDE:
+    settings = dict(settings)
+    kind = settings.pop("kind", None)
+    if kind != "mean-reverting":
+        raise InvalidValueError(f"the model card's SDE is of kind {kind!r}; this irsde-deploy knows 'mean-reverting'")
+    try:
+        return MeanRevertingSDE(**settings)
+    except TypeError:
+        raise InvalidValueError(
+            f"the model card's SDE must have max_sigma, T, schedule and eps, not {', '.join(settings) or 'nothing'}"
+        ) from None

@@ -1,0 +1,64 @@
+"""What can go wrong, in words a user can act on.
+
+Every message says what was wrong, what was expected and what to do. Each class also inherits the built-in
+exception that a Python caller would expect, and carries the exit code of the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class IrsdeError(Exception):
+    """Base class of all errors raised on purpose by irsde-deploy."""
+
+    exit_code = 1
+
+
+class InvalidValueError(IrsdeError, ValueError):
+    """A setting or an array is outside what is allowed."""
+
+    exit_code = 2
+
+
+class InputFileError(IrsdeError, OSError):
+    """A file cannot be read, or is not what its name promises."""
+
+
+class OutputFileError(IrsdeError, OSError):
+    """A result cannot be written where it was asked for."""
+
+
+class CheckpointError(IrsdeError, ValueError):
+    """Weights do not fit any known network, are incomplete, or are not finite."""
+
+
+class EngineError(IrsdeError, RuntimeError):
+    """An engine file cannot be loaded or fails while it runs."""
+
+
+class ParityError(IrsdeError, AssertionError):
+    """Two implementations that must agree do not."""
+
+    exit_code = 3
+
+
+class MissingPackageError(IrsdeError, ImportError):
+    """An optional package is needed and not installed, or a device is not there."""
+
+    exit_code = 5
+
+
+@contextmanager
+def requires_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Turn a failed import inside the block into one sentence: what needs the package, and how to install it."""
+    try:
+        yield
+    except MissingPackageError:
+        raise
+    except ImportError as error:
+        package = (error.name or "a package").partition(".")[0]
+        raise MissingPackageError(
+            f"{purpose} needs {package}, which cannot be imported: pip install 'irsde-deploy[{extra}]'"
+        ) from None

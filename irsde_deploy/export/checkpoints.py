@@ -1,0 +1,162 @@
+"""Reading and writing weights: the reference's `.pth`, our own `.pt` and `.safetensors` (weights + model card).
+
+Nothing is unpickled but tensors and plain containers (`weights_only=True`), so an untrusted file stays harmless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..card import METADATA_KEY, ModelCard
+from ..errors import CheckpointError, InputFileError, InvalidValueError
+from ..files import write_atomically
+from ..runtimes import check_readable
+
+SUFFIXES = (".pt", ".pth", ".safetensors")
+OWN_FORMAT = "irsde-deploy checkpoint 1"
+
+EMA_ENTRIES = ("params_ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "ema")
+PLAIN_ENTRIES = ("params", "state_dict", "model_state_dict", "model", "weights", "net", "network")
+"""Where training code puts a state dict inside a checkpoint; averaged weights first."""
+
+EMA_PREFIX = "ema_model."
+WRAPPER_PREFIXES = ("module.", "_orig_mod.", EMA_PREFIX, "model.", "netG.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights as read from a file.
+
+    Attributes:
+        path: of the file.
+        weights: state dict, float32, finite.
+        card: the model card inside, if it is one of ours.
+        sha256: of the file, hexadecimal.
+        notes: what was chosen on the way (averaged weights, prefixes taken off), a sentence each.
+    """
+
+    path: Path
+    weights: dict[str, Tensor]
+    card: ModelCard | None
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint of the reference or of ours.
+
+    Raises:
+        InputFileError: no such file, empty, or an unknown suffix.
+        CheckpointError: not a checkpoint, no weights inside, or weights that are not finite.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputFileError(f"{path}: a checkpoint ends in {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
+    check_readable(path)
+    content, card_text = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+    notes: list[str] = []
+    weights = _strip_prefixes(_select_state_dict(content, path, notes), notes)
+    card = _parse_card(card_text, path) if card_text is not None else None
+    return Checkpoint(path, _to_float32(weights, path), card, _sha256(path), tuple(notes))
+
+
+def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], card: ModelCard, half: bool = False) -> None:
+    """Write weights and card as `.pt` or `.safetensors`; `half` stores float16, for size."""
+    path = Path(path)
+    dtype = torch.float16 if half else torch.float32
+    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
+    with write_atomically(path) as temporary:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file(tensors, temporary, metadata={METADATA_KEY: card.to_json()})
+        elif path.suffix == ".pt":
+            torch.save({"format": OWN_FORMAT, METADATA_KEY: card.to_json(), "weights": tensors}, temporary)
+        else:
+            raise InvalidValueError(f"{path}: our checkpoints end in .pt or .safetensors")
+
+
+def _read_torch(path: Path) -> tuple[Any, str | None]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises anything from EOFError to KeyError
+        raise CheckpointError(
+            f"{path}: not a PyTorch checkpoint that can be read safely ({_reason(error)}): "
+            "give a file that holds tensors only, such as a saved state dict"
+        ) from None
+    if isinstance(content, Mapping) and content.get("format") == OWN_FORMAT:
+        return content.get("weights"), str(content.get(METADATA_KEY))
+    return content, None
+
+
+def _read_safetensors(path: Path) -> tuple[Any, str | None]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, (file.metadata() or {}).get(METADATA_KEY)  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:120].rstrip(". ") if text else type(error).__name__
+
+
+def _select_state_dict(content: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:
+    """The mapping of names to tensors inside whatever a training script saved."""
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: a checkpoint holds a state dict, this file a {type(content).__name__}")
+    for entry in (*EMA_ENTRIES, *PLAIN_ENTRIES):
+        if isinstance(content.get(entry), Mapping):
+            kind = "averaged (EMA) weights" if entry in EMA_ENTRIES else "weights"
+            notes.append(f"took the {kind} in {entry!r}")
+            return _select_state_dict(content[entry], path, notes)
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        found = ", ".join(map(repr, list(content)[:5])) or "nothing"
+        raise CheckpointError(f"{path}: there is no state dict inside, only {found}")
+    averaged = {key: value for key, value in tensors.items() if key.startswith(EMA_PREFIX)}
+    if averaged and len(averaged) < len(tensors):
+        notes.append("took the averaged (EMA) weights under 'ema_model.'")
+        return averaged
+    return tensors
+
+
+def _strip_prefixes(weights: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+    """Take off what wrappers put before every key (DataParallel, torch.compile, EMA)."""
+    for prefix in WRAPPER_PREFIXES:
+        if all(key.startswith(prefix) for key in weights):
+            notes.append(f"took the prefix {prefix!r} off the keys")
+            return _strip_prefixes({key[len(prefix) :]: value for key, value in weights.items()}, notes)
+    return weights
+
+
+def _to_float32(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    for key, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{path}: the weights {key!r} are not finite (NaN or infinity): training has diverged")
+    return {key: value.float() for key, value in weights.items()}
+
+
+def _parse_card(text: str, path: Path) -> ModelCard:
+    try:
+        return ModelCard.from_json(text)
+    except InvalidValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""Checkpoint -> proven ONNX file: build the network, write the graph, compare with PyTorch, and only then keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..card import ModelCard
+from ..files import write_atomically
+from ..runtimes import Engine
+from ..runtimes.onnx_engine import OnnxEngine
+from ..runtimes.torch_engine import TorchEngine
+from .checkpoints import Checkpoint
+from .detection import build_network
+from .parity import Comparison, compare_evaluations, compare_trajectories, require
+from .to_onnx import OPSET, write_onnx
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint,
+    card: ModelCard,
+    path: Path,
+    opset: int = OPSET,
+    on_comparison: Callable[[Comparison], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Write `path`, an ONNX file that has been proven equal to PyTorch.
+
+    Args:
+        checkpoint: weights.
+        card: from `describe`.
+        path: of the ONNX file; replaced if there, untouched when anything fails.
+        opset: of the graph.
+        on_comparison: called with each comparison as it is made, passed or not.
+        on_step: called with the number of steps done in the compared trajectory.
+
+    Raises:
+        CheckpointError: the weights do not fit the network.
+        ParityError: ONNX Runtime and PyTorch disagree; no file is left behind.
+        OutputFileError: the file cannot be written.
+    """
+    model = build_network(card.network, card.settings, checkpoint.weights)
+    with write_atomically(path) as temporary:
+        write_onnx(model, card, temporary, opset)
+        prove(OnnxEngine.open(temporary), TorchEngine(model, card), on_comparison, on_step)
+
+
+def prove(
+    candidate: Engine,
+    reference: Engine,
+    on_comparison: Callable[[Comparison], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Single evaluations, then a whole trajectory; raise ParityError if any is out of tolerance."""
+    comparisons: list[Comparison] = []
+
+    def record(comparison: Comparison) -> None:
+        comparisons.append(comparison)
+        if on_comparison is not None:
+            on_comparison(comparison)
+
+    for comparison in compare_evaluations(candidate, reference):
+        record(comparison)
+    record(compare_trajectories(candidate, reference, on_step=on_step).worst)
+    require(comparisons, "the exported graph")

@@ -1,0 +1,14 @@
+"""The score networks of IR-SDE and Refusion, with the state-dict keys of the reference's checkpoints.
+
+Every conditional network maps (x, mu, t) to eps, (B, C, H, W) float32 with t (B,), and neither pads nor crops: x and
+mu come with sides that are multiples of `multiple_of`, padded in `pad_mode`. The runtime does that, afresh for each
+evaluation.
+"""
+
+from __future__ import annotations
+
+from .latent_unet import LatentUNet
+from .nafnet import ConditionalNAFNet
+from .unet import ConditionalUNet
+
+__all__ = ["ConditionalNAFNet", "ConditionalUNet", "LatentUNet"]

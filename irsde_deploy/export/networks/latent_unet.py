@@ -1,0 +1,77 @@
+"""LatentUNet, the autoencoder around Refusion's latent diffusion (`UNet` in the reference's options)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .layers import LinearAttention, PreNormResidual, ResBlock, conv, downsample, upsample
+
+
+class LatentUNet(nn.Module):
+    """U-Net whose bottleneck is a small latent; what the latent loses, the skips (`hidden`) carry.
+
+    Args:
+        in_ch, out_ch: channels of the picture in and out.
+        ch: width at full resolution.
+        ch_mult: width at the end of each level as a multiple of ch.
+        embed_dim: channels of the latent, whose sides are 2^(levels-1) times smaller.
+    """
+
+    pad_mode = "reflect"
+
+    def __init__(self, in_ch: int, out_ch: int, ch: int, ch_mult: Sequence[int], embed_dim: int) -> None:
+        super().__init__()
+        self.multiple_of = 2 ** len(ch_mult)
+        widths = [ch] + [ch * m for m in ch_mult]
+        last = len(ch_mult) - 1
+        self.init_conv = conv(in_ch, ch)
+        self.encoder = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for level, (narrow, wide) in enumerate(pairwise(widths)):
+            down = downsample(narrow, wide) if level != last else conv(narrow, wide)
+            up = upsample(wide, narrow) if level != 0 else conv(wide, narrow)
+            attend = level == last
+            self.encoder.append(
+                nn.ModuleList([ResBlock(narrow, narrow), ResBlock(narrow, narrow), _attention(narrow, attend), down])
+            )
+            self.decoder.insert(
+                0,
+                nn.ModuleList([ResBlock(wide + narrow, wide), ResBlock(wide + narrow, wide), _attention(wide, attend), up]),
+            )
+        self.latent_conv = conv(widths[-1], embed_dim, 1)
+        self.post_latent_conv = conv(embed_dim, widths[-1], 1)
+        self.final_conv = nn.Conv2d(ch, out_ch, 3, 1, 1)
+
+    def encode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, in_ch, H, W) -> latent (B, embed_dim, h, w) and the skips; sides are multiples of `multiple_of`."""
+        h = self.init_conv(image)
+        hidden = [h]
+        for block1, block2, attention, down in self.encoder:  # type: ignore[misc]
+            h = block1(h)
+            hidden.append(h)
+            h = attention(block2(h))
+            hidden.append(h)
+            h = down(h)
+        return self.latent_conv(h), hidden
+
+    def decode(self, latent: Tensor, hidden: Sequence[Tensor]) -> Tensor:
+        """Latent and the skips of `encode` -> (B, out_ch, H, W)."""
+        h = self.post_latent_conv(latent)
+        skips = list(hidden)
+        for block1, block2, attention, up in self.decoder:  # type: ignore[misc]
+            h = block1(torch.cat([h, skips.pop()], dim=1))
+            h = block2(torch.cat([h, skips.pop()], dim=1))
+            h = up(attention(h))
+        return self.final_conv(h + skips.pop())  # type: ignore[no-any-return]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, in_ch, H, W) -> (B, out_ch, H, W)."""
+        return self.decode(*self.encode(image))
+
+
+def _attention(dim: int, attend: bool) -> nn.Module:
+    return PreNormResidual(dim, LinearAttention(dim)) if attend else nn.Identity()

@@ -1,0 +1,86 @@
+"""ConditionalUNet, the score network of IR-SDE (ICML 2023), in both forms of the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .layers import LinearAttention, PreNormResidual, ResBlock, SinusoidalEmbedding, conv, downsample, upsample
+
+
+class ConditionalUNet(nn.Module):
+    """U-Net with two residual blocks and linear attention a level, conditioned on mu by concatenation.
+
+    Args:
+        in_nc: channels of x and of mu.
+        out_nc: channels of eps.
+        nf: width at full resolution.
+        depth: number of levels; the width doubles at each (depth form).
+        ch_mult: width at the end of each level as a multiple of nf (ch_mult form); exactly one of the two is given.
+    """
+
+    pad_mode = "reflect"
+    global_operators = True
+
+    def __init__(
+        self, in_nc: int, out_nc: int, nf: int, depth: int | None = None, ch_mult: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        if (depth is None) == (ch_mult is None):
+            raise ValueError("ConditionalUNet takes either depth or ch_mult")
+        multipliers = list(ch_mult) if ch_mult is not None else [2 ** (i + 1) for i in range(depth or 0)]
+        self.channels = in_nc
+        self.multiple_of = 2 ** len(multipliers)  # the reference pads to this, though it halves one time fewer
+        time_dim = nf * 4
+
+        self.init_conv = conv(in_nc * 2, nf, 7)
+        self.time_mlp = nn.Sequential(
+            SinusoidalEmbedding(nf), nn.Linear(nf, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim)
+        )
+
+        widths = [nf] + [nf * m for m in multipliers]
+        last = len(multipliers) - 1
+        self.downs = nn.ModuleList()
+        self.ups = nn.ModuleList()
+        for level, (narrow, wide) in enumerate(pairwise(widths)):
+            down = downsample(narrow, wide) if level != last else conv(narrow, wide)
+            up = upsample(wide, narrow) if level != 0 else conv(wide, narrow)
+            self.downs.append(
+                nn.ModuleList([ResBlock(narrow, narrow, time_dim), ResBlock(narrow, narrow, time_dim), _attention(narrow), down])
+            )
+            self.ups.insert(
+                0,
+                nn.ModuleList([ResBlock(wide + narrow, wide, time_dim), ResBlock(wide + narrow, wide, time_dim), _attention(wide), up]),
+            )
+
+        self.mid_block1 = ResBlock(widths[-1], widths[-1], time_dim)
+        self.mid_attn = _attention(widths[-1])
+        self.mid_block2 = ResBlock(widths[-1], widths[-1], time_dim)
+        self.final_res_block = ResBlock(nf * 2, nf, time_dim)
+        self.final_conv = nn.Conv2d(nf, out_nc, 3, 1, 1)
+
+    def forward(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
+        """(B, C, H, W), (B, C, H, W), (B,) -> eps (B, out_nc, H, W)."""
+        time = self.time_mlp(t)
+        h = first = self.init_conv(torch.cat([x - mu, mu], dim=1))
+        skips: list[Tensor] = []
+        for block1, block2, attention, down in self.downs:  # type: ignore[misc]
+            h = block1(h, time)
+            skips.append(h)
+            h = attention(block2(h, time))
+            skips.append(h)
+            h = down(h)
+        h = self.mid_block2(self.mid_attn(self.mid_block1(h, time)), time)
+        for block1, block2, attention, up in self.ups:  # type: ignore[misc]
+            h = block1(torch.cat([h, skips.pop()], dim=1), time)
+            h = block2(torch.cat([h, skips.pop()], dim=1), time)
+            h = up(attention(h))
+        h = self.final_res_block(torch.cat([h, first], dim=1), time)
+        return self.final_conv(h)  # type: ignore[no-any-return]
+
+
+def _attention(dim: int) -> nn.Module:
+    return PreNormResidual(dim, LinearAttention(dim))

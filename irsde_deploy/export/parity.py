@@ -1,0 +1,182 @@
+"""Proof that two engines are one network: single evaluations, then whole trajectories with the same noise.
+
+The reference is eager PyTorch. Errors come from the order of float32 additions alone, about 1e-6 of the largest value
+for one evaluation; the tolerances leave two orders of magnitude for wider networks and for the growth along a
+trajectory, and are far below what a wrong weight, padding or timestep would show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import ModelCard
+from ..errors import ParityError
+from ..metrics import psnr
+from ..noise import given_noise, normal_field
+from ..runtimes import Engine
+from ..runtimes.numpy_loop import padded_evaluation, states
+from ..runtimes.protocol import Float32
+from ..samplers import StepTable, plan_steps
+
+EVALUATION_TOLERANCE = 1e-4
+TRAJECTORY_TOLERANCE = 1e-3
+SEED = 2023
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a candidate is from the reference.
+
+    Attributes:
+        case: what was compared.
+        max_abs: largest absolute difference.
+        mean_abs: mean absolute difference.
+        relative: largest absolute difference over the largest absolute value of the reference.
+        psnr: dB, against the reference, white = 1.
+        tolerance: that `relative` must not exceed.
+    """
+
+    case: str
+    max_abs: float
+    mean_abs: float
+    relative: float
+    psnr: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is within tolerance; a NaN is not."""
+        return self.relative <= self.tolerance
+
+
+def compare(case: str, candidate: npt.NDArray[Any], reference: npt.NDArray[Any], tolerance: float) -> Comparison:
+    """Compare two arrays of one shape."""
+    difference = np.abs(candidate.astype(np.float64) - reference.astype(np.float64))
+    scale = float(np.abs(reference).max())
+    max_abs = float(difference.max())
+    relative = max_abs / scale if scale > 0 else math.inf if max_abs else 0.0
+    return Comparison(case, max_abs, float(difference.mean()), relative, psnr(candidate, reference, 1.0), tolerance)
+
+
+def compare_evaluations(
+    candidate: Engine, reference: Engine, tolerance: float = EVALUATION_TOLERANCE
+) -> Iterator[Comparison]:
+    """One evaluation at several sizes, batches and timesteps, one of them with a timestep per entry."""
+    card = reference.card
+    m, T = card.multiple_of, card.sde.T
+    cases: list[tuple[int, int, int, list[int]]] = [
+        (1, m, m, [1]),
+        (1, 3 * m, 2 * m, [T]),
+        (2, 2 * m, 3 * m, [max(1, T // 2)]),
+        (3, m, 2 * m, [1, max(1, T // 2), T]),
+    ]
+    for batch, height, width, timesteps in cases:
+        mu = example_picture(card, batch, height, width)
+        x = mu + card.sde.lam * _normals(card, 1, batch, height, width)[0]
+        t = np.array([timesteps[i % len(timesteps)] for i in range(batch)], dtype=np.float32)
+        case = f"eps {batch}x{card.channels}x{height}x{width} t={','.join(map(str, timesteps))}"
+        yield compare(case, candidate(x, mu, t), reference(x, mu, t), tolerance)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Two engines along one reverse trajectory, each on its own states, with the same noise.
+
+    Attributes:
+        steps: a comparison of x after each step; the first entry is the start.
+        t: timestep that each state has reached; the first is t0, the last 0.
+    """
+
+    steps: list[Comparison]
+    t: list[int]
+
+    @property
+    def final(self) -> Comparison:
+        """The restored pictures compared."""
+        return self.steps[-1]
+
+    @property
+    def worst(self) -> Comparison:
+        """The state with the largest relative error; one that is not a number is worse than any."""
+        return max(self.steps, key=lambda step: (math.isnan(step.relative), step.relative))
+
+    @property
+    def passed(self) -> bool:
+        """Whether every state is within tolerance."""
+        return all(step.passed for step in self.steps)
+
+    @property
+    def growth(self) -> float:
+        """Largest error of any state over the error after the first step: how far errors add up."""
+        first = self.steps[1].max_abs
+        return max(step.max_abs for step in self.steps) / first if first else 1.0
+
+
+def compare_trajectories(
+    candidate: Engine,
+    reference: Engine,
+    sampler: str = "posterior",
+    steps: int | None = None,
+    mu: Float32 | None = None,
+    seed: int = SEED,
+    tolerance: float = TRAJECTORY_TOLERANCE,
+    on_step: Callable[[int], None] | None = None,
+) -> Trajectory:
+    """Run both engines through a whole trajectory with injected noise.
+
+    Args:
+        candidate, reference: engines of one network.
+        sampler, steps: the table; all T timesteps by default.
+        mu: degraded pictures (B, C, H, W); by default a small example whose sides need padding.
+        seed: of the noise.
+        tolerance: for every state.
+        on_step: called with the number of steps done.
+    """
+    card = reference.card
+    table = plan_steps(card.sde, sampler, steps or card.sde.T)
+    if mu is None:
+        mu = example_picture(card, 1, 2 * card.multiple_of - 1, max(1, 2 * card.multiple_of - 3))
+    noise = given_noise(_normals(card, len(table) + 1, *mu.shape[:1], *mu.shape[2:], seed=seed), len(table), mu.shape)
+    paths = [states(padded_evaluation(engine, mu), mu, table, noise) for engine in (candidate, reference)]
+    reached = _reached(table)
+    comparisons = []
+    for k, (mine, theirs) in enumerate(zip(*paths, strict=True)):
+        comparisons.append(compare(f"x_{reached[k]} {sampler}, {len(table)} steps", mu + mine, mu + theirs, tolerance))
+        if on_step is not None:
+            on_step(k)
+    return Trajectory(comparisons, reached)
+
+
+def require(comparisons: list[Comparison], what: str) -> None:
+    """Raise ParityError with the worst of the comparisons that are out of tolerance, if any is."""
+    failed = [comparison for comparison in comparisons if not comparison.passed]
+    if failed:
+        worst = max(failed, key=lambda c: (math.isnan(c.relative), c.relative))
+        raise ParityError(
+            f"{what} differs from PyTorch: {worst.case} is off by {worst.relative:.2g} of the largest value, "
+            f"and {worst.tolerance:.0e} is allowed"
+        )
+
+
+def example_picture(card: ModelCard, batch: int, height: int, width: int) -> Float32:
+    """A smooth picture with some grain, in [0, 1], seeded: (B, C, H, W)."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    phase = np.arange(batch * card.channels, dtype=np.float32).reshape(batch, card.channels, 1, 1)
+    smooth = 0.5 + 0.3 * np.sin(0.21 * x + phase) * np.cos(0.13 * y - phase)
+    return np.clip(smooth + 0.02 * _normals(card, 1, batch, height, width, seed=1)[0], 0, 1).astype(np.float32)
+
+
+def _normals(card: ModelCard, steps: int, batch: int, height: int, width: int, seed: int = SEED) -> Float32:
+    """(steps, B, C, H, W) standard normals, different in every entry."""
+    shape = (card.channels, height, width)
+    return np.stack([[normal_field(seed, k, shape, frame=b) for b in range(batch)] for k in range(steps)])
+
+
+def _reached(table: StepTable) -> list[int]:
+    return [*table.t.tolist(), 0]

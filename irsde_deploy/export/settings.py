@@ -1,0 +1,242 @@
+"""Where a model's settings come from when the weights cannot tell: flags, an options file, a recipe, the checkpoint.
+
+Precedence is in that order, setting by setting, and each choice can be printed with its source. A missing setting of
+the SDE is an error: a guess would restore pictures wrongly without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..card import DEFAULT_SAMPLER, DEFAULT_STEPS, ModelCard
+from ..errors import InputFileError, InvalidValueError
+from ..runtimes import check_readable
+from ..sde import MeanRevertingSDE
+from .checkpoints import Checkpoint
+from .detection import NETWORKS, detect_network, require_agreement
+from .networks.nafnet import FORMS
+
+SDE_SETTINGS = ("max_sigma", "T", "schedule", "eps")
+MAX_SETTINGS_FILE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that settings come from.
+
+    Attributes:
+        name: for people, such as `--opt derain.yml`.
+        values: the settings it has: any of max_sigma, T, schedule, eps, form, task, sampler, steps.
+        network: the network it states, (class name, hyper-parameters), if any.
+        binding: whether the stated network must agree with the weights. A recipe's is a proposal for training.
+        note: something its user should know.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    network: tuple[str, Mapping[str, Any]] | None = None
+    binding: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A checkpoint, fully described.
+
+    Attributes:
+        card: what the exported engine will carry.
+        origins: a line for each setting: its value and where it came from.
+    """
+
+    card: ModelCard
+    origins: list[str] = field(default_factory=list)
+
+
+def describe(checkpoint: Checkpoint, sources: Sequence[Source]) -> Description:
+    """Settle every setting of a checkpoint; the first source that has it wins, the checkpoint's own card is last.
+
+    Raises:
+        CheckpointError: the weights are of no known score network, or contradict a source.
+        InvalidValueError: a setting of the SDE is nowhere, or is out of range.
+    """
+    name, hyper = detect_network(checkpoint.weights)
+    sources = [*sources, *_own_card(checkpoint)]
+    for source in sources:
+        if source.network and source.binding:
+            require_agreement(*source.network, checkpoint.weights)
+    origins = [f"network = {name} {_listed(hyper)} (from the weights' shapes)"]
+    chosen = _choose(sources, origins)
+    _require_sde(chosen)
+    if name == "ConditionalNAFNet":
+        hyper["form"] = chosen.get("form", "pixel")
+        if "form" not in chosen:
+            origins.append("form = pixel (default; shapes cannot tell, --form latent is the other)")
+    elif chosen.get("form", "pixel") != "pixel":
+        raise InvalidValueError(f"--form belongs to ConditionalNAFNet, and this is a {name}: leave it out")
+    latent = hyper.get("form") == "latent"
+    network = NETWORKS[name]
+    card = ModelCard(
+        network=name,
+        settings=hyper,
+        channels=hyper.get("img_channel") or hyper["in_nc"],
+        multiple_of=2 ** (len(hyper.get("enc_blk_nums", ())) or hyper.get("depth") or len(hyper["ch_mult"])),
+        pad_mode=network.pad_mode,  # type: ignore[attr-defined]
+        sde=MeanRevertingSDE(**{key: chosen[key] for key in SDE_SETTINGS}),
+        task=chosen.get("task", ""),
+        sampler=chosen.get("sampler", DEFAULT_SAMPLER),
+        steps=chosen.get("steps", min(DEFAULT_STEPS, chosen["T"])),
+        global_operators=network.global_operators,  # type: ignore[attr-defined]
+        value_range=None if latent else (0.0, 1.0),
+        checkpoint_sha256=checkpoint.sha256,
+        tool_version=__version__,
+    )
+    return Description(card, origins)
+
+
+def flags(**values: Any) -> Source:
+    """The settings given on the command line; None means not given."""
+    return Source("flag", {key: value for key, value in values.items() if value is not None})
+
+
+def read_options_file(path: str | Path) -> Source:
+    """Read the reference's YAML options file: its sections `sde`, `network_G` and the keys `model`, `distortion`.
+
+    Raises:
+        InputFileError: no such file, too large, or not an options file.
+    """
+    import yaml
+
+    path = Path(path)
+    text = _read_text(path)
+    try:
+        options = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputFileError(f"{path}: not a YAML file ({reason})") from None
+    if not isinstance(options, dict) or not isinstance(options.get("sde"), dict):
+        raise InputFileError(f"{path}: not an options file of the reference implementation: it has no section 'sde'")
+    values = {key: options["sde"][key] for key in SDE_SETTINGS if options["sde"].get(key) is not None}
+    if isinstance(options.get("distortion"), str):
+        values["task"] = options["distortion"]
+    if options.get("model") == "latent_denoising":
+        values["form"] = "latent"
+    return Source(f"--opt {path.name}", _coerced(values, path), _stated_network(options.get("network_G"), path))
+
+
+def read_recipe(name: str) -> Source:
+    """Read a recipe by its name (a TOML file of the package) or from a path that ends in `.toml`.
+
+    Raises:
+        InputFileError: no such recipe, or not a recipe.
+    """
+    import sys
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
+    if path.parent == recipe_folder() and name not in recipe_names():
+        raise InputFileError(f"no recipe is called {name!r}: choose one of {', '.join(recipe_names())}")
+    try:
+        recipe = tomllib.loads(_read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputFileError(f"{path}: not a TOML file ({error})") from None
+    sections = {key: value for key, value in recipe.items() if isinstance(value, dict)}
+    values = {**sections.get("sde", {}), **sections.get("sampling", {}), "task": recipe.get("task", "")}
+    kind = values.pop("kind", "mean-reverting")
+    if kind != "mean-reverting":
+        raise InputFileError(f"{path}: the SDE is of kind {kind!r}; this version knows 'mean-reverting'")
+    network = dict(sections.get("network", {}))
+    stated = (str(network.pop("name")), network) if "name" in network else None
+    if "form" in network:
+        values["form"] = network["form"]
+    return Source(f"--recipe {path.stem}", _coerced(values, path), stated, binding=False, note=str(recipe.get("note", "")))
+
+
+def recipe_folder() -> Path:
+    """Where the recipes are: inside the installed package, or `export/` of a source tree."""
+    installed = Path(__file__).parent / "recipes"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "export"
+
+
+def recipe_names() -> list[str]:
+    """Names that `read_recipe` takes."""
+    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
+
+
+def _own_card(checkpoint: Checkpoint) -> list[Source]:
+    card = checkpoint.card
+    if card is None:
+        return []
+    values = {key: getattr(card.sde, key) for key in SDE_SETTINGS}
+    values |= {"task": card.task, "sampler": card.sampler, "steps": card.steps}
+    if "form" in card.settings:
+        values["form"] = card.settings["form"]
+    return [Source("the checkpoint's card", values, (card.network, card.settings))]
+
+
+def _choose(sources: Sequence[Source], origins: list[str]) -> dict[str, Any]:
+    chosen: dict[str, Any] = {}
+    for source in sources:
+        for key, value in source.values.items():
+            if key not in chosen and value != "":
+                chosen[key] = value
+                origins.append(f"{key} = {value} (from {source.name})")
+    if "form" in chosen and chosen["form"] not in FORMS:
+        raise InvalidValueError(f"form must be one of {', '.join(FORMS)}, not {chosen['form']!r}")
+    if "T" in chosen and isinstance(chosen.get("steps"), int):
+        chosen["steps"] = min(chosen["steps"], chosen["T"])
+    return chosen
+
+
+def _require_sde(chosen: Mapping[str, Any]) -> None:
+    missing = [key for key in SDE_SETTINGS if key not in chosen]
+    if missing:
+        raise InvalidValueError(
+            f"the weights do not say {', '.join(missing)} of the SDE they were trained with: give the options file "
+            f"(--opt), a recipe (--recipe {'|'.join(recipe_names())}) or flags (--max-sigma, --timesteps, --schedule, --eps)"
+        )
+
+
+def _stated_network(section: Any, path: Path) -> tuple[str, Mapping[str, Any]] | None:
+    if not isinstance(section, dict):
+        return None
+    name = section.get("which_model_G") or section.get("which_model")
+    setting = section.get("setting") or {}
+    if not isinstance(name, str) or not isinstance(setting, dict):
+        raise InputFileError(f"{path}: network_G must name a network (which_model_G) and its setting")
+    return name, setting
+
+
+def _coerced(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Numbers that a YAML or TOML file holds as text (YAML reads 5e-3 as text) become numbers."""
+    kinds: dict[str, Any] = {"max_sigma": float, "eps": float, "T": int, "steps": int}
+    for key in kinds.keys() & values.keys():
+        try:
+            number = kinds[key](values[key])
+        except (TypeError, ValueError):
+            raise InputFileError(f"{path}: {key} must be a number, not {values[key]!r}") from None
+        if isinstance(values[key], float) and number != values[key]:
+            raise InputFileError(f"{path}: {key} must be a whole number, not {values[key]!r}")
+        values[key] = number
+    return values
+
+
+def _read_text(path: Path) -> str:
+    check_readable(path)
+    if path.stat().st_size > MAX_SETTINGS_FILE:
+        raise InputFileError(f"{path}: is larger than any settings file ({path.stat().st_size} bytes)")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputFileError(f"{path}: cannot be read as text ({error})") from None
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items())

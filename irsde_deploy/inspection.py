@@ -1,0 +1,72 @@
+"""What a model file holds, for people and for scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .errors import InputFileError, requires_extra
+from .runtimes import ENGINES, check_readable
+
+
+def inspect_file(path: Path) -> dict[str, Any]:
+    """Describe a model file: its card, graph inputs and outputs or network, and sizes; plain JSON types.
+
+    Raises:
+        InputFileError: no such file, empty, or not a model file.
+        EngineError, CheckpointError: the file is not what its name promises.
+    """
+    check_readable(path)
+    suffix = path.suffix.lower()
+    if suffix not in ENGINES:
+        raise InputFileError(f"{path}: inspect reads {', '.join(ENGINES)}, not {path.suffix or 'files without a suffix'}")
+    described = _inspect_onnx(path) if suffix == ".onnx" else _inspect_checkpoint(path)
+    return {"file": str(path), "bytes": path.stat().st_size, **described}
+
+
+def format_inspection(description: dict[str, Any], indent: str = "") -> str:
+    """Nested `name: value` lines."""
+    lines = []
+    for name, value in description.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", format_inspection(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append(f"{indent}{name}:")
+            lines += [f"{indent}  " + ", ".join(f"{key} {item}" for key, item in entry.items()) for entry in value]
+        else:
+            lines.append(f"{indent}{name}: {'none' if value is None or value == '' else value}")
+    return "\n".join(lines)
+
+
+def _inspect_onnx(path: Path) -> dict[str, Any]:
+    from .runtimes.onnx_engine import open_session, read_card
+
+    session = open_session(path)
+    card = read_card(session, path)
+    return {
+        "kind": "ONNX graph",
+        "card": card.to_dict() if card else None,
+        "inputs": [_tensor(node) for node in session.get_inputs()],
+        "outputs": [_tensor(node) for node in session.get_outputs()],
+    }
+
+
+def _tensor(node: Any) -> dict[str, Any]:
+    return {"name": node.name, "type": node.type, "shape": list(node.shape)}
+
+
+def _inspect_checkpoint(path: Path) -> dict[str, Any]:
+    with requires_extra("export", "inspecting a PyTorch checkpoint"):
+        from .export.checkpoints import read_checkpoint
+        from .export.detection import detect_network
+    checkpoint = read_checkpoint(path)
+    network, settings = detect_network(checkpoint.weights)
+    return {
+        "kind": "PyTorch checkpoint",
+        "card": checkpoint.card.to_dict() if checkpoint.card else None,
+        "network": network,
+        "settings": settings,
+        "parameters": sum(value.numel() for value in checkpoint.weights.values()),
+        "sha256": checkpoint.sha256,
+        "notes": list(checkpoint.notes),
+    }

@@ -1,0 +1,82 @@
+"""The reverse SDE on the CPU: executes a StepTable around any engine, in NumPy.
+
+The state keeps the picture's own size. For each evaluation it is padded afresh and eps is cropped, as the reference
+does; the numbers depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import numpy as np
+
+from ..noise import NoiseSource
+from ..samplers import StepTable
+from .padding import pad_to_multiple
+from .protocol import Engine, Float32
+
+Evaluate: TypeAlias = Callable[[Float32, int], Float32]
+"""(y, t) -> eps, both (B, C, H, W)."""
+
+
+def states(
+    evaluate: Evaluate, mu: Float32, table: StepTable, noise: NoiseSource, clip: bool = False
+) -> Iterator[Float32]:
+    """Yield y = x - mu after the start and after each step, N+1 arrays (B, C, H, W); the last is y_0.
+
+    Args:
+        evaluate: the network as a function of (y, t).
+        mu: degraded pictures (B, C, H, W).
+        table: the sampler.
+        noise: standard normals, see `irsde_deploy.noise`.
+        clip: keep mu + q within [0, 1] before q is used. Helps few steps; never for parity, never for latents.
+    """
+    y = table.start * noise(0)
+    yield y
+    q_prev = np.zeros_like(y)
+    for k, t in enumerate(table.t.tolist()):
+        a, c, d, s, p, r = (float(column[k]) for column in (table.a, table.c, table.d, table.s, table.p, table.r))
+        eps = evaluate(y, t)
+        q = p * y + r * eps
+        if clip:
+            q = np.clip(q, -mu, 1 - mu)
+            y = (a - c / r * p) * y + c / r * q
+        else:
+            y = a * y + c * eps
+        if d:
+            y += d * q_prev
+        if s:
+            y += s * noise(k + 1)
+        q_prev = q
+        yield y
+
+
+def padded_evaluation(engine: Engine, mu: Float32) -> Evaluate:
+    """The engine as a function of (y, t), with padding and cropping around it; mu is padded once."""
+    card = engine.card
+    height, width = mu.shape[2:]
+    padded_mu = pad_to_multiple(mu, card.multiple_of, card.pad_mode)
+
+    def evaluate(y: Float32, t: int) -> Float32:
+        x = pad_to_multiple(y + mu, card.multiple_of, card.pad_mode)
+        eps = engine(x, padded_mu, np.full(len(mu), t, dtype=np.float32))
+        return eps[:, :, :height, :width]
+
+    return evaluate
+
+
+def restore(
+    engine: Engine,
+    mu: Float32,
+    table: StepTable,
+    noise: NoiseSource,
+    clip: bool = False,
+    on_step: Callable[[int], None] | None = None,
+) -> Float32:
+    """Degraded pictures mu (B, C, H, W) -> restored pictures, same shape; `on_step(k)` after k of N steps."""
+    y = mu
+    for k, y in enumerate(states(padded_evaluation(engine, mu), mu, table, noise, clip)):  # noqa: B007
+        if on_step is not None:
+            on_step(k)
+    return mu + y

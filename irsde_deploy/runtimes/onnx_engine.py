@@ -1,0 +1,101 @@
+"""ONNX Runtime as an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..card import METADATA_KEY, ModelCard
+from ..errors import EngineError, InvalidValueError, MissingPackageError, requires_extra
+from .protocol import Float32
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+INPUTS = ["x", "mu", "t"]
+
+
+class OnnxEngine:
+    """An exported graph (x, mu, t) -> eps on ONNX Runtime."""
+
+    def __init__(self, session: Any, card: ModelCard, name: str) -> None:
+        self._session = session
+        self.card = card
+        self.name = name
+
+    @classmethod
+    def open(cls, path: Path, device: str = "cpu", card: ModelCard | None = None) -> OnnxEngine:
+        """Load a graph; its own card wins over `card`."""
+        session = open_session(path, device)
+        names = [node.name for node in session.get_inputs()]
+        if names != INPUTS:
+            raise EngineError(
+                f"{path}: the graph takes {', '.join(names) or 'nothing'}, not x, mu, t: "
+                "make it with 'irsde-deploy export'"
+            )
+        card = read_card(session, path) or card
+        if card is None:
+            raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
+        return cls(session, card, f"ONNX Runtime {_onnxruntime(device).__version__}, {device}")
+
+    def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
+        """See `Engine`."""
+        try:
+            (eps,) = self._session.run(["eps"], {"x": x, "mu": mu, "t": t})
+        except Exception as error:  # ONNX Runtime has no common base class for its errors
+            raise EngineError(f"ONNX Runtime failed at input size {x.shape}: {first_line(error)}") from error
+        return eps  # type: ignore[no-any-return]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, for a message of one sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def open_session(path: Path, device: str = "cpu") -> Any:
+    """An ONNX Runtime session on a device, `cpu` or `cuda`, and on no other."""
+    onnxruntime = _onnxruntime(device)
+    provider = _provider(onnxruntime, device)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions; nothing else belongs on stderr
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to our neighbours
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime has no common base class for its errors
+        raise EngineError(
+            f"{path}: not an ONNX model that ONNX Runtime can load ({first_line(error)}): "
+            "make it with 'irsde-deploy export'"
+        ) from None
+    if session.get_providers()[0] != provider:
+        raise MissingPackageError(
+            f"ONNX Runtime could not start {provider} (it fell back to {session.get_providers()[0]}): "
+            "'irsde-deploy doctor' says what is missing"
+        )
+    return session
+
+
+def read_card(session: Any, path: Path) -> ModelCard | None:
+    """The model card in a session's metadata, if there is one."""
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        return ModelCard.from_json(text)
+    except InvalidValueError as error:
+        raise EngineError(f"{path}: {error}") from None
+
+
+def _onnxruntime(device: str) -> Any:
+    with requires_extra("gpu" if device == "cuda" else "cpu", "running an .onnx engine"):
+        import onnxruntime
+    return onnxruntime
+
+
+def _provider(onnxruntime: Any, device: str) -> str:
+    if device not in PROVIDERS:
+        raise InvalidValueError(f"device must be one of {', '.join(PROVIDERS)}, not {device!r}")
+    provider = PROVIDERS[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise MissingPackageError(
+            f"this ONNX Runtime has no {provider}: pip uninstall onnxruntime, then pip install 'irsde-deploy[gpu]'"
+        )
+    return provider

@@ -1,0 +1,39 @@
+"""What every engine is: one evaluation of the score network."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import ModelCard
+
+Float32: TypeAlias = npt.NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """A score network that can be evaluated, with the card that says how."""
+
+    @property
+    def card(self) -> ModelCard:
+        """How pictures must be prepared, and the SDE."""
+
+    @property
+    def name(self) -> str:
+        """Library, version and device, for people."""
+
+    def __call__(self, x: Float32, mu: Float32, t: Float32) -> npt.NDArray[Any]:
+        """Predict the noise.
+
+        Args:
+            x: state (B, C, H, W), sides already multiples of `card.multiple_of`.
+            mu: degraded picture, same shape.
+            t: timestep of each entry, (B,).
+
+        Returns:
+            eps, same shape as x, float32.
+
+        Raises:
+            EngineError: the evaluation failed, for example for want of memory.
+        """

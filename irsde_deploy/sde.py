@@ -1,0 +1,208 @@
+"""The mean-reverting SDE: its schedules and every closed form that a sampler, a trainer or a test needs.
+
+Forward, with the degraded picture mu as the mean that the process reverts to (IR-SDE, ICML 2023, eq. 3):
+
+    dx = theta_t (mu - x) dt + sigma_t dw,        sigma_t^2 / theta_t = 2 lam^2
+
+Seen from mu, with y = x - mu, it is solved exactly by (eq. 6)
+
+    y_t = a_t y_0 + sigma_t z,      a_t = exp(-theta_bar_t),      sigma_t = lam sqrt(1 - a_t^2)
+
+so y / lam is a variance-preserving process and mu appears in none of the formulas below. `theta_bar_t` is the
+integral of theta from 0 to t. Arrays are float64 and indexed by the timestep t = 0..T; t = 0 is the clean picture.
+Methods take one timestep or an integer array of them, and return float64 of the same shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral, Real
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidValueError
+
+Array: TypeAlias = npt.NDArray[np.float64]
+Timestep: TypeAlias = "int | npt.NDArray[np.integer[Any]]"
+Y = TypeVar("Y", bound=Any)
+"""A state: anything with + and * that broadcasts against float64 (NumPy array, PyTorch tensor, float)."""
+
+MAX_T = 100_000
+
+
+def _constant(T: int) -> Array:
+    return np.ones(T + 1)
+
+
+def _linear(T: int) -> Array:
+    scale = 1000 / (T + 1)
+    return np.linspace(scale * 1e-4, scale * 2e-2, T + 1)
+
+
+def _cosine(T: int) -> Array:
+    n = T + 2
+    k = np.arange(n + 1) / n
+    alpha_bar = np.cos((k + 0.008) / 1.008 * np.pi / 2) ** 2
+    return 1 - alpha_bar[1:-1] / alpha_bar[0]
+
+
+SCHEDULES: dict[str, Callable[[int], Array]] = {"constant": _constant, "linear": _linear, "cosine": _cosine}
+
+
+@dataclass(frozen=True)
+class MeanRevertingSDE:
+    """The SDE of IR-SDE and Refusion, fixed by four numbers that belong to a trained network.
+
+    Args:
+        max_sigma: stationary standard deviation; on the 0..255 scale where it is 1 or more, else on 0..1.
+        T: number of timesteps that the network was trained with. Fewer steps are a subset of 1..T.
+        schedule: `constant`, `linear` or `cosine`: theta as a function of t.
+        eps: exp(-theta_bar_T), what is left of the clean picture at t = T; between 0 and 1.
+
+    Raises:
+        InvalidValueError: a setting is outside its range.
+    """
+
+    max_sigma: float
+    T: int
+    schedule: str
+    eps: float
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.max_sigma) or not 0 < self.max_sigma <= 255:
+            raise InvalidValueError(f"max_sigma must be above 0 and at most 255, not {self.max_sigma!r}")
+        if not isinstance(self.T, Integral) or isinstance(self.T, bool) or not 1 <= self.T <= MAX_T:
+            raise InvalidValueError(f"T must be a whole number from 1 to {MAX_T}, not {self.T!r}")
+        if self.schedule not in SCHEDULES:
+            raise InvalidValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
+        if not _is_number(self.eps) or not 0 < self.eps < 1:
+            raise InvalidValueError(f"eps must be between 0 and 1, not {self.eps!r}")
+
+    # -- the schedule --------------------------------------------------------------------------------------
+
+    @property
+    def lam(self) -> float:
+        """Stationary standard deviation lam on the 0..1 scale of pictures."""
+        return self.max_sigma / 255 if self.max_sigma >= 1 else float(self.max_sigma)
+
+    @cached_property
+    def theta(self) -> Array:
+        """Speed of reversion theta_t, (T+1,)."""
+        return _frozen(SCHEDULES[self.schedule](self.T))
+
+    @cached_property
+    def dt(self) -> float:
+        """Length of one timestep, chosen so that exp(-theta_bar_T) = eps."""
+        return float(-np.log(self.eps) / self.theta[1:].sum())
+
+    @cached_property
+    def theta_bar(self) -> Array:
+        """Integral of theta from 0 to t, (T+1,); theta_bar_0 = 0."""
+        return _frozen((np.cumsum(self.theta) - self.theta[0]) * self.dt)
+
+    @cached_property
+    def delta(self) -> Array:
+        """theta_t dt = theta_bar_t - theta_bar_{t-1}, (T+1,)."""
+        return _frozen(self.theta * self.dt)
+
+    @cached_property
+    def a(self) -> Array:
+        """What is left of y_0 at t: a_t = exp(-theta_bar_t), (T+1,)."""
+        return _frozen(np.exp(-self.theta_bar))
+
+    @cached_property
+    def sigma(self) -> Array:
+        """Standard deviation of the marginal: sigma_t = lam sqrt(1 - a_t^2), (T+1,)."""
+        return _frozen(self.lam * np.sqrt(-np.expm1(-2 * self.theta_bar)))
+
+    @cached_property
+    def log_snr(self) -> Array:
+        """l_t = log(a_t lam / sigma_t), (T+1,); infinite at t = 0."""
+        l_t = np.full(self.T + 1, np.inf)
+        l_t[1:] = np.log(self.a[1:] * self.lam / self.sigma[1:])
+        return _frozen(l_t)
+
+    # -- distributions -------------------------------------------------------------------------------------
+
+    def marginal(self, t: Timestep) -> tuple[Any, Any]:
+        """(a_t, sigma_t): y_t = a_t y_0 + sigma_t z."""
+        return self.a[t], self.sigma[t]
+
+    def transition(self, s: Timestep, t: Timestep) -> tuple[Any, Any]:
+        """(A, std) of the step forward from s to t >= s: y_t = A y_s + std z, A = exp(-(theta_bar_t - theta_bar_s))."""
+        D = self.theta_bar[t] - self.theta_bar[s]
+        return np.exp(-D), self.lam * np.sqrt(-np.expm1(-2 * D))
+
+    def posterior(self, s: Timestep, t: Timestep) -> tuple[Any, Any, Any]:
+        """(cy, cq, std) of y_s given y_t and y_0, s < t: y_s = cy y_t + cq y_0 + std z. Exact for any s < t.
+
+        With s = t-1 the mean is the optimal reverse step of the paper (eq. 10) and the standard deviation that of
+        the reference's posterior sampling.
+        """
+        D = self.theta_bar[t] - self.theta_bar[s]
+        var_s, var_t, var_st = (-np.expm1(-2 * v) for v in (self.theta_bar[s], self.theta_bar[t], D))
+        cy = np.exp(-D) * var_s / var_t
+        cq = self.a[s] * var_st / var_t
+        return cy, cq, self.lam * np.sqrt(var_st * var_s / var_t)
+
+    def optimal_reverse_step(self, y: Y, y0: Y, t: Timestep) -> Y:
+        """The most likely y_{t-1} given y_t and y_0 (IR-SDE, eq. 10): the target of maximum-likelihood training."""
+        cy, cq, _ = self.posterior(t - 1, t)
+        return cy * y + cq * y0
+
+    # -- noise <-> score <-> y_0 ---------------------------------------------------------------------------
+
+    def noise_from_y0(self, y: Y, y0: Y, t: Timestep) -> Y:
+        """eps = (y_t - a_t y_0) / sigma_t, the noise that leads from y_0 to y_t."""
+        return (y - self.a[t] * y0) / self.sigma[t]
+
+    def y0_from_noise(self, y: Y, eps: Y, t: Timestep) -> Y:
+        """q = (y_t - sigma_t eps) / a_t, the clean state that noise eps implies."""
+        return (y - self.sigma[t] * eps) / self.a[t]
+
+    def score_from_noise(self, eps: Y, t: Timestep) -> Y:
+        """Score = -eps / sigma_t (IR-SDE, eq. 9)."""
+        return -eps / self.sigma[t]
+
+    def noise_from_score(self, score: Y, t: Timestep) -> Y:
+        """eps = -sigma_t score."""
+        return -self.sigma[t] * score
+
+    def score_from_y0(self, y: Y, y0: Y, t: Timestep) -> Y:
+        """Score of y_t given y_0: -(y_t - a_t y_0) / sigma_t^2."""
+        return -(y - self.a[t] * y0) / self.sigma[t] ** 2
+
+    def y0_from_score(self, y: Y, score: Y, t: Timestep) -> Y:
+        """q = (y_t + sigma_t^2 score) / a_t (Tweedie's formula)."""
+        return (y + self.sigma[t] ** 2 * score) / self.a[t]
+
+    # -- the bias of the maximum-likelihood target ---------------------------------------------------------
+
+    def likelihood_bias(self, t: Timestep) -> tuple[Any, Any]:
+        """(u, v): the optimum of the maximum-likelihood loss is eps_net = u eps + v y, not eps.
+
+        The loss matches the Euler mean, y (1 + d) - 2 lam^2 d / sigma_t eps_net, to the posterior mean, which is
+        e^d y - 2 sinh(d) lam^2 / sigma_t eps, with d = delta_t. Hence u = sinh(d) / d and
+        v = -(e^d - 1 - d) / (2 d) sigma_t / lam^2.
+        """
+        d = self.delta[t]
+        return np.sinh(d) / d, -(np.expm1(d) - d) / (2 * d) * self.sigma[t] / self.lam**2
+
+    def likelihood_debias(self, t: Timestep) -> tuple[Any, Any]:
+        """(u, v): eps = u eps_net + v y, the inverse of `likelihood_bias`."""
+        d = self.delta[t]
+        return d / np.sinh(d), (np.expm1(d) - d) / (2 * np.sinh(d)) * self.sigma[t] / self.lam**2
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _frozen(array: Array) -> Array:
+    array.setflags(write=False)
+    return array

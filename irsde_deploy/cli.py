@@ -31,6 +31,7 @@ EXIT_SOME_FAILED = 4
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 DEVICES = ("cpu", "cuda")
+DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was compared only until then: are they trained?"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -85,7 +86,7 @@ def export(checkpoint: Path, output: Path | None, opset: int, overwrite: bool, *
     click.echo(f"opset = {opset}")
     click.echo(format_heading())
     with _progress(description.card.sde.T, "comparing with PyTorch") as advance:
-        export_checkpoint(
+        complete = export_checkpoint(
             loaded,
             description.card,
             output,
@@ -93,6 +94,8 @@ def export(checkpoint: Path, output: Path | None, opset: int, overwrite: bool, *
             on_comparison=lambda comparison: click.echo(format_comparison(comparison)),
             on_step=advance,
         )
+    if not complete:
+        _say(f"note: {DIVERGENCE}")
     click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -125,11 +128,24 @@ def _describe(path: Path, settings: dict[str, Any]) -> tuple[Checkpoint, Descrip
 @click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's].")
 @click.option("--t0", type=int, help="First timestep [default: T].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the noise; the same for every picture.")
-@click.option("--debias", is_flag=True, help="Take the bias of maximum-likelihood training out of the network's output.")
+@click.option(
+    "--debias", is_flag=True, help="Take the bias of maximum-likelihood training out of the network's output."
+)
 @click.option("--clip", is_flag=True, help="Keep the predicted picture within [0, 1] at each step.")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
-@click.option("--batch", type=click.IntRange(1, 256), default=1, show_default=True, help="Pictures of one size at a time.")
-@click.option("--format", "suffix", type=click.Choice(["png", "jpg", "webp", "tiff"]), help="Of the outputs [default: the inputs'].")
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Pictures of one size at a time.",
+)
+@click.option(
+    "--format",
+    "suffix",
+    type=click.Choice(["png", "jpg", "webp", "tiff"]),
+    help="Of the outputs [default: the inputs'].",
+)
 @click.option("--overwrite", "existing", flag_value="overwrite", help="Replace existing outputs.")
 @click.option("--skip-existing", "existing", flag_value="skip", help="Leave existing outputs alone.")
 def run(
@@ -161,10 +177,15 @@ def run(
     jobs = planned if existing == "overwrite" else [job for job in planned if not job.target.exists()]
     if len(jobs) < len(planned) and existing is None:
         first = next(job.target for job in planned if job.target.exists())
-        raise OutputFileError(f"{first}: exists already: pass --overwrite to replace outputs or --skip-existing to keep them")
+        raise OutputFileError(
+            f"{first}: exists already: pass --overwrite to replace outputs or --skip-existing to keep them"
+        )
     restorer = load(engine, device)
     table = _require_rgb(restorer, engine).plan(sampler, steps, debias, t0)
-    click.echo(f"{restorer.engine.name}: {sampler or restorer.card.sampler}, {len(table)} steps, seed {seed}", err=True)
+    click.echo(
+        f"{restorer.engine.name}: {sampler or restorer.card.sampler}, {len(table)} steps, seed {seed}",
+        err=True,
+    )
 
     started, written, failed = time.monotonic(), 0, 0
     with _progress(len(jobs) * len(table), "") as advance:
@@ -217,7 +238,13 @@ def _rate(written: int, total: int, started: float) -> str:
 @click.option("--steps", type=int, help="[default: all timesteps]")
 @click.option("--picture", type=PATH, help="Compare on this picture [default: a small example].")
 @click.option("--seed", type=click.IntRange(0), default=2023, show_default=True, help="Of the injected noise.")
-@click.option("--tolerance", type=float, default=1e-3, show_default=True, help="Allowed error, relative to the largest value.")
+@click.option(
+    "--tolerance",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    help="Allowed error, relative to the largest value.",
+)
 @click.option("--csv", "csv_path", type=PATH, help="[default: ENGINE.parity.csv]")
 @click.option("--plot", "plot_path", type=PATH, help="[default: ENGINE.parity.png]")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
@@ -267,6 +294,8 @@ def verify(
     write_csv(trajectory, csv_path)
     write_plot(trajectory, plot_path, f"{engine.name}: {candidate.engine.name} against {reference.name}")
     click.echo(format_trajectory(trajectory))
+    if not trajectory.complete:
+        _say(f"note: {DIVERGENCE}")
     click.echo(f"wrote {csv_path} and {plot_path}")
     if not trajectory.passed:
         worst = trajectory.worst
@@ -305,7 +334,12 @@ def _progress(length: int, label: str) -> Iterator[Callable[..., None]]:
     """A progress bar with ETA on stderr, on a terminal only; gives advance(position, text)."""
     hidden = not sys.stderr.isatty()
     with click.progressbar(
-        length=length, label=label, file=sys.stderr, hidden=hidden, show_pos=False, item_show_func=lambda text: text
+        length=length,
+        label=label,
+        file=sys.stderr,
+        hidden=hidden,
+        show_pos=False,
+        item_show_func=lambda text: text,
     ) as bar:
 
         def advance(position: int, text: str | None = None) -> None:

@@ -63,7 +63,9 @@ def _package(extra: str, module: str, distribution: str) -> Finding:
             return Finding(label, True, "another distribution of OpenCV provides it")
         return Finding(label, False, f"missing: {install}")
     if importlib.util.find_spec(module) is None:
-        return Finding(label, False, f"{version} is installed but {module} cannot be found: {install} --force-reinstall")
+        return Finding(
+            label, False, f"{version} is installed but {module} cannot be found: {install} --force-reinstall"
+        )
     return Finding(label, True, version)
 
 

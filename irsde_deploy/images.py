@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .errors import InputFileError, OutputFileError
 from .files import write_atomically
@@ -90,7 +90,9 @@ def write_picture(path: Path, picture: Picture) -> None:
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise OutputFileError(f"{path}: pictures are written as {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
+        raise OutputFileError(
+            f"{path}: pictures are written as {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}"
+        )
     pixels = _joined(picture, keep_alpha=suffix not in _NO_ALPHA)
     if suffix in _EIGHT_BIT_ONLY and pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -137,7 +139,7 @@ def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
         raise
     except Image.DecompressionBombError:
         raise InputFileError(f"{path}: its size is {too_large}") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise InputFileError(f"{path}: not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
     except Exception as error:  # damaged files raise anything from OSError to struct.error
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__

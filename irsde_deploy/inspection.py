@@ -19,7 +19,9 @@ def inspect_file(path: Path) -> dict[str, Any]:
     check_readable(path)
     suffix = path.suffix.lower()
     if suffix not in ENGINES:
-        raise InputFileError(f"{path}: inspect reads {', '.join(ENGINES)}, not {path.suffix or 'files without a suffix'}")
+        raise InputFileError(
+            f"{path}: inspect reads {', '.join(ENGINES)}, not {path.suffix or 'files without a suffix'}"
+        )
     described = _inspect_onnx(path) if suffix == ".onnx" else _inspect_checkpoint(path)
     return {"file": str(path), "bytes": path.stat().st_size, **described}
 

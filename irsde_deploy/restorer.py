@@ -42,7 +42,11 @@ class Restorer:
         return self.card.sde
 
     def plan(
-        self, sampler: str | None = None, steps: int | None = None, debias: bool = False, t0: int | None = None
+        self,
+        sampler: str | None = None,
+        steps: int | None = None,
+        debias: bool = False,
+        t0: int | None = None,
     ) -> StepTable:
         """The step table for these settings; what is left out comes from the card.
 
@@ -104,13 +108,16 @@ class Restorer:
                 f"a picture must have the shape (H, W, {channels}) or (B, H, W, {channels}), not {picture.shape}"
             )
         values = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
-        if values.dtype in (np.uint8, np.uint16):
-            return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+        latent = self.card.value_range is None
+        if values.dtype in (np.uint8, np.uint16) and not latent:
+            scaled: Float32 = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+            return scaled
         if not np.issubdtype(values.dtype, np.floating):
-            raise InvalidValueError(f"a picture must be uint8, uint16 or floating point, not {values.dtype}")
+            expected = "a latent must be" if latent else "a picture must be uint8, uint16 or"
+            raise InvalidValueError(f"{expected} floating point, not {values.dtype}")
         if not np.isfinite(values).all():
             raise InvalidValueError("the picture has NaN or infinite values: every value must be finite")
-        if self.card.value_range is not None and np.abs(values).max() > FLOAT_LIMIT:
+        if not latent and np.abs(values).max() > FLOAT_LIMIT:
             raise InvalidValueError(
                 f"floating-point pictures are in [0, 1], and this one goes to {np.abs(values).max():g}: "
                 "divide by its white value first"
@@ -131,7 +138,7 @@ def _default_steps(card: ModelCard, sampler: str, t0: int | None) -> int:
 def _from_network(restored: Float32, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """(B, C, H, W) float32 -> (B, H, W, C) of the type that came in."""
     values = restored.transpose(0, 2, 3, 1)
-    if np.issubdtype(dtype, np.floating):
-        return values.astype(dtype)
-    white = np.iinfo(dtype).max
-    return np.rint(np.clip(values, 0, 1) * np.float32(white)).astype(dtype)
+    if not np.issubdtype(dtype, np.floating):
+        values = np.rint(np.clip(values, 0, 1) * np.float32(np.iinfo(dtype).max))
+    restored_type: npt.NDArray[Any] = values.astype(dtype)
+    return restored_type

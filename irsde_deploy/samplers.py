@@ -13,6 +13,7 @@ al., 2022) apply because y / lam is a variance-preserving process.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -119,7 +120,7 @@ def _ode_2m(sde: MeanRevertingSDE, t: int, s: int, before: int | None) -> _Step:
 
 
 def _half_slope(sde: MeanRevertingSDE, t: int, before: int | None, h: float) -> float:
-    """h / (2 h_prev), the weight of (q - q_prev); none at the first step."""
+    """H / (2 h_prev), the weight of (q - q_prev); none at the first step."""
     return 0.0 if before is None else h / (2 * (sde.log_snr[t] - sde.log_snr[before]))
 
 
@@ -177,7 +178,7 @@ def plan_steps(
 
 
 def timestep_grid(t0: int, steps: int, exponent: float = GRID_EXPONENT) -> list[int]:
-    """`steps` timesteps from t0 down: round(t0 (1 - i/steps)^exponent), moved where needed to be strictly decreasing."""
+    """`steps` timesteps from t0 down: round(t0 (1 - i/steps)^exponent), moved where needed to decrease strictly."""
     grid = [t0]
     for i in range(1, steps):
         wanted = round(t0 * (1 - i / steps) ** exponent)
@@ -202,7 +203,7 @@ def _timesteps(sde: MeanRevertingSDE, steps: int | Sequence[int], t0: int | None
 
 def _explicit_timesteps(sde: MeanRevertingSDE, steps: Sequence[int], t0: int | None) -> list[int]:
     t = [int(v) for v in steps]
-    decreasing = all(later < earlier for earlier, later in zip(t, t[1:], strict=False))
+    decreasing = all(later < earlier for earlier, later in itertools.pairwise(t))
     if not t or not decreasing or t[0] > sde.T or t[-1] < 1:
         raise InvalidValueError(f"timesteps must strictly decrease within 1..{sde.T}, not {list(steps)!r}")
     if t0 is not None and t0 != t[0]:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,8 @@ from .errors import InvalidValueError
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Timestep: TypeAlias = "int | npt.NDArray[np.integer[Any]]"
-Y = TypeVar("Y", bound=Any)
-"""A state: anything with + and * that broadcasts against float64 (NumPy array, PyTorch tensor, float)."""
+State: TypeAlias = Any
+"""A state y, q or eps: anything with + and * that broadcasts against float64 (NumPy array, PyTorch tensor, float)."""
 
 MAX_T = 100_000
 
@@ -48,7 +48,8 @@ def _cosine(T: int) -> Array:
     n = T + 2
     k = np.arange(n + 1) / n
     alpha_bar = np.cos((k + 0.008) / 1.008 * np.pi / 2) ** 2
-    return 1 - alpha_bar[1:-1] / alpha_bar[0]
+    theta: Array = 1 - alpha_bar[1:-1] / alpha_bar[0]
+    return theta
 
 
 SCHEDULES: dict[str, Callable[[int], Array]] = {"constant": _constant, "linear": _linear, "cosine": _cosine}
@@ -150,35 +151,35 @@ class MeanRevertingSDE:
         cq = self.a[s] * var_st / var_t
         return cy, cq, self.lam * np.sqrt(var_st * var_s / var_t)
 
-    def optimal_reverse_step(self, y: Y, y0: Y, t: Timestep) -> Y:
+    def optimal_reverse_step(self, y: State, y0: State, t: Timestep) -> State:
         """The most likely y_{t-1} given y_t and y_0 (IR-SDE, eq. 10): the target of maximum-likelihood training."""
         cy, cq, _ = self.posterior(t - 1, t)
         return cy * y + cq * y0
 
     # -- noise <-> score <-> y_0 ---------------------------------------------------------------------------
 
-    def noise_from_y0(self, y: Y, y0: Y, t: Timestep) -> Y:
-        """eps = (y_t - a_t y_0) / sigma_t, the noise that leads from y_0 to y_t."""
+    def noise_from_y0(self, y: State, y0: State, t: Timestep) -> State:
+        """Eps = (y_t - a_t y_0) / sigma_t, the noise that leads from y_0 to y_t."""
         return (y - self.a[t] * y0) / self.sigma[t]
 
-    def y0_from_noise(self, y: Y, eps: Y, t: Timestep) -> Y:
-        """q = (y_t - sigma_t eps) / a_t, the clean state that noise eps implies."""
+    def y0_from_noise(self, y: State, eps: State, t: Timestep) -> State:
+        """Q = (y_t - sigma_t eps) / a_t, the clean state that noise eps implies."""
         return (y - self.sigma[t] * eps) / self.a[t]
 
-    def score_from_noise(self, eps: Y, t: Timestep) -> Y:
+    def score_from_noise(self, eps: State, t: Timestep) -> State:
         """Score = -eps / sigma_t (IR-SDE, eq. 9)."""
         return -eps / self.sigma[t]
 
-    def noise_from_score(self, score: Y, t: Timestep) -> Y:
-        """eps = -sigma_t score."""
+    def noise_from_score(self, score: State, t: Timestep) -> State:
+        """Eps = -sigma_t score."""
         return -self.sigma[t] * score
 
-    def score_from_y0(self, y: Y, y0: Y, t: Timestep) -> Y:
+    def score_from_y0(self, y: State, y0: State, t: Timestep) -> State:
         """Score of y_t given y_0: -(y_t - a_t y_0) / sigma_t^2."""
         return -(y - self.a[t] * y0) / self.sigma[t] ** 2
 
-    def y0_from_score(self, y: Y, score: Y, t: Timestep) -> Y:
-        """q = (y_t + sigma_t^2 score) / a_t (Tweedie's formula)."""
+    def y0_from_score(self, y: State, score: State, t: Timestep) -> State:
+        """Q = (y_t + sigma_t^2 score) / a_t (Tweedie's formula)."""
         return (y + self.sigma[t] ** 2 * score) / self.a[t]
 
     # -- the bias of the maximum-likelihood target ---------------------------------------------------------

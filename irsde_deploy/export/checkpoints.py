@@ -101,7 +101,8 @@ def _read_safetensors(path: Path) -> tuple[Any, str | None]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, (file.metadata() or {}).get(METADATA_KEY)  # noqa: SIM118
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, (file.metadata() or {}).get(METADATA_KEY)
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({_reason(error)})") from None
 
@@ -143,7 +144,9 @@ def _strip_prefixes(weights: dict[str, Tensor], notes: list[str]) -> dict[str, T
 def _to_float32(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     for key, value in weights.items():
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{path}: the weights {key!r} are not finite (NaN or infinity): training has diverged")
+            raise CheckpointError(
+                f"{path}: the weights {key!r} are not finite (NaN or infinity): training has diverged"
+            )
     return {key: value.float() for key, value in weights.items()}
 
 

@@ -78,7 +78,11 @@ def _load_strictly(model: nn.Module, weights: Weights) -> None:
     expected = model.state_dict()
     missing, surplus = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     if missing or surplus:
-        parts = [f"{len(keys)} keys {what} (first: {keys[0]!r})" for what, keys in (("missing", missing), ("too many", surplus)) if keys]
+        parts = [
+            f"{len(keys)} keys {what} (first: {keys[0]!r})"
+            for what, keys in (("missing", missing), ("too many", surplus))
+            if keys
+        ]
         raise CheckpointError(f"the weights do not fit {type(model).__name__}: {', '.join(parts)}")
     for key, value in expected.items():
         if value.shape != weights[key].shape:
@@ -154,4 +158,3 @@ def _require_conditional(inputs: int, outputs: int) -> None:
             f"the first convolution takes {inputs} channels, and a network conditioned on mu takes twice its "
             f"{outputs} outputs: networks without mu (Denoising-SDE) are not supported by this version"
         )
-

@@ -23,7 +23,7 @@ def export_checkpoint(
     opset: int = OPSET,
     on_comparison: Callable[[Comparison], None] | None = None,
     on_step: Callable[[int], None] | None = None,
-) -> None:
+) -> bool:
     """Write `path`, an ONNX file that has been proven equal to PyTorch.
 
     Args:
@@ -34,6 +34,9 @@ def export_checkpoint(
         on_comparison: called with each comparison as it is made, passed or not.
         on_step: called with the number of steps done in the compared trajectory.
 
+    Returns:
+        Whether the compared trajectory was complete; weights that were never trained can make PyTorch's own diverge.
+
     Raises:
         CheckpointError: the weights do not fit the network.
         ParityError: ONNX Runtime and PyTorch disagree; no file is left behind.
@@ -42,7 +45,7 @@ def export_checkpoint(
     model = build_network(card.network, card.settings, checkpoint.weights)
     with write_atomically(path) as temporary:
         write_onnx(model, card, temporary, opset)
-        prove(OnnxEngine.open(temporary), TorchEngine(model, card), on_comparison, on_step)
+        return prove(OnnxEngine.open(temporary), TorchEngine(model, card), on_comparison, on_step)
 
 
 def prove(
@@ -50,8 +53,11 @@ def prove(
     reference: Engine,
     on_comparison: Callable[[Comparison], None] | None = None,
     on_step: Callable[[int], None] | None = None,
-) -> None:
-    """Single evaluations, then a whole trajectory; raise ParityError if any is out of tolerance."""
+) -> bool:
+    """Single evaluations, then a whole trajectory; raise ParityError if any is out of tolerance.
+
+    Returns whether the trajectory was complete.
+    """
     comparisons: list[Comparison] = []
 
     def record(comparison: Comparison) -> None:
@@ -61,5 +67,7 @@ def prove(
 
     for comparison in compare_evaluations(candidate, reference):
         record(comparison)
-    record(compare_trajectories(candidate, reference, on_step=on_step).worst)
+    trajectory = compare_trajectories(candidate, reference, on_step=on_step)
+    record(trajectory.worst)
     require(comparisons, "the exported graph")
+    return trajectory.complete

@@ -22,11 +22,14 @@ from ..noise import given_noise, normal_field
 from ..runtimes import Engine
 from ..runtimes.numpy_loop import padded_evaluation, states
 from ..runtimes.protocol import Float32
-from ..samplers import StepTable, plan_steps
+from ..samplers import plan_steps
 
 EVALUATION_TOLERANCE = 1e-4
 TRAJECTORY_TOLERANCE = 1e-3
 SEED = 2023
+
+DIVERGED = 1e6
+"""A state of the reference beyond this is no picture: weights that were never trained. Nothing is compared past it."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +93,16 @@ class Trajectory:
 
     Attributes:
         steps: a comparison of x after each step; the first entry is the start.
-        t: timestep that each state has reached; the first is t0, the last 0.
+        t: timestep that each state has reached; the first is t0, the last 0, unless PyTorch itself diverged.
     """
 
     steps: list[Comparison]
     t: list[int]
 
     @property
-    def final(self) -> Comparison:
-        """The restored pictures compared."""
-        return self.steps[-1]
+    def complete(self) -> bool:
+        """Whether the restored picture was reached and compared."""
+        return self.t[-1] == 0
 
     @property
     def worst(self) -> Comparison:
@@ -114,7 +117,7 @@ class Trajectory:
     @property
     def growth(self) -> float:
         """Largest error of any state over the error after the first step: how far errors add up."""
-        first = self.steps[1].max_abs
+        first = self.steps[min(1, len(self.steps) - 1)].max_abs
         return max(step.max_abs for step in self.steps) / first if first else 1.0
 
 
@@ -142,15 +145,18 @@ def compare_trajectories(
     table = plan_steps(card.sde, sampler, steps or card.sde.T)
     if mu is None:
         mu = example_picture(card, 1, 2 * card.multiple_of - 1, max(1, 2 * card.multiple_of - 3))
-    noise = given_noise(_normals(card, len(table) + 1, *mu.shape[:1], *mu.shape[2:], seed=seed), len(table), mu.shape)
+    batch, _, height, width = mu.shape
+    noise = given_noise(_normals(card, len(table) + 1, batch, height, width, seed=seed), len(table), mu.shape)
     paths = [states(padded_evaluation(engine, mu), mu, table, noise) for engine in (candidate, reference)]
-    reached = _reached(table)
-    comparisons = []
+    reached = [*table.t.tolist(), 0]
+    comparisons: list[Comparison] = []
     for k, (mine, theirs) in enumerate(zip(*paths, strict=True)):
+        if not np.abs(theirs).max() < DIVERGED:
+            break
         comparisons.append(compare(f"x_{reached[k]} {sampler}, {len(table)} steps", mu + mine, mu + theirs, tolerance))
         if on_step is not None:
             on_step(k)
-    return Trajectory(comparisons, reached)
+    return Trajectory(comparisons, reached[: len(comparisons)])
 
 
 def require(comparisons: list[Comparison], what: str) -> None:
@@ -169,14 +175,11 @@ def example_picture(card: ModelCard, batch: int, height: int, width: int) -> Flo
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     phase = np.arange(batch * card.channels, dtype=np.float32).reshape(batch, card.channels, 1, 1)
     smooth = 0.5 + 0.3 * np.sin(0.21 * x + phase) * np.cos(0.13 * y - phase)
-    return np.clip(smooth + 0.02 * _normals(card, 1, batch, height, width, seed=1)[0], 0, 1).astype(np.float32)
+    picture: Float32 = np.clip(smooth + 0.02 * _normals(card, 1, batch, height, width, seed=1)[0], 0, 1)
+    return picture.astype(np.float32)
 
 
-def _normals(card: ModelCard, steps: int, batch: int, height: int, width: int, seed: int = SEED) -> Float32:
+def _normals(card: ModelCard, steps: int, batch: int, height: int, width: int, *, seed: int = SEED) -> Float32:
     """(steps, B, C, H, W) standard normals, different in every entry."""
     shape = (card.channels, height, width)
     return np.stack([[normal_field(seed, k, shape, frame=b) for b in range(batch)] for k in range(steps)])
-
-
-def _reached(table: StepTable) -> list[int]:
-    return [*table.t.tolist(), 0]

@@ -49,7 +49,9 @@ def write_plot(trajectory: Trajectory, path: Path, title: str) -> None:
     largest, mean = ([getattr(step, name) for step in trajectory.steps] for name in ("max_abs", "mean_abs"))
     axes.semilogy(trajectory.t, largest, label="largest error of a pixel")
     axes.semilogy(trajectory.t, mean, label="mean error")
-    allowed = [step.tolerance * step.max_abs / step.relative if step.relative else math.nan for step in trajectory.steps]
+    allowed = [
+        step.tolerance * step.max_abs / step.relative if step.relative else math.nan for step in trajectory.steps
+    ]
     axes.semilogy(trajectory.t, allowed, "--", color="tab:red", label="allowed")
     axes.invert_xaxis()
     axes.set(xlabel="timestep t (clean picture at 0)", ylabel="difference from PyTorch", title=title)

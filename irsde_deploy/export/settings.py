@@ -141,7 +141,7 @@ def read_recipe(name: str) -> Source:
         import tomli as tomllib
 
     path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
-    if path.parent == recipe_folder() and name not in recipe_names():
+    if not name.endswith(".toml") and name not in recipe_names():
         raise InputFileError(f"no recipe is called {name!r}: choose one of {', '.join(recipe_names())}")
     try:
         recipe = tomllib.loads(_read_text(path))
@@ -156,7 +156,13 @@ def read_recipe(name: str) -> Source:
     stated = (str(network.pop("name")), network) if "name" in network else None
     if "form" in network:
         values["form"] = network["form"]
-    return Source(f"--recipe {path.stem}", _coerced(values, path), stated, binding=False, note=str(recipe.get("note", "")))
+    return Source(
+        f"--recipe {path.stem}",
+        _coerced(values, path),
+        stated,
+        binding=False,
+        note=str(recipe.get("note", "")),
+    )
 
 
 def recipe_folder() -> Path:
@@ -200,7 +206,8 @@ def _require_sde(chosen: Mapping[str, Any]) -> None:
     if missing:
         raise InvalidValueError(
             f"the weights do not say {', '.join(missing)} of the SDE they were trained with: give the options file "
-            f"(--opt), a recipe (--recipe {'|'.join(recipe_names())}) or flags (--max-sigma, --timesteps, --schedule, --eps)"
+            f"(--opt), a recipe (--recipe {'|'.join(recipe_names())}) or flags (--max-sigma, --timesteps, --schedule, "
+            "--eps)"
         )
 
 

@@ -38,7 +38,7 @@ def states(
     for k, t in enumerate(table.t.tolist()):
         a, c, d, s, p, r = (float(column[k]) for column in (table.a, table.c, table.d, table.s, table.p, table.r))
         eps = evaluate(y, t)
-        q = p * y + r * eps
+        q: Float32 = p * y + r * eps
         if clip:
             q = np.clip(q, -mu, 1 - mu)
             y = (a - c / r * p) * y + c / r * q

@@ -22,8 +22,5 @@ def pad_to_multiple(x: Float32, multiple: int, mode: str) -> Float32:
         if missing:
             widths = [(0, 0)] * 4
             widths[axis] = (0, missing)
-            if mode == "zero":
-                x = np.pad(x, widths)
-            else:
-                x = np.pad(x, widths, mode="reflect" if side > missing else "edge")
+            x = np.pad(x, widths) if mode == "zero" else np.pad(x, widths, mode="reflect" if side > missing else "edge")
     return x

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .layers import LinearAttention, PreNormResidual, ResBlock, conv, downsample, upsample
+from .layers import LinearAttention, PreNormResidual, ResBlock, conv, downsample, parts, upsample
 
 
 class LatentUNet(nn.Module):
@@ -40,7 +40,14 @@ class LatentUNet(nn.Module):
             )
             self.decoder.insert(
                 0,
-                nn.ModuleList([ResBlock(wide + narrow, wide), ResBlock(wide + narrow, wide), _attention(wide, attend), up]),
+                nn.ModuleList(
+                    [
+                        ResBlock(wide + narrow, wide),
+                        ResBlock(wide + narrow, wide),
+                        _attention(wide, attend),
+                        up,
+                    ]
+                ),
             )
         self.latent_conv = conv(widths[-1], embed_dim, 1)
         self.post_latent_conv = conv(embed_dim, widths[-1], 1)
@@ -50,7 +57,8 @@ class LatentUNet(nn.Module):
         """(B, in_ch, H, W) -> latent (B, embed_dim, h, w) and the skips; sides are multiples of `multiple_of`."""
         h = self.init_conv(image)
         hidden = [h]
-        for block1, block2, attention, down in self.encoder:  # type: ignore[misc]
+        for level in self.encoder:
+            block1, block2, attention, down = parts(level)
             h = block1(h)
             hidden.append(h)
             h = attention(block2(h))
@@ -62,11 +70,13 @@ class LatentUNet(nn.Module):
         """Latent and the skips of `encode` -> (B, out_ch, H, W)."""
         h = self.post_latent_conv(latent)
         skips = list(hidden)
-        for block1, block2, attention, up in self.decoder:  # type: ignore[misc]
+        for level in self.decoder:
+            block1, block2, attention, up = parts(level)
             h = block1(torch.cat([h, skips.pop()], dim=1))
             h = block2(torch.cat([h, skips.pop()], dim=1))
             h = up(attention(h))
-        return self.final_conv(h + skips.pop())  # type: ignore[no-any-return]
+        out: Tensor = self.final_conv(h + skips.pop())
+        return out
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, in_ch, H, W) -> (B, out_ch, H, W)."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +38,7 @@ class SimpleGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 2 dim, ...) -> (B, dim, ...)."""
-        first, second = x.split(self.dim, dim=1)
+        first, second = torch.split(x, self.dim, dim=1)
         return first * second
 
 
@@ -83,11 +85,12 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """(B, dim_in, H, W), (B, time_dim) -> (B, dim_out, H, W)."""
         if self.mlp is not None and time is not None:
-            scale, shift = self.mlp(time)[:, :, None, None].split(self.dim_out, dim=1)
+            scale, shift = torch.split(self.mlp(time)[:, :, None, None], self.dim_out, dim=1)
             h = self.block1(x, scale, shift)
         else:
             h = self.block1(x)
-        return self.block2(h) + self.res_conv(x)
+        out: Tensor = self.block2(h) + self.res_conv(x)
+        return out
 
 
 class LinearAttention(nn.Module):
@@ -104,10 +107,11 @@ class LinearAttention(nn.Module):
         """(B, C, H, W) -> the same shape."""
         batch, _, height, width = x.shape
         per_head = (batch, self.heads, self.dim_head, height * width)
-        q, k, v = (part.reshape(per_head) for part in self.to_qkv(x).split(self.heads * self.dim_head, dim=1))
+        q, k, v = (part.reshape(per_head) for part in torch.split(self.to_qkv(x), self.heads * self.dim_head, dim=1))
         q, k = q.softmax(dim=-2), k.softmax(dim=-1)
         context = v @ k.transpose(-1, -2) * (self.scale / (height * width))  # scaled where it is small
-        return self.to_out((context @ q).reshape(batch, -1, height, width))  # type: ignore[no-any-return]
+        out: Tensor = self.to_out((context @ q).reshape(batch, -1, height, width))
+        return out
 
 
 class PreNormResidual(nn.Module):
@@ -119,7 +123,13 @@ class PreNormResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        return x + self.fn["fn"](self.fn["norm"](x))
+        out: Tensor = x + self.fn["fn"](self.fn["norm"](x))
+        return out
+
+
+def parts(level: nn.Module) -> list[Callable[..., Tensor]]:
+    """The layers of one level of a U-Net, to unpack by name."""
+    return list(cast(nn.ModuleList, level))
 
 
 def conv(dim_in: int, dim_out: int, kernel: int = 3) -> nn.Conv2d:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .layers import ChannelNorm, SimpleGate, SinusoidalEmbedding
+from .layers import ChannelNorm, SimpleGate, SinusoidalEmbedding, parts
 
 FORMS = ("pixel", "latent")
 
@@ -33,12 +33,13 @@ class NAFBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """(B, dim, H, W), (B, time_dim) -> (B, dim, H, W)."""
-        shift_att, scale_att, shift_ffn, scale_ffn = self.mlp(time)[:, :, None, None].split(self.dim, dim=1)
+        shift_att, scale_att, shift_ffn, scale_ffn = torch.split(self.mlp(time)[:, :, None, None], self.dim, dim=1)
         h = self.norm1(x) * (scale_att + 1) + shift_att
         h = self.gate(self.conv2(self.conv1(h)))
         x = x + self.conv3(h * self.sca(h)) * self.beta
         h = self.norm2(x) * (scale_ffn + 1) + shift_ffn
-        return x + self.conv5(self.gate(self.conv4(h))) * self.gamma
+        out: Tensor = x + self.conv5(self.gate(self.conv4(h))) * self.gamma
+        return out
 
 
 class ConditionalNAFNet(nn.Module):
@@ -75,7 +76,10 @@ class ConditionalNAFNet(nn.Module):
         time_dim = width * 4
 
         self.time_mlp = nn.Sequential(
-            SinusoidalEmbedding(width), nn.Linear(width, time_dim * 2), SimpleGate(time_dim), nn.Linear(time_dim, time_dim)
+            SinusoidalEmbedding(width),
+            nn.Linear(width, time_dim * 2),
+            SimpleGate(time_dim),
+            nn.Linear(time_dim, time_dim),
         )
         self.intro = nn.Conv2d(img_channel * 2, width, 3, padding=1)
         self.ending = nn.Conv2d(width, img_channel, 3, padding=1)
@@ -105,7 +109,8 @@ class ConditionalNAFNet(nn.Module):
         h = _run(self.middle_blks, h, time)
         for blocks, up in zip(self.decoders, self.ups, strict=True):
             h = _run(blocks, up(h) + skips.pop(), time)
-        return self.ending(h + first if self.form == "latent" else h)  # type: ignore[no-any-return]
+        out: Tensor = self.ending(h + first if self.form == "latent" else h)
+        return out
 
 
 def _stack(dim: int, time_dim: int, blocks: int) -> nn.ModuleList:
@@ -113,6 +118,6 @@ def _stack(dim: int, time_dim: int, blocks: int) -> nn.ModuleList:
 
 
 def _run(blocks: nn.Module, h: Tensor, time: Tensor) -> Tensor:
-    for block in blocks:  # type: ignore[attr-defined]
+    for block in parts(blocks):
         h = block(h, time)
     return h

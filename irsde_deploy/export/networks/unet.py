@@ -8,7 +8,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .layers import LinearAttention, PreNormResidual, ResBlock, SinusoidalEmbedding, conv, downsample, upsample
+from .layers import (
+    LinearAttention,
+    PreNormResidual,
+    ResBlock,
+    SinusoidalEmbedding,
+    conv,
+    downsample,
+    parts,
+    upsample,
+)
 
 
 class ConditionalUNet(nn.Module):
@@ -49,11 +58,25 @@ class ConditionalUNet(nn.Module):
             down = downsample(narrow, wide) if level != last else conv(narrow, wide)
             up = upsample(wide, narrow) if level != 0 else conv(wide, narrow)
             self.downs.append(
-                nn.ModuleList([ResBlock(narrow, narrow, time_dim), ResBlock(narrow, narrow, time_dim), _attention(narrow), down])
+                nn.ModuleList(
+                    [
+                        ResBlock(narrow, narrow, time_dim),
+                        ResBlock(narrow, narrow, time_dim),
+                        _attention(narrow),
+                        down,
+                    ]
+                )
             )
             self.ups.insert(
                 0,
-                nn.ModuleList([ResBlock(wide + narrow, wide, time_dim), ResBlock(wide + narrow, wide, time_dim), _attention(wide), up]),
+                nn.ModuleList(
+                    [
+                        ResBlock(wide + narrow, wide, time_dim),
+                        ResBlock(wide + narrow, wide, time_dim),
+                        _attention(wide),
+                        up,
+                    ]
+                ),
             )
 
         self.mid_block1 = ResBlock(widths[-1], widths[-1], time_dim)
@@ -67,19 +90,22 @@ class ConditionalUNet(nn.Module):
         time = self.time_mlp(t)
         h = first = self.init_conv(torch.cat([x - mu, mu], dim=1))
         skips: list[Tensor] = []
-        for block1, block2, attention, down in self.downs:  # type: ignore[misc]
+        for level in self.downs:
+            block1, block2, attention, down = parts(level)
             h = block1(h, time)
             skips.append(h)
             h = attention(block2(h, time))
             skips.append(h)
             h = down(h)
         h = self.mid_block2(self.mid_attn(self.mid_block1(h, time)), time)
-        for block1, block2, attention, up in self.ups:  # type: ignore[misc]
+        for level in self.ups:
+            block1, block2, attention, up = parts(level)
             h = block1(torch.cat([h, skips.pop()], dim=1), time)
             h = block2(torch.cat([h, skips.pop()], dim=1), time)
             h = up(attention(h))
         h = self.final_res_block(torch.cat([h, first], dim=1), time)
-        return self.final_conv(h)  # type: ignore[no-any-return]
+        out: Tensor = self.final_conv(h)
+        return out
 
 
 def _attention(dim: int) -> nn.Module:

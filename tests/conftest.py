@@ -1,0 +1,27 @@
+"""Fixtures that several test modules use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from golden import NETWORK_CASES, GoldenCase, load_case
+
+
+@pytest.fixture(params=NETWORK_CASES)
+def case(request: pytest.FixtureRequest) -> GoldenCase:
+    return load_case(request.param)
+
+
+@pytest.fixture(scope="session")
+def unet_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden U-Net exported by the command's own code: (folder)/unet.onnx."""
+    from irsde_deploy.export.checkpoints import read_checkpoint
+    from irsde_deploy.export.exporter import export_checkpoint
+    from irsde_deploy.export.settings import describe, flags
+
+    golden = load_case("unet_nf8_depth4")
+    checkpoint = read_checkpoint(golden.weights)
+    path = tmp_path_factory.mktemp("engines") / "unet.onnx"
+    export_checkpoint(checkpoint, describe(checkpoint, [flags(task="derain", **golden.sde)]).card, path)
+    return path

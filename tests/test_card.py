@@ -1,0 +1,76 @@
+"""The card survives its JSON unchanged, and nothing but a complete, known card is read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from irsde_deploy import MeanRevertingSDE, ModelCard
+from irsde_deploy.errors import InvalidValueError
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    return ModelCard(
+        network="ConditionalNAFNet",
+        settings={"width": 16, "enc_blk_nums": [1, 2], "form": "latent"},
+        channels=4,
+        multiple_of=4,
+        pad_mode="zero",
+        sde=MeanRevertingSDE(50, 100, "cosine", 0.005),
+        task="dehaze",
+        value_range=None,
+        checkpoint_sha256="ab" * 32,
+        tool_version="0.1.0",
+    )
+
+
+def test_json_round_trip_is_exact_and_fits_a_plan(card: ModelCard) -> None:
+    text = card.to_json()
+    assert ModelCard.from_json(text) == card
+    assert ModelCard.from_json(text).to_json() == text
+    assert json.loads(text)["sde"] == {
+        "kind": "mean-reverting",
+        "max_sigma": 50,
+        "T": 100,
+        "schedule": "cosine",
+        "eps": 0.005,
+    }
+    assert len(text) + len("irsde-card:") <= 4095, "a TensorRT network's name holds no more"
+
+
+def test_the_same_network_in_pixels_keeps_its_range(card: ModelCard) -> None:
+    pixel = ModelCard.from_dict({**card.to_dict(), "value_range": [0.0, 1.0]})
+    assert pixel.value_range == (0.0, 1.0)
+    assert pixel != card
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 2}, "schema version 2"),
+        ({"pad_mode": "wrap"}, "pad_mode"),
+        ({"channels": 0}, "channels"),
+        ({"channels": "3"}, "wrong type"),
+        ({"steps": True}, "wrong type"),
+        ({"steps": 101}, "steps must be"),
+        ({"sampler": "magic"}, "sampler must be"),
+        ({"colour_space": "sRGB"}, "unknown field"),
+        ({"sde": {"kind": "denoising"}}, "kind 'denoising'"),
+        ({"sde": {"kind": "mean-reverting", "max_sigma": 10}}, "must have max_sigma, T, schedule and eps"),
+        (
+            {"sde": {"kind": "mean-reverting", "max_sigma": 10, "T": 100, "schedule": "cosine", "eps": 2}},
+            "eps",
+        ),
+    ],
+)
+def test_cards_that_cannot_be_trusted_are_refused(card: ModelCard, change: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        ModelCard.from_dict({**card.to_dict(), **change})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 10_000, '{"network": "X"}', " " * 70_000])
+def test_text_that_is_no_card_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValueError, match="card"):
+        ModelCard.from_json(text)

@@ -1,0 +1,221 @@
+"""The commands as a user runs them: in processes of their own, with exit codes and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from golden import load_case
+from test_images import png_header
+
+from irsde_deploy.cli import main
+
+RNG = np.random.default_rng(0)
+PROGRAM = [sys.executable, "-c", "from irsde_deploy.cli import main; main()"]
+
+
+def irsde(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, cwd=cwd)
+
+
+@pytest.fixture
+def fails_with(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """Run a command in this process: it must end with this code and one sentence on stderr, C libraries included."""
+
+    def check(code: int, message: str, *arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        stderr = capfd.readouterr().err
+        assert stop.value.code == code, stderr
+        assert message in stderr
+        assert len(stderr.strip().splitlines()) == 1, stderr
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    return load_case("latent_nafnet_w8").weights
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    cv2.imwrite(str(tmp_path / "in.png"), RNG.integers(0, 256, (18, 25, 3), dtype=np.uint8))
+    return tmp_path / "in.png"
+
+
+def test_export_inspect_verify(weights: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+    sde = ("--max-sigma", 50, "-T", 100, "--schedule", "cosine", "--eps", 0.005)
+    engine = tmp_path / "m.onnx"
+    result = irsde("export", weights, "-o", engine, *sde, "--form", "latent", "--task", "dehaze")
+    assert result.returncode == 0, result.stderr
+    assert "form = latent (from flag)" in result.stdout
+    assert result.stdout.count("  ok") == 5
+    assert result.stderr == "", "progress is for terminals only"
+    assert irsde("export", weights, "-o", engine, *sde).returncode == 1, "an existing file is not replaced"
+
+    shown = json.loads(irsde("inspect", engine, "--json").stdout)
+    assert shown["card"]["settings"]["form"] == "latent"
+    assert shown["inputs"][0] == {
+        "name": "x",
+        "type": "tensor(float)",
+        "shape": ["batch", 4, "height", "width"],
+    }
+    assert shown["bytes"] == engine.stat().st_size
+    assert "multiple_of: 8" in irsde("inspect", engine).stdout
+
+    result = irsde("verify", engine, "--against", weights, "--steps", 10)
+    assert result.returncode == 0, result.stderr
+    rows = (tmp_path / "m.parity.csv").read_text().splitlines()
+    assert rows[0] == "t,max_abs,mean_abs,relative,psnr_db"
+    assert len(rows) == 12
+    assert float(rows[-1].split(",")[3]) < 1e-5
+    assert cv2.imread(str(tmp_path / "m.parity.png")).std() > 10
+
+    other = torch.load(weights, weights_only=True)
+    other["ending.bias"] += 0.1
+    torch.save(other, tmp_path / "other.pth")
+    result = irsde("verify", engine, "--against", tmp_path / "other.pth", "--steps", 10)
+    assert result.returncode == 3
+    assert "differs from" in result.stderr
+    fails_with(
+        2,
+        "works on 4-channel latents",
+        "run",
+        "--engine",
+        engine,
+        tmp_path / "m.parity.png",
+        "-o",
+        tmp_path / "o.png",
+    )
+
+
+def test_inspect_reads_checkpoints(weights: Path) -> None:
+    shown = json.loads(irsde("inspect", weights, "--json").stdout)
+    assert (shown["network"], shown["parameters"], shown["card"]) == ("ConditionalNAFNet", 99372, None)
+
+
+def test_run_files_folders_existing_outputs_and_exit_codes(
+    unet_onnx: Path, picture: Path, tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "good.png").write_bytes(picture.read_bytes())
+    (folder / "truncated.png").write_bytes(picture.read_bytes()[:-300])
+    command = ("run", "--engine", unet_onnx, folder, "-o", tmp_path / "out", "--steps", 2)
+    result = irsde(*command)
+    assert result.returncode == 4
+    assert "truncated.png: the picture is damaged" in result.stderr
+    assert "1 written, 1 failed" in result.stdout
+    restored = (tmp_path / "out" / "good.png").read_bytes()
+    assert cv2.imdecode(np.frombuffer(restored, np.uint8), cv2.IMREAD_COLOR).shape == (18, 25, 3)
+
+    fails_with(1, "exists already: pass --overwrite", *command)
+    (folder / "truncated.png").unlink()
+    result = irsde(*command, "--skip-existing")
+    assert (result.returncode, result.stdout[:31]) == (0, "0 written, 0 failed, 1 skipped ")
+    result = irsde(*command, "--overwrite", "--seed", 5)
+    assert result.returncode == 0
+    assert (tmp_path / "out" / "good.png").read_bytes() != restored
+
+
+def test_an_interrupted_run_keeps_what_is_finished(unet_onnx: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for i in range(40):
+        cv2.imwrite(str(folder / f"{i:02}.png"), RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    process = subprocess.Popen(
+        [*PROGRAM, "run", "--engine", str(unet_onnx), str(folder), "-o", str(tmp_path / "out")],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "out").glob("*.png")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+    finished = list((tmp_path / "out").iterdir())
+    assert 0 < len(finished) < 40
+    assert all(cv2.imread(str(path)).shape == (64, 64, 3) for path in finished), "whole pictures only"
+
+
+def test_doctor_reports_what_works_and_how_to_get_the_rest() -> None:
+    result = irsde("doctor")
+    assert result.returncode == 0
+    lines = {line[9:].split("  ")[0]: line for line in result.stdout.splitlines()}
+    assert lines["CPUExecutionProvider"].startswith("ok") and lines["CPUExecutionProvider"].endswith("works")  # noqa: PT018
+    assert np.__version__ in lines["numpy (base)"]
+    for line in result.stdout.splitlines():
+        if line.startswith("missing") and "(gpu)" in line:
+            assert "pip install 'irsde-deploy[gpu]'" in line
+
+
+def test_bad_models_each_get_one_sentence(
+    tmp_path: Path, picture: Path, weights: Path, fails_with: Callable[..., None]
+) -> None:
+    recipe = ("--recipe", "derain")
+    cases: list[tuple[str, bytes, int, str]] = [
+        ("empty.pth", b"", 1, "the file is empty"),
+        ("text.pth", b"hello", 1, "not a PyTorch checkpoint"),
+        ("text.safetensors", b"hello", 1, "not a safetensors file"),
+    ]
+    for name, content, code, message in cases:
+        (tmp_path / name).write_bytes(content)
+        fails_with(code, message, "export", tmp_path / name, *recipe)
+    good = torch.load(weights, weights_only=True)
+    broken = {
+        "nan.pth": ({**good, "intro.bias": good["intro.bias"] * float("nan")}, "not finite"),
+        "missing.pth": ({k: v for k, v in good.items() if k != "decoders.0.0.beta"}, "missing"),
+        "unknown.pth": ({"conv1.weight": torch.zeros(3, 3)}, "unknown architecture"),
+        "list.pth": ([1, 2, 3], "holds a state dict"),
+    }
+    for name, (content, message) in broken.items():
+        torch.save(content, tmp_path / name)
+        fails_with(1, message, "export", tmp_path / name, *recipe)
+    fails_with(2, "do not say max_sigma, T, schedule, eps", "export", weights)
+    fails_with(1, "no recipe is called 'desnow'", "export", weights, "--recipe", "desnow")
+    fails_with(2, "opset must be", "export", weights, *recipe, "-o", tmp_path / "a.onnx", "--opset", 5)
+    fails_with(2, "eps must be", "export", weights, *recipe, "-o", tmp_path / "a.onnx", "--eps", 3)
+    fails_with(2, "must end in .onnx", "export", weights, *recipe, "-o", tmp_path / "a.plan")
+    for name in ("text.onnx", "text.plan", "empty.onnx"):
+        (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"hello")
+        message = {"text.onnx": "not an ONNX model", "text.plan": "no engine", "empty.onnx": "is empty"}[name]
+        fails_with(1, message, "run", "--engine", tmp_path / name, picture, "-o", tmp_path / "out.png")
+    assert not (tmp_path / "a.onnx").exists()
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_bad_run_arguments_each_get_one_sentence(
+    unet_onnx: Path, picture: Path, tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    run = ("run", "--engine", unet_onnx, picture, "-o", tmp_path / "out.png")
+    fails_with(2, "steps must be from 1 to 100", *run, "--steps", 0)
+    fails_with(2, "steps must be from 1 to 100", *run, "--steps", 101)
+    fails_with(2, "cannot skip timesteps", *run, "--sampler", "euler", "--steps", 10)
+    fails_with(2, "t0 must be", *run, "--t0", 1000)
+    fails_with(2, "seed must be", *run, "--seed", -1)
+    fails_with(2, "No such option", *run, "--stepz", 3)
+    fails_with(2, "is not one of", *run, "--sampler", "heun")
+    fails_with(2, "Missing option '--engine'", "run", picture, "-o", tmp_path)
+    fails_with(1, "no such file", "run", "--engine", unet_onnx, tmp_path / "nowhere.png", "-o", tmp_path / "x.png")
+    (tmp_path / "bomb.png").write_bytes(png_header(60_000, 60_000))
+    result = irsde("run", "--engine", unet_onnx, tmp_path / "bomb.png", "-o", tmp_path / "x.png")
+    assert (result.returncode, "more than the limit" in result.stderr) == (4, True)
+    (tmp_path / "file").write_text("in the way")
+    result = irsde("run", "--engine", unet_onnx, picture, "-o", tmp_path / "file" / "x.png", "--steps", 1)
+    assert (result.returncode, "cannot be written" in result.stderr) == (4, True)
+    assert not (tmp_path / "out.png").exists()

@@ -1,0 +1,191 @@
+"""Picture files against Pillow as the second implementation: depth, grey, alpha, orientation, profiles, damage."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from irsde_deploy.errors import InputFileError, OutputFileError
+from irsde_deploy.images import Picture, losses, read_picture, write_picture
+
+RNG = np.random.default_rng(0)
+RGB8 = RNG.integers(0, 256, (13, 21, 3), dtype=np.uint8)
+RGB16 = RNG.integers(0, 65536, (13, 21, 3), dtype=np.uint16)
+ALPHA8 = RNG.integers(0, 256, (13, 21), dtype=np.uint8)
+
+
+def pillow(path: Path) -> Image.Image:
+    """The second implementation."""
+    return Image.open(io.BytesIO(path.read_bytes()))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff"])
+@pytest.mark.parametrize("rgb", [RGB8, RGB16], ids=["8 bit", "16 bit"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_lossless_formats_keep_every_value(tmp_path: Path, suffix: str, rgb: np.ndarray, alpha: bool) -> None:
+    picture = Picture(rgb, rgb[:, :, 0] // 2 if alpha else None)
+    write_picture(tmp_path / f"p{suffix}", picture)
+    read = read_picture(tmp_path / f"p{suffix}")
+    np.testing.assert_array_equal(read.rgb, rgb)
+    assert (read.alpha is not None) == alpha
+    if alpha:
+        np.testing.assert_array_equal(read.alpha, picture.alpha)
+    assert not read.grey
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_lossy_formats_agree_with_pillows_decoder(tmp_path: Path, suffix: str) -> None:
+    smooth = cv2.resize(RGB8[:3, :4], (64, 48), interpolation=cv2.INTER_CUBIC)
+    write_picture(tmp_path / f"p{suffix}", Picture(smooth))
+    ours = read_picture(tmp_path / f"p{suffix}").rgb.astype(int)
+    theirs = np.asarray(pillow(tmp_path / f"p{suffix}").convert("RGB")).astype(int)
+    assert np.abs(ours - theirs).mean() < 0.5  # both decode to within a rounding of the colour conversion
+    assert np.abs(ours - smooth).mean() < 2  # quality 95, chroma subsampled
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA", "I;16"])
+def test_png_modes_mean_what_pillow_says(tmp_path: Path, mode: str) -> None:
+    source = Image.fromarray(RGB8)
+    if mode == "I;16":
+        image = Image.fromarray(RGB16[:, :, 0])
+    elif mode in ("LA", "RGBA"):
+        image = source.convert(mode)
+        image.putalpha(Image.fromarray(ALPHA8))
+    else:
+        image = source.convert(mode)
+    image.save(tmp_path / "p.png")
+    read = read_picture(tmp_path / "p.png")
+    assert read.grey == (mode in ("L", "LA", "1", "I;16"))
+    expected = RGB16[:, :, :1].repeat(3, 2) if mode == "I;16" else np.asarray(pillow(tmp_path / "p.png").convert("RGB"))
+    np.testing.assert_array_equal(read.rgb, expected)
+    if mode in ("LA", "RGBA"):
+        np.testing.assert_array_equal(read.alpha, ALPHA8)
+    write_picture(tmp_path / "again.png", read)
+    again = read_picture(tmp_path / "again.png")
+    assert again.grey == (read.grey and read.alpha is None)  # grey with alpha is written as RGBA with equal channels
+    np.testing.assert_array_equal(again.rgb, read.rgb)
+
+
+def test_grey_is_written_as_luma(tmp_path: Path) -> None:
+    write_picture(tmp_path / "p.png", Picture(RGB8, grey=True))
+    expected = np.asarray(Image.fromarray(RGB8).convert("L")).astype(int)
+    written = np.asarray(pillow(tmp_path / "p.png")).astype(int)
+    assert written.ndim == 2
+    assert np.abs(written - expected).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_as_pillow_does(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("p.jpg", "p.png", "p.webp", "p.tif"):
+        options = {"lossless": True} if name.endswith("webp") else {}
+        Image.fromarray(RGB8).save(tmp_path / name, exif=exif, quality=95, **options)
+        expected = np.asarray(ImageOps.exif_transpose(pillow(tmp_path / name)).convert("RGB")).astype(int)
+        read = read_picture(tmp_path / name).rgb.astype(int)
+        assert read.shape == expected.shape
+        assert np.abs(read - expected).mean() < 0.5, name
+        write_picture(tmp_path / f"out_{name}", Picture(read.astype(np.uint8)))
+        assert pillow(tmp_path / f"out_{name}").getexif().get(0x0112, 1) == 1, "it must not be applied twice"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_colour_profiles_travel(tmp_path: Path, suffix: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(RGB8).save(tmp_path / f"in{suffix}", icc_profile=profile)
+    read = read_picture(tmp_path / f"in{suffix}")
+    assert read.profile == profile
+    write_picture(tmp_path / f"out{suffix}", read)
+    assert pillow(tmp_path / f"out{suffix}").info["icc_profile"] == profile
+
+
+def test_sixteen_bits_become_eight_by_rounding(tmp_path: Path) -> None:
+    ramp = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    picture = Picture(np.dstack([ramp] * 3), alpha=ramp)
+    assert losses(picture, Path("p.jpg")) == ["its alpha channel", "its 16-bit precision"]
+    assert losses(picture, Path("p.webp")) == ["its 16-bit precision"]
+    assert losses(picture, Path("p.png")) == losses(picture, Path("p.tif")) == []
+    write_picture(tmp_path / "p.jpg", picture)
+    back = read_picture(tmp_path / "p.jpg").rgb.astype(int)
+    assert np.abs(back[:, :, 0] - np.rint(ramp / 257)).max() <= 3  # JPEG at quality 95
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds hardly any data."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+def encoded(kind: str) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(cv2.resize(RGB8, (200, 150))).save(data, kind)
+    return data.getvalue()
+
+
+DAMAGED = {
+    "empty.png": (b"", "is empty"),
+    "text.png": (b"not a picture at all", "not a PNG, JPEG, WEBP or TIFF picture"),
+    "bomb.png": (png_header(60_000, 60_000), "more than the limit"),
+    "large.png": (png_header(10_001, 10_000), "10001x10000 pixels are more than the limit of 100 megapixels"),
+    "short.png": (png_header(100, 100), "damaged"),
+    "truncated.png": (encoded("PNG")[:-2000], "damaged"),
+    "truncated.jpg": (encoded("JPEG")[:-2000], "damaged"),
+    "truncated.webp": (encoded("WEBP")[:-2000], "damaged"),
+    "truncated.tif": (encoded("TIFF")[:-2000], "damaged|not a PNG"),
+    "animation.gif": (encoded("GIF"), "not a PNG, JPEG, WEBP or TIFF picture"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_pictures_are_one_clear_error(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    content, message = DAMAGED[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputFileError, match=message):
+        read_picture(tmp_path / name)
+    assert capfd.readouterr() == ("", ""), "no library may write to the terminal"
+
+
+def test_float_tiffs_are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "f.tif"), RNG.random((8, 8, 3), dtype=np.float32))
+    with pytest.raises(InputFileError, match="8 or 16 bits|damaged|not a PNG"):
+        read_picture(tmp_path / "f.tif")
+
+
+def test_writing_where_it_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputFileError, match="cannot be written"):
+        write_picture(tmp_path / "file" / "p.png", Picture(RGB8))
+    with pytest.raises(OutputFileError, match="not '.bmp'"):
+        write_picture(tmp_path / "p.bmp", Picture(RGB8))
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OutputFileError, match="is a folder"):
+        write_picture(tmp_path / "folder.png", Picture(RGB8))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.png"]
+
+
+def test_nothing_half_written_when_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.png").write_bytes(b"older")
+
+    def interrupted(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:10])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_picture(tmp_path / "p.png", Picture(RGB8))
+    assert (tmp_path / "p.png").read_bytes() == b"older"
+    assert [p.name for p in tmp_path.iterdir()] == ["p.png"]

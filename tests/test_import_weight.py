@@ -1,0 +1,93 @@
+"""The library imports with NumPy alone, and `irsde-deploy run` restores without PyTorch, in processes without them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+BLOCKER = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in BLOCKED:
+            raise ModuleNotFoundError('blocked for this test: ' + name, name=name)
+BLOCKED = set({blocked!r})
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def run_without(blocked: list[str], code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = BLOCKER.format(blocked=blocked) + code
+    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300)
+
+
+def test_the_core_needs_numpy_alone() -> None:
+    blocked = [
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
+        "cv2",
+        "PIL",
+        "tensorrt",
+        "click",
+        "yaml",
+        "matplotlib",
+    ]
+    result = run_without(
+        blocked,
+        """
+import irsde_deploy, irsde_deploy.sde, irsde_deploy.samplers, irsde_deploy.card, irsde_deploy.noise
+from irsde_deploy import MeanRevertingSDE, plan_steps
+table = plan_steps(MeanRevertingSDE(max_sigma=10, T=100, schedule="cosine", eps=0.005), "sde-2m", 20)
+heavy = sorted(set(m.partition('.')[0] for m in sys.modules) & BLOCKED)
+print(round(float(table.p[0] * 0.005), 9), heavy)
+""",
+    )
+    assert result.stdout.strip() == "1.0 []", result.stderr
+
+
+def test_run_restores_without_pytorch(unet_onnx: Path, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "in.png"), picture)
+    code = "import runpy; sys.argv[0] = 'irsde-deploy'; from irsde_deploy.cli import main; main()"
+    command = [
+        "run",
+        "--engine",
+        str(unet_onnx),
+        str(tmp_path / "in.png"),
+        "-o",
+        str(tmp_path / "out.png"),
+        "--steps",
+        "3",
+    ]
+    result = run_without(["torch", "onnx", "onnxscript", "safetensors", "yaml", "matplotlib"], code, *command)
+    assert result.returncode == 0, result.stderr
+    from irsde_deploy import load
+
+    expected = load(unet_onnx)(picture[:, :, ::-1], steps=3)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out.png"))[:, :, ::-1], expected)
+
+
+def test_a_missing_package_is_one_sentence_with_the_command_that_installs_it(unet_onnx: Path, tmp_path: Path) -> None:
+    code = "from irsde_deploy.cli import main; main()"
+    cv2.imwrite(str(tmp_path / "in.png"), np.zeros((16, 16, 3), np.uint8))
+    command = ["run", "--engine", str(unet_onnx), str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png")]
+    result = run_without(["onnxruntime"], code, *command)
+    assert result.returncode == 5
+    assert "pip install 'irsde-deploy[cpu]'" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    result = run_without(["torch"], code, "export", "x.pt")
+    assert (result.returncode, result.stderr.count("\n")) == (5, 1)
+    assert "pip install 'irsde-deploy[export]'" in result.stderr
+
+
+@pytest.mark.parametrize("module", ["restorer", "metrics", "runtimes", "runtimes.numpy_loop"])
+def test_runtime_modules_do_not_pull_in_pytorch(module: str) -> None:
+    result = run_without(["torch"], f"import irsde_deploy.{module}; print('ok')")
+    assert result.stdout.strip() == "ok", result.stderr

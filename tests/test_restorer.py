@@ -1,0 +1,138 @@
+"""Pictures of every type and size through a real engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden import load_case
+
+from irsde_deploy import Restorer, load, plan_steps
+from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, MissingPackageError
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def restorer(unet_onnx: Path) -> Restorer:
+    return load(unet_onnx)
+
+
+def test_float_pictures_with_injected_noise_give_the_references_result(restorer: Restorer) -> None:
+    e = load_case("unet_nf8_depth4").expected
+    picture = e["lq"][0].transpose(1, 2, 0)
+    out = restorer(picture, sampler="ode", steps=100, noise=e["noise"])
+    golden = e["ode_x0"][0].transpose(1, 2, 0)
+    assert np.abs(out - golden).max() < 1e-5 * np.abs(golden).max()
+    assert np.abs(golden).max() > 1, "the golden result leaves [0, 1], and floats must not be clipped"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_integers_are_the_rounded_float_result(restorer: Restorer, dtype: type) -> None:
+    white = np.iinfo(dtype).max
+    picture = RNG.integers(0, white, (20, 17, 3), dtype=dtype, endpoint=True)
+    as_float = restorer((picture / white).astype(np.float32), steps=4, seed=9)
+    expected = np.rint(np.clip(as_float, 0, 1) * white)
+    out = restorer(picture, steps=4, seed=9)
+    assert out.dtype == dtype
+    assert np.abs(out - expected).max() <= (0 if dtype == np.uint8 else 1)  # float32 holds 16 bits to half a unit
+
+
+def test_a_batch_is_its_pictures_one_by_one(restorer: Restorer) -> None:
+    batch = RNG.integers(0, 256, (3, 18, 23, 3), dtype=np.uint8)
+    together = restorer(batch, steps=5, seed=1)
+    for picture, restored in zip(batch, together, strict=True):
+        alone = restorer(picture, steps=5, seed=1)
+        assert np.abs(alone.astype(int) - restored).max() <= 1  # another order of additions may flip a rounding
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (15, 16), (33, 2)])
+def test_any_size(restorer: Restorer, size: tuple[int, int]) -> None:
+    """Equal to padding the picture by hand for each evaluation."""
+    mu = RNG.random((*size, 3), dtype=np.float32)
+    out = restorer(mu, sampler="mean", steps=2, seed=5)
+    from irsde_deploy.noise import normal_field
+
+    table = plan_steps(restorer.sde, "mean", 2)
+    height, width = size
+    widths = ((0, -height % 16), (0, -width % 16))
+
+    def pad(x: np.ndarray) -> np.ndarray:
+        for axis, missing in enumerate(widths):
+            mode = "reflect" if x.shape[axis + 1] > missing[1] else "edge"
+            x = np.pad(x, [(0, 0), *[missing if i == axis else (0, 0) for i in (0, 1)]], mode=mode)
+        return x[None]
+
+    mu_chw = mu.transpose(2, 0, 1)
+    y = table.start * normal_field(5, 0, (3, height, width))
+    for k, t in enumerate(table.t):
+        eps = restorer.engine(pad(mu_chw + y), pad(mu_chw), np.array([t], np.float32))[0, :, :height, :width]
+        y = np.float32(table.a[k]) * y + np.float32(table.c[k]) * eps
+    np.testing.assert_allclose(out, (mu_chw + y).transpose(1, 2, 0), rtol=1e-4, atol=1e-4 * np.abs(out).max())
+
+
+def test_seeds_settings_and_progress(restorer: Restorer) -> None:
+    picture = RNG.random((16, 16, 3), dtype=np.float32)
+    done: list[int] = []
+    one = restorer(picture, steps=3, seed=1, on_step=done.append)
+    assert done == [0, 1, 2, 3]
+    np.testing.assert_array_equal(one, restorer(picture, steps=3, seed=1))
+    assert np.abs(one - restorer(picture, steps=3, seed=2)).max() > 1e-3
+    assert np.abs(one - restorer(picture, steps=3, seed=1, debias=True)).max() > 1e-5
+    assert len(restorer.plan()) == 20
+    assert len(restorer.plan("euler")) == 100, "a sampler that cannot skip takes every timestep"
+    assert restorer.plan("ddim", t0=10).t[0] == len(restorer.plan("ddim", t0=10)) == 10
+
+
+@pytest.mark.parametrize(
+    ("picture", "options", "message"),
+    [
+        (np.zeros((8, 8), np.uint8), {}, "must have the shape"),
+        (np.zeros((8, 8, 4), np.uint8), {}, "must have the shape"),
+        (np.zeros((0, 8, 3), np.uint8), {}, "must have the shape"),
+        (np.zeros((8, 8, 3), np.int32), {}, "must be uint8, uint16 or floating"),
+        (np.full((8, 8, 3), np.nan), {}, "finite"),
+        (np.full((8, 8, 3), 255.0), {}, "in \\[0, 1\\]"),
+        (np.zeros((8, 8, 3), np.uint8), {"steps": 0}, "steps must be"),
+        (np.zeros((8, 8, 3), np.uint8), {"steps": 101}, "steps must be"),
+        (np.zeros((8, 8, 3), np.uint8), {"seed": -1}, "seed must be"),
+        (np.zeros((8, 8, 3), np.uint8), {"steps": 2, "noise": np.zeros((2, 1, 3, 8, 8))}, "noise must have"),
+    ],
+)
+def test_bad_arguments(restorer: Restorer, picture: np.ndarray, options: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        restorer(picture, **options)  # type: ignore[arg-type]
+
+
+def test_files_that_are_no_engines(tmp_path: Path) -> None:
+    for name, content, error, message in [
+        ("empty.onnx", b"", InputFileError, "is empty"),
+        ("text.onnx", b"hello", EngineError, "not an ONNX model"),
+        ("text.plan", b"hello", InputFileError, "no engine of this version reads .plan"),
+        ("noise.onnx", bytes(range(256)) * 40, EngineError, "not an ONNX model"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(error, match=message):
+            load(tmp_path / name)
+    with pytest.raises(InputFileError, match="no such file"):
+        load(tmp_path / "nowhere.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(InputFileError, match="is a folder"):
+        load(tmp_path / "folder.onnx")
+
+
+def test_a_plain_checkpoint_needs_a_card() -> None:
+    with pytest.raises(EngineError, match="does not say which SDE"):
+        load(load_case("unet_nf8_depth4").weights)
+
+
+def test_a_device_that_is_not_there_is_an_error(unet_onnx: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has the CUDA provider")
+    with pytest.raises(MissingPackageError, match="no CUDAExecutionProvider"):
+        load(unet_onnx, device="cuda")
+    with pytest.raises(InvalidValueError, match="device must be"):
+        load(unet_onnx, device="tpu")

@@ -74,9 +74,9 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], card: Model
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
     with write_atomically(path) as temporary:
         if path.suffix == ".safetensors":
-            from safetensors.torch import save_file
+            from safetensors.torch import save
 
-            save_file(tensors, temporary, metadata={METADATA_KEY: card.to_json()})
+            temporary.write_bytes(save(tensors, metadata={METADATA_KEY: card.to_json()}))
         elif path.suffix == ".pt":
             torch.save({"format": OWN_FORMAT, METADATA_KEY: card.to_json(), "weights": tensors}, temporary)
         else:

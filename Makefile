@@ -1,0 +1,30 @@
+# make demo: set up, export the committed checkpoint, restore a rainy picture. make test: set up, lint, types, tests.
+# Another interpreter or PyTorch build: make demo PYTHON=python3.12 TORCH="torch==2.13.0 --index-url ..."
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: demo test clean
+
+demo: .venv/run.stamp
+	$(BIN)/irsde-deploy export assets/derain_nafnet_w16.safetensors -o demo/derain.onnx --overwrite
+	$(BIN)/python examples/before_after.py demo/derain.onnx assets/rain.png assets/clean.png -o demo/before_after.png
+
+test: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+.venv/run.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) -e ".[cpu,export]"
+	touch $@
+
+.venv/dev.stamp: .venv/run.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[cpu,export,dev]"
+	touch $@
+
+clean:
+	rm -rf .venv demo .mypy_cache .pytest_cache .ruff_cache

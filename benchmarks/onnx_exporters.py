@@ -39,7 +39,7 @@ def export_traced(model: torch.nn.Module, path: Path) -> None:
 def export_dynamo(model: torch.nn.Module, path: Path) -> None:
     side = 2 * model.multiple_of
     x = torch.zeros(2, 3, side, side + model.multiple_of)
-    dynamic = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     torch.onnx.export(
         model,
         (x, x, torch.ones(2)),

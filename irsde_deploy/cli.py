@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -19,10 +20,12 @@ import click
 
 from . import __version__
 from .errors import InvalidValueError, IrsdeError, OutputFileError, ParityError, requires_extra
+from .noise import MAX_SEED
 from .samplers import SAMPLERS
 from .sde import SCHEDULES
 
 if TYPE_CHECKING:
+    from .batch import Job, Outcome
     from .export.checkpoints import Checkpoint
     from .export.settings import Description
     from .restorer import Restorer
@@ -35,6 +38,7 @@ DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was comp
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
+SEED = click.IntRange(0, MAX_SEED)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -127,7 +131,7 @@ def _describe(path: Path, settings: dict[str, Any]) -> tuple[Checkpoint, Descrip
 @click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]")
 @click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's].")
 @click.option("--t0", type=int, help="First timestep [default: T].")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise; the same for every picture.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise; the same for every picture.")
 @click.option(
     "--debias", is_flag=True, help="Take the bias of maximum-likelihood training out of the network's output."
 )
@@ -168,49 +172,73 @@ def run(
     PNG, JPEG, WebP and TIFF, 8 and 16 bit, any size. A broken picture is reported and the rest goes on (exit code 4).
     """
     from .batch import plan_jobs, restore_files
-    from .noise import MAX_SEED
     from .restorer import load
 
-    if not 0 <= seed <= MAX_SEED:
-        raise InvalidValueError(f"seed must be from 0 to 2^64 - 1, not {seed}")
     planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None)
-    jobs = planned if existing == "overwrite" else [job for job in planned if not job.target.exists()]
-    if len(jobs) < len(planned) and existing is None:
-        first = next(job.target for job in planned if job.target.exists())
-        raise OutputFileError(
-            f"{first}: exists already: pass --overwrite to replace outputs or --skip-existing to keep them"
-        )
-    restorer = load(engine, device)
-    table = _require_rgb(restorer, engine).plan(sampler, steps, debias, t0)
-    click.echo(
-        f"{restorer.engine.name}: {sampler or restorer.card.sampler}, {len(table)} steps, seed {seed}",
-        err=True,
-    )
+    jobs = _still_to_do(planned, existing)
+    restorer = _require_rgb(load(engine, device), engine)
+    table = restorer.plan(sampler, steps, debias, t0)
+    name = sampler or restorer.card.sampler
+    click.echo(f"{restorer.engine.name}: {name}, {len(table)} steps, seed {seed}", err=True)
 
-    started, written, failed = time.monotonic(), 0, 0
+    tally = _Tally(pictures=len(jobs), steps=len(table))
     with _progress(len(jobs) * len(table), "") as advance:
 
         def restore(pictures: Any) -> Any:
-            done_before = (written + failed) * len(table)
-            return restorer(
-                pictures, sampler, len(table), seed, debias=debias, t0=t0, clip=clip,
-                on_step=lambda k: advance(done_before + k * len(pictures), _rate(written, len(jobs), started)),
-            )  # fmt: skip
+            def on_step(k: int) -> None:
+                advance(tally.evaluations + k * len(pictures), tally.rate)
+
+            return restorer(pictures, name, len(table), seed, debias=debias, t0=t0, clip=clip, on_step=on_step)
 
         for outcome in restore_files(restore, jobs, batch):
-            if outcome.error is None:
-                written += 1
-                if outcome.lost:
-                    _say(f"{outcome.job.target}: its format cannot hold {' and '.join(outcome.lost)}")
-            else:
-                failed += 1
-                _say(outcome.error)
-            advance((written + failed) * len(table), _rate(written, len(jobs), started))
-    seconds = time.monotonic() - started
-    skipped = f", {len(planned) - len(jobs)} skipped" if len(jobs) < len(planned) else ""
-    click.echo(f"{written} written, {failed} failed{skipped} in {seconds:.1f} s")
-    if failed:
+            tally.add(outcome)
+            advance(tally.evaluations, tally.rate)
+    click.echo(f"{tally.summary}, {len(planned) - len(jobs)} skipped" if len(jobs) < len(planned) else tally.summary)
+    if tally.failed:
         sys.exit(EXIT_SOME_FAILED)
+
+
+def _still_to_do(planned: list[Job], existing: str | None) -> list[Job]:
+    """The jobs whose outputs are not there yet, or all; without a word from the user, existing outputs are an error."""
+    if existing == "overwrite":
+        return planned
+    there = [job.target for job in planned if job.target.exists()]
+    if there and existing is None:
+        raise OutputFileError(f"{there[0]}: exists already: pass --overwrite to replace or --skip-existing to keep it")
+    return [job for job in planned if job.target not in there]
+
+
+@dataclass
+class _Tally:
+    """How far a run is; says what went wrong as it is counted."""
+
+    pictures: int
+    steps: int
+    written: int = 0
+    failed: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self.failed += 1
+            _say(outcome.error)
+            return
+        self.written += 1
+        if outcome.lost:
+            _say(f"note: {outcome.job.target}: its format cannot hold {' and '.join(outcome.lost)}")
+
+    @property
+    def evaluations(self) -> int:
+        return (self.written + self.failed) * self.steps
+
+    @property
+    def rate(self) -> str:
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        return f"{self.written}/{self.pictures} pictures, {self.written / seconds:.2f} pictures/s"
+
+    @property
+    def summary(self) -> str:
+        return f"{self.written} written, {self.failed} failed in {time.monotonic() - self.started:.1f} s"
 
 
 def _require_rgb(restorer: Restorer, engine: Path) -> Restorer:
@@ -223,11 +251,6 @@ def _require_rgb(restorer: Restorer, engine: Path) -> Restorer:
     return restorer
 
 
-def _rate(written: int, total: int, started: float) -> str:
-    seconds = time.monotonic() - started
-    return f"{written}/{total} pictures, {written / seconds if seconds else 0:.2f} pictures/s"
-
-
 # -- verify, inspect, doctor -------------------------------------------------------------------------------
 
 
@@ -237,7 +260,7 @@ def _rate(written: int, total: int, started: float) -> str:
 @click.option("--sampler", type=click.Choice(list(SAMPLERS)), default="posterior", show_default=True)
 @click.option("--steps", type=int, help="[default: all timesteps]")
 @click.option("--picture", type=PATH, help="Compare on this picture [default: a small example].")
-@click.option("--seed", type=click.IntRange(0), default=2023, show_default=True, help="Of the injected noise.")
+@click.option("--seed", type=SEED, default=2023, show_default=True, help="Of the injected noise.")
 @click.option(
     "--tolerance",
     type=float,

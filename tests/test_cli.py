@@ -125,7 +125,9 @@ def test_run_files_folders_existing_outputs_and_exit_codes(
     fails_with(1, "exists already: pass --overwrite", *command)
     (folder / "truncated.png").unlink()
     result = irsde(*command, "--skip-existing")
-    assert (result.returncode, result.stdout[:31]) == (0, "0 written, 0 failed, 1 skipped ")
+    assert result.returncode == 0
+    assert result.stdout.startswith("0 written, 0 failed")
+    assert result.stdout.endswith(", 1 skipped\n")
     result = irsde(*command, "--overwrite", "--seed", 5)
     assert result.returncode == 0
     assert (tmp_path / "out" / "good.png").read_bytes() != restored
@@ -207,7 +209,7 @@ def test_bad_run_arguments_each_get_one_sentence(
     fails_with(2, "steps must be from 1 to 100", *run, "--steps", 101)
     fails_with(2, "cannot skip timesteps", *run, "--sampler", "euler", "--steps", 10)
     fails_with(2, "t0 must be", *run, "--t0", 1000)
-    fails_with(2, "seed must be", *run, "--seed", -1)
+    fails_with(2, "-1 is not in the range", *run, "--seed", -1)
     fails_with(2, "No such option", *run, "--stepz", 3)
     fails_with(2, "is not one of", *run, "--sampler", "heun")
     fails_with(2, "Missing option '--engine'", "run", picture, "-o", tmp_path)

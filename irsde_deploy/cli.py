@@ -27,6 +27,7 @@ from .sde import SCHEDULES
 if TYPE_CHECKING:
     from .batch import Job, Outcome
     from .export.checkpoints import Checkpoint
+    from .export.parity import Comparison
     from .export.settings import Description
     from .restorer import Restorer
 
@@ -88,16 +89,13 @@ def export(checkpoint: Path, output: Path | None, opset: int, overwrite: bool, *
         from .export.report import format_comparison, format_heading
     loaded, description = _describe(checkpoint, settings)
     click.echo(f"opset = {opset}")
-    click.echo(format_heading())
-    with _progress(description.card.sde.T, "comparing with PyTorch") as advance:
-        complete = export_checkpoint(
-            loaded,
-            description.card,
-            output,
-            opset,
-            on_comparison=lambda comparison: click.echo(format_comparison(comparison)),
-            on_step=advance,
-        )
+    comparisons: list[Comparison] = []
+    try:
+        with _progress(description.card.sde.T, "comparing with PyTorch") as advance:
+            complete = export_checkpoint(loaded, description.card, output, opset, comparisons.append, advance)
+    finally:
+        if comparisons:
+            click.echo("\n".join([format_heading(), *map(format_comparison, comparisons)]))
     if not complete:
         _say(f"note: {DIVERGENCE}")
     click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
@@ -367,6 +365,7 @@ def _progress(length: int, label: str) -> Iterator[Callable[..., None]]:
 
         def advance(position: int, text: str | None = None) -> None:
             bar.update(position - bar.pos, text)
+            bar.render_progress()  # update() leaves out what changes the text alone
 
         yield advance
 

@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputFileError, IrsdeError, OutputFileError
-from .images import SUFFIXES, Picture, losses, read_picture, write_picture
+from .images import SUFFIXES, Picture, losses, read_picture, require_target, write_picture
+
+_SAME_FORMAT = {".jpg": (".jpg", ".jpeg"), ".tiff": (".tif", ".tiff")}
 
 RestoreBatch = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """(B, H, W, 3) -> the same shape and type."""
@@ -53,14 +55,16 @@ def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) ->
         OutputFileError: outputs would collide with each other or replace an input.
     """
     found = [pair for text in inputs for pair in _find(text, output)]
-    sources = {source.resolve(): (source, relative) for source, relative in found}
+    sources = {source.absolute(): (source, relative) for source, relative in reversed(found)}  # the first naming wins
     as_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
     if as_file and len(sources) > 1:
         raise OutputFileError(f"{output}: one file cannot hold {len(sources)} pictures: give a folder with -o")
+    if as_file and suffix and output.suffix.lower() not in _SAME_FORMAT.get(suffix, (suffix,)):
+        raise OutputFileError(f"{output}: contradicts the format {suffix[1:]}: leave one of the two out")
     jobs = []
-    for source, relative in sources.values():
-        target = output if as_file else output / relative
-        jobs.append(Job(source, target.with_suffix(suffix) if suffix else target))
+    for source, relative in reversed(sources.values()):
+        target = output / relative.with_suffix(suffix or relative.suffix)
+        jobs.append(Job(source, output if as_file else target))
     _refuse_collisions(jobs)
     return jobs
 
@@ -71,8 +75,9 @@ def restore_files(restore: RestoreBatch, jobs: Sequence[Job], batch: int = 1) ->
     for job in jobs:
         try:
             picture = read_picture(job.source)
-        except IrsdeError as error:
-            yield Outcome(job, str(error))
+            require_target(job.target, picture)
+        except (IrsdeError, MemoryError) as error:
+            yield Outcome(job, str(error) or f"{job.source}: not enough memory for a picture of this size")
             continue
         if waiting and (len(waiting) == batch or not _alike(waiting[0][1], picture)):
             yield from _restore_alike(restore, waiting)
@@ -96,8 +101,8 @@ def _restore_alike(restore: RestoreBatch, group: list[tuple[Job, Picture]]) -> I
     for (job, picture), rgb in zip(group, restored, strict=True):
         try:
             write_picture(job.target, picture.with_rgb(rgb))
-        except IrsdeError as error:
-            yield Outcome(job, str(error))
+        except (IrsdeError, MemoryError) as error:
+            yield Outcome(job, str(error) or f"{job.target}: not enough memory to encode it")
         else:
             yield Outcome(job, lost=tuple(losses(picture, job.target)))
 
@@ -115,6 +120,8 @@ def _find(text: str, output: Path) -> list[tuple[Path, Path]]:
         pairs = [(path, Path(path.name))]
     elif glob.has_magic(text):
         root = _fixed_part(path)
+        if ".." in path.parts[len(root.parts) :]:
+            raise InputFileError(f"{text}: a pattern may have '..' only before its first wildcard")
         matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207 (takes ** and absolute patterns)
         pairs = [(file, file.relative_to(root)) for file in matches if _is_picture(file)]
     else:

@@ -7,10 +7,10 @@ property `METADATA_KEY`.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from .errors import InvalidValueError
@@ -41,8 +41,8 @@ class ModelCard:
         sampler, steps: what to sample with where the user does not say.
         precision: of the weights and activations: `fp32`, `fp16`, `mixed` or `int8`.
         global_operators: whether each output pixel depends on all of the picture, so that tiling changes the result.
-        colour: order of the channels.
-        value_range: of pictures; None for latents, which have no fixed range.
+        colour: order of a picture's channels: `RGB`.
+        value_range: (0, 1) for pictures; None for latents, which have no fixed range.
         checkpoint_sha256: of the file that the weights came from.
         tool_version: of irsde-deploy.
 
@@ -78,12 +78,16 @@ class ModelCard:
                 f"pad_mode must be one of {PAD_MODES} and precision one of {PRECISIONS}, "
                 f"not {self.pad_mode!r} and {self.precision!r}"
             )
+        if self.colour != "RGB" or self.value_range not in (None, (0.0, 1.0)):
+            raise InvalidValueError(
+                f"pictures are RGB in the range 0..1 (latents have none), not {self.colour!r} in {self.value_range!r}"
+            )
         if not 1 <= self.channels <= 256 or not 1 <= self.multiple_of <= 4096:
             raise InvalidValueError(
                 f"channels must be 1..256 and multiple_of 1..4096, not {self.channels} and {self.multiple_of}"
             )
         plan_steps(self.sde, self.sampler, self.steps)  # raises where the two do not fit the SDE
-        object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
+        object.__setattr__(self, "settings", copy.deepcopy(dict(self.settings)))
 
     def __hash__(self) -> int:
         return hash(self.to_json())

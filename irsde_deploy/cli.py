@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from . import __version__
-from .errors import InvalidValueError, IrsdeError, OutputFileError, ParityError, requires_extra
+from .errors import InvalidValueError, IrsdeError, MissingPackageError, OutputFileError, requires_extra
 from .noise import MAX_SEED
 from .samplers import SAMPLERS
 from .sde import SCHEDULES
@@ -177,7 +177,7 @@ def run(
     restorer = _require_rgb(load(engine, device), engine)
     table = restorer.plan(sampler, steps, debias, t0)
     name = sampler or restorer.card.sampler
-    click.echo(f"{restorer.engine.name}: {name}, {len(table)} steps, seed {seed}", err=True)
+    click.echo(f"{restorer.engine.name}: {name}, {len(table)} steps, seed {seed}")
 
     tally = _Tally(pictures=len(jobs), steps=len(table))
     with _progress(len(jobs) * len(table), "") as advance:
@@ -200,10 +200,11 @@ def _still_to_do(planned: list[Job], existing: str | None) -> list[Job]:
     """The jobs whose outputs are not there yet, or all; without a word from the user, existing outputs are an error."""
     if existing == "overwrite":
         return planned
-    there = [job.target for job in planned if job.target.exists()]
-    if there and existing is None:
-        raise OutputFileError(f"{there[0]}: exists already: pass --overwrite to replace or --skip-existing to keep it")
-    return [job for job in planned if job.target not in there]
+    missing = [job for job in planned if not job.target.exists()]
+    if len(missing) < len(planned) and existing is None:
+        first = next(job.target for job in planned if job.target.exists())
+        raise OutputFileError(f"{first}: exists already: pass --overwrite to replace or --skip-existing to keep it")
+    return missing
 
 
 @dataclass
@@ -281,49 +282,47 @@ def verify(
     plot_path: Path | None,
     device: str,
 ) -> None:
-    """Compare ENGINE with PyTorch along a whole trajectory with the same noise.
+    """Compare ENGINE with PyTorch: single evaluations, then a whole trajectory with the same noise.
 
-    Writes the error of every state as CSV and as a plot. Exit code 3 where it is out of tolerance.
+    Writes the error of every state as CSV and as a plot. Exit code 3 where anything is out of tolerance.
     """
     with requires_extra("export", "comparing with PyTorch"):
         from .export.checkpoints import read_checkpoint
-        from .export.detection import build_network
-        from .export.parity import compare_trajectories
-        from .export.report import format_trajectory, write_csv, write_plot
+        from .export.parity import compare_evaluations, compare_trajectories, reference_engine, require
+        from .export.report import format_comparison, format_trajectory, write_csv, write_plot
     from .restorer import load
-    from .runtimes.torch_engine import TorchEngine
 
+    csv_path = csv_path or engine.with_suffix(".parity.csv")
+    plot_path = plot_path or engine.with_suffix(".parity.png")
+    if {csv_path.suffix.lower(), plot_path.suffix.lower()} != {".csv", ".png"}:
+        raise InvalidValueError(f"--csv must end in .csv and --plot in .png, not {csv_path} and {plot_path}")
+    if not 0 < tolerance <= 1:
+        raise InvalidValueError(f"--tolerance must be above 0 and at most 1, not {tolerance}")
     candidate = load(engine, device)
-    card = candidate.card
     checkpoint = read_checkpoint(against)
-    if card.checkpoint_sha256 and card.checkpoint_sha256 != checkpoint.sha256:
+    if candidate.card.checkpoint_sha256 not in ("", checkpoint.sha256):
         _say(f"note: {engine} says it was exported from another file than {against} (their SHA-256 differ)")
-    reference = TorchEngine(build_network(card.network, card.settings, checkpoint.weights), card)
-    mu = None
-    if picture is not None:
-        from .images import read_picture
-
-        mu = _require_rgb(candidate, engine).to_network(read_picture(picture).rgb)
-    table = candidate.plan(sampler, steps or card.sde.T)
+    reference = reference_engine(candidate.card, checkpoint)
+    mu = None if picture is None else _read_network_input(candidate, engine, picture)
+    table = candidate.plan(sampler, candidate.sde.T if steps is None else steps)
+    evaluations = list(compare_evaluations(candidate.engine, reference))
     with _progress(len(table), f"{sampler}, {len(table)} steps") as advance:
         trajectory = compare_trajectories(
             candidate.engine, reference, sampler, len(table), mu, seed, tolerance, on_step=advance
         )
-    csv_path, plot_path = (
-        path or engine.with_suffix(f".parity.{kind}") for path, kind in ((csv_path, "csv"), (plot_path, "png"))
-    )
     write_csv(trajectory, csv_path)
     write_plot(trajectory, plot_path, f"{engine.name}: {candidate.engine.name} against {reference.name}")
-    click.echo(format_trajectory(trajectory))
+    click.echo("\n".join([format_trajectory(trajectory), *map(format_comparison, evaluations)]))
+    click.echo(f"wrote {csv_path} and {plot_path}")
     if not trajectory.complete:
         _say(f"note: {DIVERGENCE}")
-    click.echo(f"wrote {csv_path} and {plot_path}")
-    if not trajectory.passed:
-        worst = trajectory.worst
-        raise ParityError(
-            f"{engine} differs from {against}: {worst.case} is off by {worst.relative:.2g} of the largest value, "
-            f"and {tolerance:g} is allowed"
-        )
+    require([*evaluations, *trajectory.steps], str(engine))
+
+
+def _read_network_input(restorer: Restorer, engine: Path, picture: Path) -> Any:
+    from .images import read_picture
+
+    return _require_rgb(restorer, engine).to_network(read_picture(picture).rgb)
 
 
 @cli.command()
@@ -390,6 +389,9 @@ def main() -> NoReturn:
     except IrsdeError as error:
         _say(str(error))
         sys.exit(error.exit_code)
+    except ImportError as error:
+        _say(f"{error.name or error} cannot be imported: 'irsde-deploy doctor' says which command installs it")
+        sys.exit(MissingPackageError.exit_code)
     except MemoryError:
         _say("not enough memory: use smaller pictures or a smaller --batch")
         sys.exit(1)

@@ -56,17 +56,29 @@ def examine() -> Iterator[Finding]:
 def _package(extra: str, module: str, distribution: str) -> Finding:
     label = f"{distribution} ({extra})"
     install = "pip install " + ("irsde-deploy" if extra == "base" else f"'irsde-deploy[{extra}]'")
+    if distribution == "onnxruntime-gpu" and _installed("onnxruntime"):
+        install = f"pip uninstall onnxruntime, then {install}"  # both provide one module
     try:
         version = importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         if distribution.startswith("opencv") and importlib.util.find_spec(module):
             return Finding(label, True, "another distribution of OpenCV provides it")
+        if distribution == "onnxruntime" and _installed("onnxruntime-gpu"):
+            return Finding(label, True, "onnxruntime-gpu provides it")
         return Finding(label, False, f"missing: {install}")
     if importlib.util.find_spec(module) is None:
         return Finding(
             label, False, f"{version} is installed but {module} cannot be found: {install} --force-reinstall"
         )
     return Finding(label, True, version)
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _providers() -> Iterator[Finding]:

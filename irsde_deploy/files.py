@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import OutputFileError
+from .errors import IrsdeError, OutputFileError
 
 
 @contextmanager
@@ -17,20 +19,36 @@ def write_atomically(path: Path) -> Iterator[Path]:
     Raises:
         OutputFileError: the folder cannot be written, or path is a folder.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    if path.is_dir():
-        raise OutputFileError(f"{path}: is a folder; give the name of a file")
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    require_writable(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
-        raise OutputFileError(f"{path}: cannot be written ({error.strerror or error}): choose another place") from None
+        raise _not_writable(path, error) from None
     try:
         yield temporary
         temporary.replace(path)
+    except IrsdeError:
+        raise
     except OSError as error:
-        if isinstance(error, OutputFileError):
-            raise
-        raise OutputFileError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise _not_writable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(path: Path) -> None:
+    """Make the folder of path, and raise OutputFileError where a file there cannot be written."""
+    try:
+        if path.is_dir():
+            raise OutputFileError(f"{path}: is a folder; give the name of a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OutputFileError:
+        raise
+    except OSError as error:
+        raise _not_writable(path, error) from None
+
+
+def _not_writable(path: Path, error: OSError) -> OutputFileError:
+    return OutputFileError(f"{path}: cannot be written ({error.strerror or error}): choose another place")

@@ -20,18 +20,21 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from .errors import InputFileError, OutputFileError
-from .files import write_atomically
+from .files import require_writable, write_atomically
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 1_000_000_000
 LOSSY_QUALITY = 95
 
 _EIGHT_BIT_ONLY = (".jpg", ".jpeg", ".webp")
+_LONGEST_SIDE = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
 _NO_ALPHA = (".jpg", ".jpeg")
 _NO_PROFILE = (".tif", ".tiff")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 _PROFILED_MODES = ("RGB", "RGBA", "P", "PA")
+_MODES = (*_GREY_MODES, *_PROFILED_MODES, "RGBa", "CMYK", "YCbCr")
 _ORIENTATION_TAG = 0x0112
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # errors are raised; nothing else belongs on stderr
@@ -67,9 +70,14 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         InputFileError: no such file, no PNG, JPEG, WebP or TIFF, damaged, too large, or neither 8 nor 16 bit.
     """
     try:
-        data = path.read_bytes()
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= MAX_BYTES else b""
     except OSError as error:
         raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if size > MAX_BYTES:
+        raise InputFileError(
+            f"{path}: {size / 1e9:.1f} GB is more than any picture: the limit is {MAX_BYTES / 1e9:g} GB"
+        )
     header = _check_header(path, data, max_pixels)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -78,8 +86,13 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         found = "unreadable" if pixels is None else str(pixels.dtype)
         raise InputFileError(f"{path}: pictures have 8 or 16 bits a channel, and this one is {found}")
-    rgb, alpha = _split(_oriented(pixels, header.orientation))
-    return Picture(rgb, alpha, header.grey, header.profile)
+    rgb, alpha = _split(pixels)
+    if header.alpha is None:
+        alpha = None  # what OpenCV adds to some formats
+    elif alpha is None:
+        alpha = header.alpha.astype(rgb.dtype) * (257 if rgb.dtype == np.uint16 else 1)  # what OpenCV leaves out
+    upright = None if alpha is None else _oriented(alpha, header.orientation)
+    return Picture(_oriented(rgb, header.orientation), upright, header.grey, header.profile)
 
 
 def write_picture(path: Path, picture: Picture) -> None:
@@ -88,17 +101,27 @@ def write_picture(path: Path, picture: Picture) -> None:
     Raises:
         OutputFileError: an unknown suffix, or the file cannot be written.
     """
+    require_target(path, picture)
+    suffix = path.suffix.lower()
+    pixels = _joined(picture, keep_alpha=suffix not in _NO_ALPHA)
+    if suffix in _EIGHT_BIT_ONLY and pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    data = _encode(path, pixels, picture.profile if suffix not in _NO_PROFILE and not picture.grey else None)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def require_target(path: Path, picture: Picture) -> None:
+    """Raise OutputFileError where a picture of this size cannot be written to path; makes its folder."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise OutputFileError(
             f"{path}: pictures are written as {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}"
         )
-    pixels = _joined(picture, keep_alpha=suffix not in _NO_ALPHA)
-    if suffix in _EIGHT_BIT_ONLY and pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    data = _encode(suffix, pixels, picture.profile if suffix not in _NO_PROFILE and not picture.grey else None)
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(data)
+    limit, side = _LONGEST_SIDE.get(suffix, max(picture.rgb.shape)), max(picture.rgb.shape[:2])
+    if side > limit:
+        raise OutputFileError(f"{path}: {suffix} holds sides of up to {limit} pixels, not {side}: use .png or .tiff")
+    require_writable(path)
 
 
 def losses(picture: Picture, path: Path) -> list[str]:
@@ -114,9 +137,12 @@ def losses(picture: Picture, path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class _Header:
+    """What Pillow knows of a file; alpha is (H, W) uint8, before the orientation is applied."""
+
     orientation: int
     grey: bool
     profile: bytes | None
+    alpha: Pixels | None
 
 
 def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
@@ -131,10 +157,14 @@ def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise InputFileError(f"{path}: {width}x{height} pixels are {too_large}")
+                if image.mode not in _MODES or (image.mode == "CMYK" and image.format != "JPEG"):
+                    raise InputFileError(f"{path}: pictures are grey, RGB or palette, and this one is {image.mode}")
                 image.load()
+                transparent = "A" in image.getbands() or "transparency" in image.info
+                alpha = np.asarray(image.convert("RGBA").getchannel("A")) if transparent else None
                 profile = image.info.get("icc_profile") if image.mode in _PROFILED_MODES else None
                 orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-                return _Header(orientation, image.mode in _GREY_MODES, profile or None)
+                return _Header(orientation, image.mode in _GREY_MODES, profile or None, alpha)
     except InputFileError:
         raise
     except Image.DecompressionBombError:
@@ -147,14 +177,14 @@ def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
 
 
 def _oriented(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply an EXIF orientation, 1..8; anything else counts as upright."""
+    """Apply an EXIF orientation, 1..8, to (H, W, ...); anything else counts as upright."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    return pixels
+    return np.ascontiguousarray(pixels)
 
 
 def _split(pixels: Pixels) -> tuple[Pixels, Pixels | None]:
@@ -177,7 +207,8 @@ def _joined(picture: Picture, keep_alpha: bool) -> Pixels:
     return bgr if alpha is None else np.dstack([bgr, alpha])
 
 
-def _encode(suffix: str, pixels: Pixels, profile: bytes | None) -> bytes:
+def _encode(path: Path, pixels: Pixels, profile: bytes | None) -> bytes:
+    suffix = path.suffix.lower()
     parameters = {
         ".webp": [cv2.IMWRITE_WEBP_QUALITY, LOSSY_QUALITY],
         ".jpg": [cv2.IMWRITE_JPEG_QUALITY, LOSSY_QUALITY],
@@ -190,7 +221,7 @@ def _encode(suffix: str, pixels: Pixels, profile: bytes | None) -> bytes:
             metadata = [np.frombuffer(profile, np.uint8)]
             done, data = cv2.imencodeWithMetadata(suffix, pixels, [cv2.IMAGE_METADATA_ICCP], metadata, parameters)
     except cv2.error as error:
-        raise OutputFileError(f"a picture of {pixels.shape} cannot be written as {suffix} ({error.err})") from None
+        raise OutputFileError(f"{path}: a picture of {pixels.shape} cannot be encoded ({error.err})") from None
     if not done:
-        raise OutputFileError(f"a picture of {pixels.shape} cannot be written as {suffix}: sides may be too long")
+        raise OutputFileError(f"{path}: a picture of {pixels.shape} cannot be encoded")
     return data.tobytes()

@@ -16,6 +16,7 @@ bit. A crop of a field is the field of the crop. Step 0 is the initial state, st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -77,6 +78,7 @@ def normal_field(
     channels, height, width = shape
     y0, x0 = origin
     _check_address(seed, step, frame, channels, (y0, y0 + height), (x0, x0 + width))
+    seed = int(seed)
     first, last = x0 // 4, (x0 + width + 3) // 4
     words = philox4x32(
         (
@@ -103,8 +105,8 @@ def _box_muller(w0: Words, w1: Words) -> tuple[npt.NDArray[np.float64], npt.NDAr
 def _check_address(
     seed: int, step: int, frame: int, channels: int, rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
-    if not 0 <= seed <= MAX_SEED:
-        raise InvalidValueError(f"seed must be from 0 to 2^64 - 1, not {seed}")
+    if not isinstance(seed, Integral) or not 0 <= seed <= MAX_SEED:
+        raise InvalidValueError(f"seed must be a whole number from 0 to 2^64 - 1, not {seed!r}")
     if not (0 <= step <= MAX_STEP and 0 <= frame <= MAX_FRAME and 1 <= channels <= MAX_CHANNELS):
         raise InvalidValueError(
             f"noise is addressed by step 0..{MAX_STEP}, frame 0..{MAX_FRAME} and up to {MAX_CHANNELS} channels, "

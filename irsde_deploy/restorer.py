@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class Restorer:
             InvalidValueError: a shape, type or setting that does not fit.
             EngineError: the evaluation failed.
         """
+        picture = np.asarray(picture)
         mu = self.to_network(picture)
         table = self.plan(sampler, steps, debias, t0)
         draw = seeded_noise(seed, mu.shape) if noise is None else given_noise(noise, len(table), mu.shape)
@@ -131,8 +133,8 @@ def load(path: str | Path, device: str = "cpu", card: ModelCard | None = None) -
 
 
 def _default_steps(card: ModelCard, sampler: str, t0: int | None) -> int:
-    first = card.sde.T if t0 is None else t0
-    return first if sampler in ADJACENT_ONLY else min(card.steps, first)
+    first = t0 if isinstance(t0, Integral) else card.sde.T
+    return int(first) if sampler in ADJACENT_ONLY else min(card.steps, int(first))
 
 
 def _from_network(restored: Float32, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

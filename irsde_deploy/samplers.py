@@ -120,7 +120,7 @@ def _ode_2m(sde: MeanRevertingSDE, t: int, s: int, before: int | None) -> _Step:
 
 
 def _half_slope(sde: MeanRevertingSDE, t: int, before: int | None, h: float) -> float:
-    """H / (2 h_prev), the weight of (q - q_prev); none at the first step."""
+    """h / (2 h_prev), the weight of (q - q_prev); none at the first step."""
     return 0.0 if before is None else h / (2 * (sde.log_snr[t] - sde.log_snr[before]))
 
 
@@ -202,6 +202,8 @@ def _timesteps(sde: MeanRevertingSDE, steps: int | Sequence[int], t0: int | None
 
 
 def _explicit_timesteps(sde: MeanRevertingSDE, steps: Sequence[int], t0: int | None) -> list[int]:
+    if not all(isinstance(v, Integral) for v in steps):
+        raise InvalidValueError(f"timesteps must be whole numbers, not {list(steps)!r}")
     t = [int(v) for v in steps]
     decreasing = all(later < earlier for earlier, later in itertools.pairwise(t))
     if not t or not decreasing or t[0] > sde.T or t[-1] < 1:

@@ -159,11 +159,11 @@ class MeanRevertingSDE:
     # -- noise <-> score <-> y_0 ---------------------------------------------------------------------------
 
     def noise_from_y0(self, y: State, y0: State, t: Timestep) -> State:
-        """Eps = (y_t - a_t y_0) / sigma_t, the noise that leads from y_0 to y_t."""
+        """eps = (y_t - a_t y_0) / sigma_t, the noise that leads from y_0 to y_t."""
         return (y - self.a[t] * y0) / self.sigma[t]
 
     def y0_from_noise(self, y: State, eps: State, t: Timestep) -> State:
-        """Q = (y_t - sigma_t eps) / a_t, the clean state that noise eps implies."""
+        """q = (y_t - sigma_t eps) / a_t, the clean state that noise eps implies."""
         return (y - self.sigma[t] * eps) / self.a[t]
 
     def score_from_noise(self, eps: State, t: Timestep) -> State:
@@ -171,7 +171,7 @@ class MeanRevertingSDE:
         return -eps / self.sigma[t]
 
     def noise_from_score(self, score: State, t: Timestep) -> State:
-        """Eps = -sigma_t score."""
+        """eps = -sigma_t score."""
         return -self.sigma[t] * score
 
     def score_from_y0(self, y: State, y0: State, t: Timestep) -> State:
@@ -179,7 +179,7 @@ class MeanRevertingSDE:
         return -(y - self.a[t] * y0) / self.sigma[t] ** 2
 
     def y0_from_score(self, y: State, score: State, t: Timestep) -> State:
-        """Q = (y_t + sigma_t^2 score) / a_t (Tweedie's formula)."""
+        """q = (y_t + sigma_t^2 score) / a_t (Tweedie's formula)."""
         return (y + self.sigma[t] ** 2 * score) / self.a[t]
 
     # -- the bias of the maximum-likelihood target ---------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads cost small networks more than they bring
 
 import pytest
 from golden import NETWORK_CASES, GoldenCase, load_case

@@ -57,10 +57,18 @@ def test_one_input_may_name_its_output(photos: Path, tmp_path: Path) -> None:
     assert twice.target == tmp_path / "out" / "a.png", "an input named twice is one job"
 
 
+def test_the_first_naming_of_a_picture_wins_and_links_keep_their_names(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert ("c.PNG", "deep/er/c.PNG") in pairs([str(photos), str(photos / "deep" / "er" / "c.PNG")], out)
+    (photos / "link.png").symlink_to(photos / "a.png")
+    assert {("a.png", "a.png"), ("link.png", "link.png")} < set(pairs([str(photos)], out))
+
+
 def test_what_cannot_be_planned_is_refused(photos: Path, tmp_path: Path) -> None:
     for inputs, output, error, message in [
         (["nowhere.png"], "out", InputFileError, "no such file"),
         ([f"{photos}/*.tiff"], "out", InputFileError, "no pictures there"),
+        ([f"{photos}/*/../a.png"], "out", InputFileError, "only before its first wildcard"),
         ([str(photos)], "one.png", OutputFileError, "cannot hold 3 pictures"),
         ([str(photos / "a.png")], photos, OutputFileError, "is an input and would be replaced"),
         ([str(photos / "a.png")], photos / "a.png", OutputFileError, "is an input and would be replaced"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import pytest
 
@@ -40,6 +42,11 @@ def test_json_round_trip_is_exact_and_fits_a_plan(card: ModelCard) -> None:
     assert len(text) + len("irsde-card:") <= 4095, "a TensorRT network's name holds no more"
 
 
+def test_cards_travel_between_processes(card: ModelCard) -> None:
+    assert pickle.loads(pickle.dumps(card)) == card
+    assert hash(copy.deepcopy(card)) == hash(card)
+
+
 def test_the_same_network_in_pixels_keeps_its_range(card: ModelCard) -> None:
     pixel = ModelCard.from_dict({**card.to_dict(), "value_range": [0.0, 1.0]})
     assert pixel.value_range == (0.0, 1.0)
@@ -55,6 +62,9 @@ def test_the_same_network_in_pixels_keeps_its_range(card: ModelCard) -> None:
         ({"channels": "3"}, "wrong type"),
         ({"steps": True}, "wrong type"),
         ({"steps": 101}, "steps must be"),
+        ({"colour": "BGR"}, "are RGB"),
+        ({"value_range": [-1, 1]}, "range 0..1"),
+        ({"value_range": ["a"]}, "range 0..1"),
         ({"sampler": "magic"}, "sampler must be"),
         ({"colour_space": "sRGB"}, "unknown field"),
         ({"sde": {"kind": "denoising"}}, "kind 'denoising'"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -13,12 +17,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from golden import load_case
 from test_images import png_header
 
+from irsde_deploy import ModelCard, load
 from irsde_deploy.cli import main
+from irsde_deploy.export import exporter, to_onnx
 
 RNG = np.random.default_rng(0)
 PROGRAM = [sys.executable, "-c", "from irsde_deploy.cli import main; main()"]
@@ -89,7 +96,7 @@ def test_export_inspect_verify(weights: Path, tmp_path: Path, fails_with: Callab
     torch.save(other, tmp_path / "other.pth")
     result = irsde("verify", engine, "--against", tmp_path / "other.pth", "--steps", 10)
     assert result.returncode == 3
-    assert "differs from" in result.stderr
+    assert "m.onnx differs from PyTorch" in result.stderr
     fails_with(
         2,
         "works on 4-channel latents",
@@ -126,14 +133,15 @@ def test_run_files_folders_existing_outputs_and_exit_codes(
     (folder / "truncated.png").unlink()
     result = irsde(*command, "--skip-existing")
     assert result.returncode == 0
-    assert result.stdout.startswith("0 written, 0 failed")
+    assert "\n0 written, 0 failed" in result.stdout
     assert result.stdout.endswith(", 1 skipped\n")
     result = irsde(*command, "--overwrite", "--seed", 5)
     assert result.returncode == 0
     assert (tmp_path / "out" / "good.png").read_bytes() != restored
 
 
-def test_an_interrupted_run_keeps_what_is_finished(unet_onnx: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_what_is_finished(unet_onnx: Path, tmp_path: Path, how: signal.Signals) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     for i in range(40):
@@ -145,7 +153,7 @@ def test_an_interrupted_run_keeps_what_is_finished(unet_onnx: Path, tmp_path: Pa
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out").glob("*.png")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, how)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in stderr
@@ -215,9 +223,97 @@ def test_bad_run_arguments_each_get_one_sentence(
     fails_with(2, "Missing option '--engine'", "run", picture, "-o", tmp_path)
     fails_with(1, "no such file", "run", "--engine", unet_onnx, tmp_path / "nowhere.png", "-o", tmp_path / "x.png")
     (tmp_path / "bomb.png").write_bytes(png_header(60_000, 60_000))
-    result = irsde("run", "--engine", unet_onnx, tmp_path / "bomb.png", "-o", tmp_path / "x.png")
-    assert (result.returncode, "more than the limit" in result.stderr) == (4, True)
+    fails_with(4, "more than the limit", "run", "--engine", unet_onnx, tmp_path / "bomb.png", "-o", tmp_path / "x.png")
+    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:-300])
+    fails_with(4, "damaged", "run", "--engine", unet_onnx, tmp_path / "cut.png", "-o", tmp_path / "x.png")
     (tmp_path / "file").write_text("in the way")
-    result = irsde("run", "--engine", unet_onnx, picture, "-o", tmp_path / "file" / "x.png", "--steps", 1)
-    assert (result.returncode, "cannot be written" in result.stderr) == (4, True)
+    fails_with(4, "cannot be written", "run", "--engine", unet_onnx, picture, "-o", tmp_path / "file" / "x.png")
+    cv2.imwrite(str(tmp_path / "long.png"), np.zeros((1, 17_000, 3), np.uint8))
+    long = ("run", "--engine", unet_onnx, tmp_path / "long.png", "-o", tmp_path / "long.webp")
+    fails_with(4, "long.webp: .webp holds sides of up to 16383 pixels", *long)
+    fails_with(1, "contradicts the format jpg", *run, "--format", "jpg")
+    weights = load_case("unet_nf8_depth4").weights
+    fails_with(2, "steps must be from 1", "verify", unet_onnx, "--against", weights, "--steps", 0)
+    fails_with(2, "tolerance must be above 0", "verify", unet_onnx, "--against", weights, "--tolerance", "nan")
+    fails_with(2, "--plot in .png", "verify", unet_onnx, "--against", weights, "--plot", unet_onnx)
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_damaged_engine_is_one_sentence_and_no_picture(
+    unet_onnx: Path, picture: Path, tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    model = onnx.load(unet_onnx)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "final_conv.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, np.float32), bias.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    fails_with(4, "not finite", "run", "--engine", tmp_path / "nan.onnx", picture, "-o", tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_export_that_differs_ends_with_3_and_no_file(
+    weights: Path, tmp_path: Path, fails_with: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_wrong(model: torch.nn.Module, card: ModelCard, path: Path, opset: int) -> None:
+        with torch.no_grad():
+            wrong = copy.deepcopy(model)
+            wrong.ending.bias += 0.05
+        to_onnx.write_onnx(wrong, card, path, opset)
+
+    monkeypatch.setattr(exporter, "write_onnx", write_wrong)
+    recipe = ("--recipe", "dehaze-refusion", "--form", "latent")
+    fails_with(3, "the exported graph differs from PyTorch", "export", weights, "-o", tmp_path / "m.onnx", *recipe)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_run_reach_the_sampler(unet_onnx: Path, picture: Path, tmp_path: Path) -> None:
+    """Each option gives what the Python call with the same argument gives."""
+    restorer, rgb = load(unet_onnx), cv2.imread(str(picture))[:, :, ::-1]
+    options: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {
+        "plain": ((), {}),
+        "debias": (("--debias",), {"debias": True}),
+        "clip": (("--clip",), {"clip": True}),
+        "sampler": (("--sampler", "ddim"), {"sampler": "ddim"}),
+        "seed": (("--seed", 7), {"seed": 7}),
+        "t0": (("--t0", 60), {"t0": 60}),
+    }
+    results = {}
+    for name, (arguments, keywords) in options.items():
+        out = tmp_path / f"{name}.png"
+        result = irsde("run", "--engine", unet_onnx, f"{tmp_path}/i?.png", "-o", out, "--steps", 4, *arguments)
+        assert result.returncode == 0, result.stderr
+        results[name] = cv2.imread(str(out))[:, :, ::-1]
+        np.testing.assert_array_equal(results[name], restorer(rgb, steps=4, **keywords), err_msg=name)
+    assert all(np.abs(results["plain"].astype(int) - results[name]).max() > 0 for name in options if name != "plain")
+
+
+def test_batch_and_format(unet_onnx: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for i in range(3):
+        cv2.imwrite(str(folder / f"{i}.jpg"), RNG.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+    for batch in (1, 3):
+        command = ("run", "--engine", unet_onnx, folder, "-o", tmp_path / str(batch), "--steps", 2, "--batch", batch)
+        assert irsde(*command, "--format", "png").returncode == 0
+    assert sorted(path.name for path in (tmp_path / "3").iterdir()) == ["0.png", "1.png", "2.png"]
+    for i in range(3):
+        alone, together = (cv2.imread(str(tmp_path / b / f"{i}.png")).astype(int) for b in ("1", "3"))
+        assert np.abs(alone - together).max() <= 1
+
+
+def test_progress_on_a_terminal_shows_pictures_a_second_and_eta(unet_onnx: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "in.png"
+    cv2.imwrite(str(picture), np.zeros((96, 96, 3), np.uint8))
+    controller, terminal = pty.openpty()
+    command = ["run", "--engine", str(unet_onnx), str(picture), "-o", str(tmp_path / "out.png"), "--steps", "100"]
+    with subprocess.Popen([*PROGRAM, *command], stdout=subprocess.PIPE, stderr=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux ends a terminal whose other side is closed
+            while chunk := os.read(controller, 4096):
+                shown += chunk
+        process.communicate(timeout=60)
+    os.close(controller)
+    text = shown.decode()
+    assert process.returncode == 0
+    assert re.search(r"\[#+-*\]\s+\d+%\s+\d\d:\d\d:\d\d\s+0/1 pictures, \d+\.\d\d pictures/s", text), text
+    assert "1/1 pictures" in text

@@ -158,6 +158,47 @@ def test_damaged_pictures_are_one_clear_error(tmp_path: Path, name: str, capfd: 
     assert capfd.readouterr() == ("", ""), "no library may write to the terminal"
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_alpha_that_opencv_leaves_out_is_kept(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(RGB8).convert("LA")
+    image.putalpha(Image.fromarray(ALPHA8))
+    image.save(tmp_path / "la.tif", exif=exif)
+    keyed = Image.fromarray(ALPHA8)
+    keyed.save(tmp_path / "key.png", transparency=int(ALPHA8[2, 3]), exif=exif)
+    for name in ("la.tif", "key.png"):
+        upright = ImageOps.exif_transpose(pillow(tmp_path / name)).convert("RGBA")
+        read = read_picture(tmp_path / name)
+        assert read.grey
+        np.testing.assert_array_equal(read.alpha, np.asarray(upright)[:, :, 3])
+        np.testing.assert_array_equal(read.rgb, np.asarray(upright)[:, :, :3])
+
+
+@pytest.mark.parametrize("mode", ["LAB", "CMYK"])
+def test_colour_spaces_that_opencv_would_misread_are_refused(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(RGB8)
+    image = image.convert("CMYK") if mode == "CMYK" else ImageCms.applyTransform(image, to_lab())
+    assert image is not None
+    image.save(tmp_path / "p.tif")
+    with pytest.raises(InputFileError, match=f"this one is {mode}"):
+        read_picture(tmp_path / "p.tif")
+
+
+def to_lab() -> ImageCms.ImageCmsTransform:
+    profiles = (ImageCms.createProfile(kind) for kind in ("sRGB", "LAB"))
+    return ImageCms.buildTransform(*profiles, "RGB", "LAB")
+
+
+def test_cmyk_jpegs_are_converted_as_pillow_does(tmp_path: Path) -> None:
+    smooth = cv2.resize(RGB8[:3, :4], (64, 48), interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(smooth).convert("CMYK").save(tmp_path / "p.jpg", quality=98)
+    read = read_picture(tmp_path / "p.jpg")
+    assert read.alpha is None
+    expected = np.asarray(pillow(tmp_path / "p.jpg").convert("RGB")).astype(int)
+    assert np.abs(read.rgb - expected).mean() < 2
+
+
 def test_float_tiffs_are_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "f.tif"), RNG.random((8, 8, 3), dtype=np.float32))
     with pytest.raises(InputFileError, match="8 or 16 bits|damaged|not a PNG"):

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+GOLDEN = Path(__file__).parent / "data" / "golden" / "latent_nafnet_w8" / "weights.pth"
 BLOCKER = """
 import sys
 class Blocker:
@@ -82,6 +83,11 @@ def test_a_missing_package_is_one_sentence_with_the_command_that_installs_it(une
     assert result.returncode == 5
     assert "pip install 'irsde-deploy[cpu]'" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+    for package in ("onnxruntime", "yaml", "cv2"):
+        arguments = command if package != "yaml" else ["export", str(GOLDEN), "--opt", __file__]
+        result = run_without([package], code, *arguments)
+        assert (result.returncode, result.stderr.count("\n")) == (5, 1), result.stderr
+        assert package in result.stderr
     result = run_without(["torch"], code, "export", "x.pt")
     assert (result.returncode, result.stderr.count("\n")) == (5, 1)
     assert "pip install 'irsde-deploy[export]'" in result.stderr

@@ -70,6 +70,7 @@ def test_a_million_draws_are_standard_normal_within_sampling_error() -> None:
 
 def test_every_part_of_the_address_changes_the_field() -> None:
     base = normal_field(1, 1, (2, 50, 50))
+    np.testing.assert_array_equal(base, normal_field(np.int32(1), 1, (2, 50, 50)))
     others = [
         normal_field(2, 1, (2, 50, 50)),
         normal_field(1 + 2**32, 1, (2, 50, 50)),
@@ -93,7 +94,7 @@ def test_injected_noise_is_used_as_it_is() -> None:
         given_noise(noise, 2, (1, 2, 4, 5))
 
 
-@pytest.mark.parametrize(("seed", "step", "frame"), [(-1, 0, 0), (2**64, 0, 0), (0, 2**24, 0), (0, 0, -1)])
+@pytest.mark.parametrize(("seed", "step", "frame"), [(-1, 0, 0), (2**64, 0, 0), (1.5, 0, 0), (0, 2**24, 0), (0, 0, -1)])
 def test_addresses_outside_the_field_are_refused(seed: int, step: int, frame: int) -> None:
     with pytest.raises(InvalidValueError):
         normal_field(seed, step, (1, 2, 2), frame)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from golden import load_case
 
-from irsde_deploy import Restorer, load, plan_steps
+from irsde_deploy import ModelCard, Restorer, load, plan_steps
 from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, MissingPackageError
+from irsde_deploy.runtimes import Engine
 
 RNG = np.random.default_rng(0)
 
@@ -136,3 +140,43 @@ def test_a_device_that_is_not_there_is_an_error(unet_onnx: Path) -> None:
         load(unet_onnx, device="cuda")
     with pytest.raises(InvalidValueError, match="device must be"):
         load(unet_onnx, device="tpu")
+
+
+class Broken:
+    """An engine that answers with something else than the noise."""
+
+    name = "broken"
+
+    def __init__(self, engine: Engine, answer: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.card, self.engine, self.answer = engine.card, engine, answer
+
+    def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+        return self.answer(self.engine(x, mu, t))
+
+
+def test_engines_that_answer_nonsense_are_errors_not_pictures(restorer: Restorer) -> None:
+    picture = RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    with pytest.raises(EngineError, match="not finite"):
+        Restorer(Broken(restorer.engine, lambda eps: eps * np.float32("nan")))(picture, steps=2)
+    with pytest.raises(EngineError, match="answered with the shape"):
+        Restorer(Broken(restorer.engine, lambda eps: eps[:, :1]))(picture, steps=2)
+
+
+def test_graphs_that_contradict_their_card_are_refused(unet_onnx: Path, tmp_path: Path) -> None:
+    model = onnx.load(unet_onnx)
+    card = json.loads(model.metadata_props[0].value)
+    model.metadata_props[0].value = json.dumps({**card, "channels": 4})
+    onnx.save(model, tmp_path / "four.onnx")
+    with pytest.raises(EngineError, match="float32 with 4 channels"):
+        load(tmp_path / "four.onnx")
+    model.metadata_props[0].value = "{"
+    onnx.save(model, tmp_path / "damaged.onnx")
+    with pytest.raises(EngineError, match="not valid JSON"):
+        load(tmp_path / "damaged.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    with pytest.raises(EngineError, match="no model card"):
+        load(tmp_path / "bare.onnx")
+    given = load(tmp_path / "bare.onnx", card=ModelCard.from_dict(card))
+    picture = RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(given(picture, steps=2), load(unet_onnx)(picture, steps=2))

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from golden import golden_path
 
 from irsde_deploy import MeanRevertingSDE, StepTable, plan_steps
 from irsde_deploy.errors import InvalidValueError
@@ -67,7 +68,7 @@ def test_one_timestep_discretisations_converge_with_T(sampler: str) -> None:
 
     def error(T: int) -> float:
         sde = MeanRevertingSDE(max_sigma=0.3, T=T, schedule="constant", eps=0.05)
-        table = plan_steps(sde, sampler, list(range(T, T // 10 - 1, -1)) if sampler not in ("euler", "ode") else T)
+        table = plan_steps(sde, sampler, T)
         a, sigma = sde.marginal(T)
         cut = T // 10
         head = StepTable(
@@ -132,14 +133,23 @@ def test_euler_and_ode_rows_are_the_references_formulas(sde: MeanRevertingSDE) -
     assert euler.s[-1] < 0, "the reference adds noise at t = 1 too"
 
 
-def test_posterior_with_adjacent_steps_is_the_references(sde: MeanRevertingSDE) -> None:
+def test_posterior_with_adjacent_steps_is_the_references() -> None:
+    """From the golden schedule's theta and its sums, by the reference's formulas, in float64."""
+    sde = MeanRevertingSDE(max_sigma=10, T=100, schedule="cosine", eps=0.005)
+    with np.load(golden_path("schedules.npz")) as arrays:
+        theta, bar, dt = (
+            arrays[f"cosine_T100_eps0.005_sigma10/{k}"].astype(float) for k in ("thetas", "thetas_cumsum", "dt")
+        )
     table = plan_steps(sde, "posterior", 100)
-    rng = np.random.default_rng(3)
-    for k, t in enumerate(range(100, 1, -1)):
-        y, eps = rng.normal(size=2)
-        mean = sde.optimal_reverse_step(y, sde.y0_from_noise(y, eps, t), t)
-        assert table.a[k] * y + table.c[k] * eps == pytest.approx(mean, rel=1e-9)
-        assert table.s[k] == pytest.approx(sde.posterior(t - 1, t)[2], rel=1e-12)
+    t = table.t[:-1]
+    A, B, C = np.exp(-theta[t] * dt), np.exp(-bar[t] * dt), np.exp(-bar[t - 1] * dt)
+    cy, cq = A * (1 - C**2) / (1 - B**2), C * (1 - A**2) / (1 - B**2)
+    std = 10 / 255 * np.sqrt((1 - A**2) * (1 - C**2) / (1 - B**2))
+    p, r = 1 / B, -(10 / 255) * np.sqrt(1 - B**2) / B
+    rtol = 2e-4  # the golden theta is float32: an error of 6e-8 in theta_2 = 3e-4
+    np.testing.assert_allclose(table.a[:-1], cy + cq * p, rtol=rtol)
+    np.testing.assert_allclose(table.c[:-1], cq * r, rtol=rtol)
+    np.testing.assert_allclose(table.s[:-1], std, rtol=rtol)
     assert table.s[-1] == 0
 
 
@@ -192,6 +202,7 @@ def test_start_is_lam_whatever_t0(sde: MeanRevertingSDE) -> None:
         ("ddim", [50, 50], {}, "strictly decrease"),
         ("ddim", [101, 50], {}, "strictly decrease"),
         ("ddim", True, {}, "whole number"),
+        ("ddim", [50.9, 20.2], {}, "whole numbers"),
         ("ddim", "10", {}, "whole number"),
     ],
 )

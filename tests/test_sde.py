@@ -129,7 +129,7 @@ def test_bias_makes_the_euler_mean_optimal_and_debiasing_inverts_it(sde: MeanRev
 
 
 def test_slopes_of_the_bias(sde: MeanRevertingSDE) -> None:
-    """The regression of eps_net on eps, given y_0 independent of eps: u + v sigma_t (issue 6 lists these)."""
+    """The regression of eps_net on eps, given y_0 independent of eps: u + v sigma_t."""
     u, v = sde.likelihood_bias(np.array([100, 80, 60, 40, 20]))
     slopes = u + v * sde.sigma[[100, 80, 60, 40, 20]]
     np.testing.assert_allclose(slopes, [0.975, 0.977, 0.984, 0.994, 1.000], atol=5e-4)

@@ -6,6 +6,7 @@ Nothing is unpickled but tensors and plain containers (`weights_only=True`), so 
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..card import METADATA_KEY, ModelCard
-from ..errors import CheckpointError, InputFileError, InvalidValueError
+from ..errors import CheckpointError, InputFileError, InvalidValueError, requires_extra
 from ..files import write_atomically
 from ..runtimes import check_readable
 
@@ -74,8 +75,8 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], card: Model
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
     with write_atomically(path) as temporary:
         if path.suffix == ".safetensors":
-            from safetensors.torch import save
-
+            with requires_extra("export", "writing a safetensors file"):
+                from safetensors.torch import save
             temporary.write_bytes(save(tensors, metadata={METADATA_KEY: card.to_json()}))
         elif path.suffix == ".pt":
             torch.save({"format": OWN_FORMAT, METADATA_KEY: card.to_json(), "weights": tensors}, temporary)
@@ -84,6 +85,7 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], card: Model
 
 
 def _read_torch(path: Path) -> tuple[Any, str | None]:
+    _refuse_compression(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from EOFError to KeyError
@@ -96,9 +98,18 @@ def _read_torch(path: Path) -> tuple[Any, str | None]:
     return content, None
 
 
-def _read_safetensors(path: Path) -> tuple[Any, str | None]:
-    from safetensors import SafetensorError, safe_open
+def _refuse_compression(path: Path) -> None:
+    """PyTorch stores tensors uncompressed; an archive that unpacks to more than its size is no checkpoint."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise CheckpointError(f"{path}: a compressed archive, which PyTorch never writes: unpack it first")
 
+
+def _read_safetensors(path: Path) -> tuple[Any, str | None]:
+    with requires_extra("export", "reading a safetensors file"):
+        from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()
@@ -121,7 +132,7 @@ def _select_state_dict(content: Any, path: Path, notes: list[str]) -> dict[str, 
             kind = "averaged (EMA) weights" if entry in EMA_ENTRIES else "weights"
             notes.append(f"took the {kind} in {entry!r}")
             return _select_state_dict(content[entry], path, notes)
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
         found = ", ".join(map(repr, list(content)[:5])) or "nothing"
         raise CheckpointError(f"{path}: there is no state dict inside, only {found}")
@@ -142,12 +153,25 @@ def _strip_prefixes(weights: dict[str, Tensor], notes: list[str]) -> dict[str, T
 
 
 def _to_float32(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    converted = {}
     for key, value in weights.items():
-        if not torch.isfinite(value).all():
+        _require_plain(key, value, path)
+        converted[key] = value.float()
+        if not torch.isfinite(converted[key]).all():
             raise CheckpointError(
-                f"{path}: the weights {key!r} are not finite (NaN or infinity): training has diverged"
+                f"{path}: the weights {key!r} are not finite in float32 (NaN or infinity): training has diverged"
             )
-    return {key: value.float() for key, value in weights.items()}
+    return converted
+
+
+def _require_plain(key: str, value: Tensor, path: Path) -> None:
+    """Refuse tensors that are no weights, or that claim more than the file holds."""
+    plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
+    if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise CheckpointError(
+            f"{path}: {key!r} is a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)} that "
+            "cannot be a weight: expected dense floating-point tensors"
+        )
 
 
 def _parse_card(text: str, path: Path) -> ModelCard:

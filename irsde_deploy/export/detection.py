@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
@@ -52,13 +53,20 @@ def build_network(name: str, settings: Mapping[str, Any], weights: Weights) -> n
     """
     if name not in NETWORKS:
         raise CheckpointError(f"{name} is not a score network that can be run: expected one of {', '.join(NETWORKS)}")
-    require_agreement(name, settings, weights)  # before anything of the stated size is allocated
+    require_agreement(name, settings, weights)  # before anything of the stated size is built
+    _require_same_keys(outline(name, settings), weights)
+    model = NETWORKS[name](**settings)
+    model.load_state_dict(dict(weights), strict=True)
+    return model.eval()
+
+
+def outline(name: str, settings: Mapping[str, Any]) -> Any:
+    """The network without memory behind its weights: for what it says of itself (channels, multiple_of, pad_mode)."""
     try:
-        model = NETWORKS[name](**settings)
+        with torch.device("meta"):
+            return NETWORKS[name](**settings)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{name} cannot be built with {dict(settings)}: {error}") from None
-    _load_strictly(model, weights)
-    return model.eval()
 
 
 def require_agreement(name: str, stated: Mapping[str, Any], weights: Weights) -> None:
@@ -66,15 +74,23 @@ def require_agreement(name: str, stated: Mapping[str, Any], weights: Weights) ->
     detected_name, detected = detect_network(weights)
     if name != detected_name:
         raise CheckpointError(f"the settings are for {name}, the weights are those of {detected_name}")
-    if "ch_mult" in stated and "depth" in detected:
-        detected["ch_mult"] = [2 ** (i + 1) for i in range(detected.pop("depth"))]
+    stated, detected = _by_width(stated), _by_width(detected)
     for key in stated.keys() & detected.keys():
-        value = list(stated[key]) if isinstance(detected[key], list) else stated[key]
+        value = list(stated[key]) if isinstance(stated[key], (list, tuple)) else stated[key]
         if value != detected[key]:
             raise CheckpointError(f"the settings say {key} = {value}, the weights have {key} = {detected[key]}")
 
 
-def _load_strictly(model: nn.Module, weights: Weights) -> None:
+def _by_width(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The depth form of a ConditionalUNet written in its ch_mult form, so that the two can be compared."""
+    if settings.get("depth") is None:
+        return dict(settings)
+    rest, depth = {key: value for key, value in settings.items() if key != "depth"}, settings["depth"]
+    possible = isinstance(depth, int) and 0 < depth < 16
+    return {"ch_mult": [2 ** (i + 1) for i in range(depth)] if possible else f"that of depth {depth}", **rest}
+
+
+def _require_same_keys(model: nn.Module, weights: Weights) -> None:
     expected = model.state_dict()
     missing, surplus = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     if missing or surplus:
@@ -90,7 +106,6 @@ def _load_strictly(model: nn.Module, weights: Weights) -> None:
                 f"the weights do not fit {type(model).__name__}: {key!r} has the shape {tuple(weights[key].shape)}, "
                 f"expected {tuple(value.shape)}"
             )
-    model.load_state_dict(dict(weights), strict=True)
 
 
 def _detect_nafnet(weights: Weights) -> tuple[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..card import ModelCard
 from ..files import write_atomically
-from ..runtimes import Engine
 from ..runtimes.onnx_engine import OnnxEngine
 from ..runtimes.torch_engine import TorchEngine
 from .checkpoints import Checkpoint
@@ -45,29 +44,14 @@ def export_checkpoint(
     model = build_network(card.network, card.settings, checkpoint.weights)
     with write_atomically(path) as temporary:
         write_onnx(model, card, temporary, opset)
-        return prove(OnnxEngine.open(temporary), TorchEngine(model, card), on_comparison, on_step)
-
-
-def prove(
-    candidate: Engine,
-    reference: Engine,
-    on_comparison: Callable[[Comparison], None] | None = None,
-    on_step: Callable[[int], None] | None = None,
-) -> bool:
-    """Single evaluations, then a whole trajectory; raise ParityError if any is out of tolerance.
-
-    Returns whether the trajectory was complete.
-    """
-    comparisons: list[Comparison] = []
-
-    def record(comparison: Comparison) -> None:
-        comparisons.append(comparison)
+        engine, reference = OnnxEngine.open(temporary), TorchEngine(model, card)
+        comparisons: list[Comparison] = []
+        for comparison in compare_evaluations(engine, reference):
+            comparisons.append(comparison)
+            if on_comparison is not None:
+                on_comparison(comparison)
+        trajectory = compare_trajectories(engine, reference, on_step=on_step)
         if on_comparison is not None:
-            on_comparison(comparison)
-
-    for comparison in compare_evaluations(candidate, reference):
-        record(comparison)
-    trajectory = compare_trajectories(candidate, reference, on_step=on_step)
-    record(trajectory.worst)
-    require(comparisons, "the exported graph")
+            on_comparison(trajectory.worst)
+        require([*comparisons, trajectory.worst], "the exported graph")
     return trajectory.complete

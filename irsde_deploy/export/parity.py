@@ -22,7 +22,10 @@ from ..noise import given_noise, normal_field
 from ..runtimes import Engine
 from ..runtimes.numpy_loop import padded_evaluation, states
 from ..runtimes.protocol import Float32
+from ..runtimes.torch_engine import TorchEngine
 from ..samplers import plan_steps
+from .checkpoints import Checkpoint
+from .detection import build_network
 
 EVALUATION_TOLERANCE = 1e-4
 TRAJECTORY_TOLERANCE = 1e-3
@@ -30,6 +33,11 @@ SEED = 2023
 
 DIVERGED = 1e6
 """A state of the reference beyond this is no picture: weights that were never trained. Nothing is compared past it."""
+
+
+def reference_engine(card: ModelCard, checkpoint: Checkpoint) -> TorchEngine:
+    """The PyTorch engine that a checkpoint's weights make under an engine's card."""
+    return TorchEngine(build_network(card.network, card.settings, checkpoint.weights), card)
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,8 @@ class Trajectory:
 
     @property
     def passed(self) -> bool:
-        """Whether every state is within tolerance."""
-        return all(step.passed for step in self.steps)
+        """Whether every state is within tolerance, and at least one step was compared."""
+        return len(self.steps) > 1 and all(step.passed for step in self.steps)
 
     @property
     def growth(self) -> float:
@@ -142,7 +150,7 @@ def compare_trajectories(
         on_step: called with the number of steps done.
     """
     card = reference.card
-    table = plan_steps(card.sde, sampler, steps or card.sde.T)
+    table = plan_steps(card.sde, sampler, card.sde.T if steps is None else steps)
     if mu is None:
         mu = example_picture(card, 1, 2 * card.multiple_of - 1, max(1, 2 * card.multiple_of - 3))
     batch, _, height, width = mu.shape

@@ -6,6 +6,7 @@ import csv
 import math
 from pathlib import Path
 
+from ..errors import requires_extra
 from ..files import write_atomically
 from .parity import Comparison, Trajectory
 
@@ -24,7 +25,7 @@ def format_comparison(c: Comparison) -> str:
 def format_trajectory(trajectory: Trajectory, rows: int = 6) -> str:
     """A few states along the way, the restored picture, and how the error grew."""
     last = len(trajectory.steps) - 1
-    shown = sorted({round(last * i / (rows - 1)) for i in range(1, rows)} | {1})
+    shown = sorted({round(last * i / (rows - 1)) for i in range(1, rows)} | {min(1, last)})
     lines = [format_heading(), *(format_comparison(trajectory.steps[k]) for k in shown)]
     return "\n".join([*lines, f"largest error of any state: {trajectory.growth:.1f} times that after the first step"])
 
@@ -40,8 +41,9 @@ def write_csv(trajectory: Trajectory, path: Path) -> None:
 
 def write_plot(trajectory: Trajectory, path: Path, title: str) -> None:
     """PNG: largest and mean error of the state against the timestep, with the tolerance, on a log scale."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with requires_extra("export", "plotting"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)

@@ -6,6 +6,8 @@ the SDE is an error: a guess would restore pictures wrongly without a word.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +15,18 @@ from typing import Any
 
 from .. import __version__
 from ..card import DEFAULT_SAMPLER, DEFAULT_STEPS, ModelCard
-from ..errors import InputFileError, InvalidValueError
+from ..errors import InputFileError, InvalidValueError, requires_extra
 from ..runtimes import check_readable
+from ..samplers import ADJACENT_ONLY
 from ..sde import MeanRevertingSDE
 from .checkpoints import Checkpoint
-from .detection import NETWORKS, detect_network, require_agreement
+from .detection import detect_network, outline, require_agreement
 from .networks.nafnet import FORMS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 SDE_SETTINGS = ("max_sigma", "T", "schedule", "eps")
 MAX_SETTINGS_FILE = 1 << 20
@@ -71,26 +79,28 @@ def describe(checkpoint: Checkpoint, sources: Sequence[Source]) -> Description:
     origins = [f"network = {name} {_listed(hyper)} (from the weights' shapes)"]
     chosen = _choose(sources, origins)
     _require_sde(chosen)
+    form = chosen.get("form", "pixel")
     if name == "ConditionalNAFNet":
-        hyper["form"] = chosen.get("form", "pixel")
+        hyper["form"] = form
         if "form" not in chosen:
             origins.append("form = pixel (default; shapes cannot tell, --form latent is the other)")
-    elif chosen.get("form", "pixel") != "pixel":
-        raise InvalidValueError(f"--form belongs to ConditionalNAFNet, and this is a {name}: leave it out")
-    latent = hyper.get("form") == "latent"
-    network = NETWORKS[name]
+    elif form != "pixel":
+        raise InvalidValueError(f"the form {form} belongs to ConditionalNAFNet, and these are weights of a {name}")
+    network = outline(name, hyper)
+    sampler = chosen.get("sampler", DEFAULT_SAMPLER)
+    steps = chosen["T"] if sampler in ADJACENT_ONLY else min(chosen.get("steps", DEFAULT_STEPS), chosen["T"])
     card = ModelCard(
         network=name,
         settings=hyper,
-        channels=hyper.get("img_channel") or hyper["in_nc"],
-        multiple_of=2 ** (len(hyper.get("enc_blk_nums", ())) or hyper.get("depth") or len(hyper["ch_mult"])),
-        pad_mode=network.pad_mode,  # type: ignore[attr-defined]
+        channels=network.channels,
+        multiple_of=network.multiple_of,
+        pad_mode=network.pad_mode,
         sde=MeanRevertingSDE(**{key: chosen[key] for key in SDE_SETTINGS}),
         task=chosen.get("task", ""),
-        sampler=chosen.get("sampler", DEFAULT_SAMPLER),
-        steps=chosen.get("steps", min(DEFAULT_STEPS, chosen["T"])),
-        global_operators=network.global_operators,  # type: ignore[attr-defined]
-        value_range=None if latent else (0.0, 1.0),
+        sampler=sampler,
+        steps=steps,
+        global_operators=network.global_operators,
+        value_range=None if form == "latent" else (0.0, 1.0),
         checkpoint_sha256=checkpoint.sha256,
         tool_version=__version__,
     )
@@ -108,7 +118,8 @@ def read_options_file(path: str | Path) -> Source:
     Raises:
         InputFileError: no such file, too large, or not an options file.
     """
-    import yaml
+    with requires_extra("export", "reading an options file"):
+        import yaml
 
     path = Path(path)
     text = _read_text(path)
@@ -123,8 +134,18 @@ def read_options_file(path: str | Path) -> Source:
     if isinstance(options.get("distortion"), str):
         values["task"] = options["distortion"]
     if options.get("model") == "latent_denoising":
-        values["form"] = "latent"
-    return Source(f"--opt {path.name}", _coerced(values, path), _stated_network(options.get("network_G"), path))
+        values["form"] = "latent"  # the reference's latent models all take this form
+    values = _coerced(values, path)
+    stated = _stated_network(options.get("network_G"), path)
+    return Source(f"--opt {path.name}", values, stated, note=_sampling_note(options["sde"], values))
+
+
+def _sampling_note(sde: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Some options files carry sample_T, a schedule rebuilt for fewer steps; here fewer steps are a subset of T."""
+    asked = sde.get("sample_T")
+    if asked is None or asked == values.get("T"):
+        return ""
+    return f"sample_T = {asked} of the options file is not used: the schedule is that of training, run takes --steps"
 
 
 def read_recipe(name: str) -> Source:
@@ -133,13 +154,6 @@ def read_recipe(name: str) -> Source:
     Raises:
         InputFileError: no such recipe, or not a recipe.
     """
-    import sys
-
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
     path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
     if not name.endswith(".toml") and name not in recipe_names():
         raise InputFileError(f"no recipe is called {name!r}: choose one of {', '.join(recipe_names())}")
@@ -196,8 +210,6 @@ def _choose(sources: Sequence[Source], origins: list[str]) -> dict[str, Any]:
                 origins.append(f"{key} = {value} (from {source.name})")
     if "form" in chosen and chosen["form"] not in FORMS:
         raise InvalidValueError(f"form must be one of {', '.join(FORMS)}, not {chosen['form']!r}")
-    if "T" in chosen and isinstance(chosen.get("steps"), int):
-        chosen["steps"] = min(chosen["steps"], chosen["T"])
     return chosen
 
 
@@ -221,18 +233,38 @@ def _stated_network(section: Any, path: Path) -> tuple[str, Mapping[str, Any]] |
     return name, setting
 
 
+_KINDS: dict[str, type] = {
+    "max_sigma": float,
+    "eps": float,
+    "T": int,
+    "steps": int,
+    "schedule": str,
+    "form": str,
+    "task": str,
+    "sampler": str,
+}
+
+
 def _coerced(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Numbers that a YAML or TOML file holds as text (YAML reads 5e-3 as text) become numbers."""
-    kinds: dict[str, Any] = {"max_sigma": float, "eps": float, "T": int, "steps": int}
-    for key in kinds.keys() & values.keys():
-        try:
-            number = kinds[key](values[key])
-        except (TypeError, ValueError):
-            raise InputFileError(f"{path}: {key} must be a number, not {values[key]!r}") from None
-        if isinstance(values[key], float) and number != values[key]:
-            raise InputFileError(f"{path}: {key} must be a whole number, not {values[key]!r}")
-        values[key] = number
+    """Check the types; numbers that a file holds as text (YAML reads 5e-3 as text) become numbers."""
+    for key in _KINDS.keys() & values.keys():
+        values[key] = _coerce(key, values[key], path)
     return values
+
+
+def _coerce(key: str, value: Any, path: Path) -> Any:
+    kind = _KINDS[key]
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is not str and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number) and (kind is float or number == int(number)):
+            return kind(number)
+    expected = {float: "a number", int: "a whole number", str: "text"}[kind]
+    raise InputFileError(f"{path}: {key} must be {expected}, not {value!r}")
 
 
 def _read_text(path: Path) -> str:

@@ -1,9 +1,9 @@
 """Score network -> ONNX: inputs x, mu (batch, C, height, width) and t (batch), output eps; the model card inside.
 
 The graph holds no padding or cropping and no shape that depends on data. It is traced (`dynamo=False`) and then
-folded by onnxscript's optimizer: on these networks tracing gives the same graph as torch.export in a fraction of the
-time, with nodes named after the modules (benchmarks/onnx_exporters.py measures both), and every export is compared
-with PyTorch before it is kept.
+folded by onnxscript's optimizer: on these networks tracing gives a graph as fast as torch.export's in a fraction of the
+time, with nodes named after the modules (benchmarks/onnx_exporters.py measures both), and every export is compared with
+PyTorch before it is kept.
 """
 
 from __future__ import annotations

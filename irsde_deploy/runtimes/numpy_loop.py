@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..errors import EngineError
 from ..noise import NoiseSource
 from ..samplers import StepTable
 from .padding import pad_to_multiple
@@ -61,6 +62,8 @@ def padded_evaluation(engine: Engine, mu: Float32) -> Evaluate:
     def evaluate(y: Float32, t: int) -> Float32:
         x = pad_to_multiple(y + mu, card.multiple_of, card.pad_mode)
         eps = engine(x, padded_mu, np.full(len(mu), t, dtype=np.float32))
+        if eps.shape != x.shape:
+            raise EngineError(f"the engine answered with the shape {eps.shape} where {x.shape} was expected")
         return eps[:, :, :height, :width]
 
     return evaluate
@@ -74,9 +77,17 @@ def restore(
     clip: bool = False,
     on_step: Callable[[int], None] | None = None,
 ) -> Float32:
-    """Degraded pictures mu (B, C, H, W) -> restored pictures, same shape; `on_step(k)` after k of N steps."""
-    y = mu
-    for k, y in enumerate(states(padded_evaluation(engine, mu), mu, table, noise, clip)):  # noqa: B007
-        if on_step is not None:
-            on_step(k)
-    return mu + y
+    """Degraded pictures mu (B, C, H, W) -> restored pictures, same shape; `on_step(k)` after k of N steps.
+
+    Raises:
+        EngineError: an evaluation failed, or the result is not finite.
+    """
+    restored = mu
+    with np.errstate(all="ignore"):  # what overflows is reported below
+        for k, y in enumerate(states(padded_evaluation(engine, mu), mu, table, noise, clip)):
+            restored = mu + y
+            if on_step is not None:
+                on_step(k)
+    if not np.isfinite(restored).all():
+        raise EngineError("the restored picture is not finite (NaN or infinity): the weights or the engine are damaged")
+    return restored

@@ -10,7 +10,6 @@ from ..errors import EngineError, InvalidValueError, MissingPackageError, requir
 from .protocol import Float32
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-INPUTS = ["x", "mu", "t"]
 
 
 class OnnxEngine:
@@ -25,15 +24,10 @@ class OnnxEngine:
     def open(cls, path: Path, device: str = "cpu", card: ModelCard | None = None) -> OnnxEngine:
         """Load a graph; its own card wins over `card`."""
         session = open_session(path, device)
-        names = [node.name for node in session.get_inputs()]
-        if names != INPUTS:
-            raise EngineError(
-                f"{path}: the graph takes {', '.join(names) or 'nothing'}, not x, mu, t: "
-                "make it with 'irsde-deploy export'"
-            )
         card = read_card(session, path) or card
         if card is None:
             raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
+        _require_graph(session, card, path)
         return cls(session, card, f"ONNX Runtime {_onnxruntime(device).__version__}, {device}")
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
@@ -82,6 +76,19 @@ def read_card(session: Any, path: Path) -> ModelCard | None:
         return ModelCard.from_json(text)
     except InvalidValueError as error:
         raise EngineError(f"{path}: {error}") from None
+
+
+def _require_graph(session: Any, card: ModelCard, path: Path) -> None:
+    """Raise EngineError unless the graph is (x, mu, t) -> eps, float32, with the card's channels."""
+    expected = {"x": card.channels, "mu": card.channels, "t": None, "eps": card.channels}
+    nodes = [*session.get_inputs(), *session.get_outputs()]
+    channels = {node.name: node.shape[1] if len(node.shape) == 4 else None for node in nodes}
+    if channels != expected or any(node.type != "tensor(float)" for node in nodes):
+        found = ", ".join(f"{node.name} {node.type} {node.shape}" for node in nodes)
+        raise EngineError(
+            f"{path}: the graph must map x, mu, t to eps, float32 with {card.channels} channels, and has {found}: "
+            "make it with 'irsde-deploy export'"
+        )
 
 
 def _onnxruntime(device: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from golden import load_case
 from safetensors.torch import save_file
 from torch import Tensor
 
-from irsde_deploy.errors import CheckpointError, InputFileError
+from irsde_deploy import ModelCard, load
+from irsde_deploy.errors import CheckpointError, InputFileError, InvalidValueError
 from irsde_deploy.export.checkpoints import read_checkpoint, save_checkpoint
 from irsde_deploy.export.settings import describe, flags
 
@@ -112,9 +114,44 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, name: str, content: bytes
         ({"epoch": 3}, "no state dict inside, only 'epoch'"),
         ({"params": {}}, "no state dict inside"),
         ({"intro.weight": torch.tensor([1.0, float("nan")])}, "'intro.weight' are not finite"),
+        ({"w": torch.tensor([1e300], dtype=torch.float64)}, "not finite in float32"),
+        ({"w": torch.zeros(2, dtype=torch.int64)}, "'w' is a int64 tensor"),
+        ({"w": torch.zeros(2, dtype=torch.complex64)}, "'w' is a complex64 tensor"),
+        ({"w": torch.eye(3).to_sparse()}, "cannot be a weight"),
+        ({"w": torch.zeros(1).expand(10**9)}, "cannot be a weight"),
+        ({"w": torch.zeros(3, device="meta")}, "cannot be a weight"),
+        ({3: torch.zeros(1)}, "no state dict inside, only 3"),
     ],
 )
 def test_checkpoints_without_usable_weights(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(tmp_path / "c.pth")
+
+
+def test_compressed_archives_are_refused_before_they_unpack(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(10**6)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in plain.infolist():
+            bomb.writestr(entry.filename, plain.read(entry))
+    with pytest.raises(CheckpointError, match="compressed archive"):
+        read_checkpoint(tmp_path / "bomb.pth")
+
+
+@pytest.mark.parametrize(
+    "change", [{"enc_blk_nums": 5}, {"enc_blk_nums": [10**9]}, {"width": 10**9}, {"form": "round"}]
+)
+def test_a_card_that_contradicts_its_weights_is_refused(
+    weights: Weights, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    case = load_case("latent_nafnet_w8")
+    card = describe(read_checkpoint(case.weights), [flags(form="latent", **case.sde)]).card
+    damaged = ModelCard.from_dict({**card.to_dict(), "settings": {**card.settings, **change}})
+    save_checkpoint(tmp_path / "c.pt", weights, damaged)
+    with pytest.raises((CheckpointError, InvalidValueError), match="settings say|cannot be built|form must"):
+        load(tmp_path / "c.pt")
+    with pytest.raises((CheckpointError, InvalidValueError), match="settings say|cannot be built|form must"):
+        describe(read_checkpoint(tmp_path / "c.pt"), [])

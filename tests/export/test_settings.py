@@ -101,6 +101,9 @@ def test_latent_options_mean_the_latent_form_without_a_value_range(tmp_path: Pat
     )
     card = describe(checkpoint(ConditionalNAFNet(8, [1], 1, [1], 8)), [read_options_file(options)]).card
     assert (card.settings["form"], card.value_range, card.channels) == ("latent", None, 8)
+    assert read_options_file(options).note == ""
+    options.write_text(options.read_text().replace("sample_T: 100", "sample_T: 10"))
+    assert "sample_T = 10" in read_options_file(options).note
 
 
 @pytest.mark.parametrize("missing", list(SDE))
@@ -150,6 +153,12 @@ def options_with(setting: str, model: str = "ConditionalNAFNet") -> str:
         ("a: b: c:", "not a YAML file"),
         ("sde: {max_sigma: many, T: 100}", "max_sigma must be a number"),
         ("sde: {T: 99.5}", "T must be a whole number"),
+        ("sde: {T: .inf}", "T must be a whole number"),
+        ("sde: {T: true}", "T must be a whole number"),
+        ("sde: {max_sigma: [1]}", "max_sigma must be a number"),
+        ("sde: {schedule: [a]}", "schedule must be text"),
+        (options_with("{enc_blk_nums: 5}"), "the settings say enc_blk_nums = 5"),
+        (options_with("{depth: 4}", "ConditionalUNet"), "the settings are for ConditionalUNet"),
         (options_with("{width: 9}"), "the settings say width = 9, the weights have width = 8"),
         (options_with("{}", "ConditionalUNet"), "the settings are for ConditionalUNet"),
         (options_with("7"), "must name a network"),
@@ -169,6 +178,27 @@ def test_recipes_that_do_not_exist() -> None:
         read_recipe("../pyproject")
     with pytest.raises(InputFileError, match="no such file"):
         read_recipe("nowhere/mine.toml")
+
+
+def test_recipes_of_the_wrong_types(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[sde]\nmax_sigma = 10\n[sampling]\nsampler = ["ddim"]\n')
+    with pytest.raises(InputFileError, match="sampler must be text"):
+        read_recipe(str(tmp_path / "r.toml"))
+
+
+def test_a_sampler_that_takes_every_timestep_sets_the_steps(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[sampling]\nsampler = "euler"\n')
+    model = ConditionalNAFNet(8, [1], 1, [1])
+    assert describe(checkpoint(model), [flags(**SDE), read_recipe(str(tmp_path / "r.toml"))]).card.steps == 100
+
+
+def test_depth_and_ch_mult_forms_are_compared() -> None:
+    weights = ConditionalUNet(3, 3, 8, ch_mult=[1, 2]).state_dict()
+    for stated in ({"depth": 2}, {"depth": 10**6}, {"depth": "x"}, {"ch_mult": [2, 4]}):
+        with pytest.raises(CheckpointError, match="the settings say ch_mult"):
+            build_network("ConditionalUNet", {"in_nc": 3, "out_nc": 3, "nf": 8, **stated}, weights)
+    deep = ConditionalUNet(3, 3, 8, depth=2).state_dict()
+    assert build_network("ConditionalUNet", {"in_nc": 3, "out_nc": 3, "nf": 8, "ch_mult": [2, 4]}, deep)
 
 
 def test_weights_that_do_not_fit() -> None:

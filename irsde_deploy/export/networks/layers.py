@@ -16,8 +16,8 @@ class SinusoidalEmbedding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        if dim < 4:
-            raise ValueError(f"the time embedding needs a width of at least 4, not {dim}")
+        if dim < 4 or dim % 2:
+            raise ValueError(f"the time embedding needs an even width of at least 4, not {dim}")
         half = dim // 2
         frequencies = torch.exp(torch.arange(half) * (-math.log(10000) / (half - 1)))
         self.register_buffer("frequencies", frequencies, persistent=False)

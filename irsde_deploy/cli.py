@@ -60,7 +60,7 @@ def _model_options(command: Command) -> Command:
         click.option("--timesteps", "-T", type=int, help="Number of timesteps T that the network was trained with."),
         click.option("--schedule", type=click.Choice(list(SCHEDULES)), help="Of theta."),
         click.option("--eps", type=float, help="exp(-theta_bar_T) of the SDE."),
-        click.option("--form", type=click.Choice(["pixel", "latent"]), help="Of a ConditionalNAFNet."),
+        click.option("--form", type=click.Choice(["pixel", "latent"]), help="Of the network: pictures or latents."),
         click.option("--task", help="What the network removes; for the model card."),
     ]
     for option in reversed(options):

@@ -84,8 +84,6 @@ def describe(checkpoint: Checkpoint, sources: Sequence[Source]) -> Description:
         hyper["form"] = form
         if "form" not in chosen:
             origins.append("form = pixel (default; shapes cannot tell, --form latent is the other)")
-    elif form != "pixel":
-        raise InvalidValueError(f"the form {form} belongs to ConditionalNAFNet, and these are weights of a {name}")
     network = outline(name, hyper)
     sampler = chosen.get("sampler", DEFAULT_SAMPLER)
     steps = chosen["T"] if sampler in ADJACENT_ONLY else min(chosen.get("steps", DEFAULT_STEPS), chosen["T"])
@@ -134,7 +132,7 @@ def read_options_file(path: str | Path) -> Source:
     if isinstance(options.get("distortion"), str):
         values["task"] = options["distortion"]
     if options.get("model") == "latent_denoising":
-        values["form"] = "latent"  # the reference's latent models all take this form
+        values["form"] = "latent"
     values = _coerced(values, path)
     stated = _stated_network(options.get("network_G"), path)
     return Source(f"--opt {path.name}", values, stated, note=_sampling_note(options["sde"], values))
@@ -196,8 +194,7 @@ def _own_card(checkpoint: Checkpoint) -> list[Source]:
         return []
     values = {key: getattr(card.sde, key) for key in SDE_SETTINGS}
     values |= {"task": card.task, "sampler": card.sampler, "steps": card.steps}
-    if "form" in card.settings:
-        values["form"] = card.settings["form"]
+    values["form"] = "pixel" if card.value_range else "latent"
     return [Source("the checkpoint's card", values, (card.network, card.settings))]
 
 

@@ -106,6 +106,14 @@ def test_latent_options_mean_the_latent_form_without_a_value_range(tmp_path: Pat
     assert "sample_T = 10" in read_options_file(options).note
 
 
+def test_a_unet_on_latents_has_no_value_range_and_keeps_that(tmp_path: Path) -> None:
+    model = ConditionalUNet(4, 4, 8, depth=1)
+    card = describe(checkpoint(model), [flags(**SDE, form="latent")]).card
+    assert (card.value_range, "form" in card.settings) == (None, False)
+    save_checkpoint(tmp_path / "own.pt", model.state_dict(), card)
+    assert describe(read_checkpoint(tmp_path / "own.pt"), []).card.value_range is None
+
+
 @pytest.mark.parametrize("missing", list(SDE))
 def test_a_missing_sde_setting_is_an_error_that_names_it(missing: str) -> None:
     with pytest.raises(InvalidValueError, match=f"do not say {missing} of the SDE"):

@@ -194,7 +194,7 @@ def _own_card(checkpoint: Checkpoint) -> list[Source]:
         return []
     values = {key: getattr(card.sde, key) for key in SDE_SETTINGS}
     values |= {"task": card.task, "sampler": card.sampler, "steps": card.steps}
-    values["form"] = "pixel" if card.value_range else "latent"
+    values["form"] = card.settings.get("form") or ("pixel" if card.value_range else "latent")
     return [Source("the checkpoint's card", values, (card.network, card.settings))]
 
 

@@ -1,12 +1,13 @@
 """Many picture files: which inputs become which outputs, and the loop that restores them.
 
-One broken file never stops the rest. Neighbours of one size are restored as a batch, which changes nothing in the
-result.
+One broken file never stops the rest. Neighbours of one size are restored as a batch, which changes at most the
+last rounding.
 """
 
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,12 @@ def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) ->
     as_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
     if as_file and len(sources) > 1:
         raise OutputFileError(f"{output}: one file cannot hold {len(sources)} pictures: give a folder with -o")
+    if len(sources) == 1 and not as_file and output.suffix and not output.is_dir():
+        raise OutputFileError(
+            f"{output}: neither the name of a picture ({', '.join(SUFFIXES)}) nor a folder: make the folder first"
+        )
+    if os.path.lexists(output) and not as_file and not output.is_dir():
+        raise OutputFileError(f"{output}: is a file, and the pictures go into a folder: give another name with -o")
     if as_file and suffix and output.suffix.lower() not in _SAME_FORMAT.get(suffix, (suffix,)):
         raise OutputFileError(f"{output}: contradicts the format {suffix[1:]}: leave one of the two out")
     jobs = []
@@ -114,6 +121,8 @@ def _alike(one: Picture, other: Picture) -> bool:
 def _find(text: str, output: Path) -> list[tuple[Path, Path]]:
     """(source, path below the output folder) of every picture that one argument means."""
     path = Path(text)
+    if not text:
+        raise InputFileError("an input is empty (an unset variable?): give a file, a folder or a pattern")
     if path.is_dir():
         pairs = [(file, file.relative_to(path)) for file in _pictures_below(path, output)]
     elif path.exists():
@@ -133,11 +142,16 @@ def _find(text: str, output: Path) -> list[tuple[Path, Path]]:
 
 def _pictures_below(folder: Path, output: Path) -> list[Path]:
     """Pictures in a folder and below, without those in an output folder that lies inside it."""
-    inside = output.resolve()
-    own = inside if inside != folder.resolve() else None
+    inside = _real(output)
+    own = inside if inside != _real(folder) else None
     return sorted(
-        file for file in folder.rglob("*") if _is_picture(file) and (own is None or own not in file.resolve().parents)
+        file for file in folder.rglob("*") if _is_picture(file) and (own is None or own not in _real(file).parents)
     )
+
+
+def _real(path: Path) -> Path:
+    """Absolute, links followed; loops of links stay as they are."""
+    return Path(os.path.realpath(path))
 
 
 def _is_picture(path: Path) -> bool:
@@ -152,10 +166,10 @@ def _fixed_part(pattern: Path) -> Path:
 
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
-    for target, count in Counter(job.target.resolve() for job in jobs).items():
+    sources = {_real(job.source) for job in jobs}
+    for target, count in Counter(_real(job.target) for job in jobs).items():
         if count > 1:
-            names = ", ".join(str(job.source) for job in jobs if job.target.resolve() == target)
+            names = ", ".join(str(job.source) for job in jobs if _real(job.target) == target)
             raise OutputFileError(f"{names} would all become {target}: restore them into different folders")
         if target in sources:
             raise OutputFileError(f"{target} is an input and would be replaced: choose another output")

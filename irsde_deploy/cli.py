@@ -38,7 +38,18 @@ DEVICES = ("cpu", "cuda")
 DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was compared only until then: are they trained?"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
+
+
+class _PathType(click.Path):
+    """A path; an empty one (an unset shell variable) would mean the current folder, and is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _PathType(path_type=Path)
 SEED = click.IntRange(0, MAX_SEED)
 
 
@@ -200,9 +211,9 @@ def _still_to_do(planned: list[Job], existing: str | None) -> list[Job]:
     """The jobs whose outputs are not there yet, or all; without a word from the user, existing outputs are an error."""
     if existing == "overwrite":
         return planned
-    missing = [job for job in planned if not job.target.exists()]
+    missing = [job for job in planned if not os.path.lexists(job.target)]
     if len(missing) < len(planned) and existing is None:
-        first = next(job.target for job in planned if job.target.exists())
+        first = next(job.target for job in planned if os.path.lexists(job.target))
         raise OutputFileError(f"{first}: exists already: pass --overwrite to replace or --skip-existing to keep it")
     return missing
 
@@ -294,8 +305,10 @@ def verify(
 
     csv_path = csv_path or engine.with_suffix(".parity.csv")
     plot_path = plot_path or engine.with_suffix(".parity.png")
-    if {csv_path.suffix.lower(), plot_path.suffix.lower()} != {".csv", ".png"}:
-        raise InvalidValueError(f"--csv must end in .csv and --plot in .png, not {csv_path} and {plot_path}")
+    if (csv_path.suffix.lower(), plot_path.suffix.lower()) != (".csv", ".png") or plot_path == picture:
+        raise InvalidValueError(
+            f"--csv must end in .csv and --plot in .png, and neither be an input, not {csv_path} and {plot_path}"
+        )
     if not 0 < tolerance <= 1:
         raise InvalidValueError(f"--tolerance must be above 0 and at most 1, not {tolerance}")
     candidate = load(engine, device)
@@ -376,27 +389,39 @@ def _say(sentence: str) -> None:
 
 def main() -> NoReturn:
     """Entry point: every expected error becomes one sentence on stderr and its exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts = _Interrupts()
     try:
         cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted; what was finished stays, nothing is half-written (--skip-existing goes on from here)")
-        sys.exit(EXIT_INTERRUPTED)
+        _end_interrupted()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "irsde-deploy"
         click.echo(f"{command}: {error.format_message().rstrip('.')} (see '{command} --help')", err=True)
         sys.exit(error.exit_code)
+    except ImportError as error:
+        if interrupts.received:  # libraries that are interrupted while they start raise this
+            _end_interrupted()
+        if isinstance(error, IrsdeError):
+            _say(str(error))
+            sys.exit(error.exit_code)
+        _say(f"{error.name or error} cannot be imported: 'irsde-deploy doctor' says which command installs it")
+        sys.exit(MissingPackageError.exit_code)
     except IrsdeError as error:
         _say(str(error))
         sys.exit(error.exit_code)
-    except ImportError as error:
-        _say(f"{error.name or error} cannot be imported: 'irsde-deploy doctor' says which command installs it")
-        sys.exit(MissingPackageError.exit_code)
     except MemoryError:
         _say("not enough memory: use smaller pictures or a smaller --batch")
         sys.exit(1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
+        sys.exit(1)
+    except OSError as error:
+        _drop_stdout()
+        _say(f"{error.filename or 'output'}: {error.strerror or error}")
         sys.exit(1)
     except Exception as error:
         if os.environ.get("IRSDE_DEBUG"):
@@ -406,5 +431,25 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
+class _Interrupts:
+    """SIGINT, SIGTERM and SIGHUP as KeyboardInterrupt; remembers that one came."""
+
+    def __init__(self) -> None:
+        self.received = False
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._receive)
+
+    def _receive(self, signum: int, frame: object) -> None:
+        self.received = True
+        raise KeyboardInterrupt
+
+
+def _end_interrupted() -> NoReturn:
+    _say("interrupted; finished files stay, none is half-written")
+    sys.exit(EXIT_INTERRUPTED)
+
+
+def _drop_stdout() -> None:
+    """Send what is still buffered nowhere, so that leaving does not fail on it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

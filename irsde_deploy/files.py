@@ -19,7 +19,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
     Raises:
         OutputFileError: the folder cannot be written, or path is a folder.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
     require_writable(path)
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -41,6 +41,8 @@ def require_writable(path: Path) -> None:
     try:
         if path.is_dir():
             raise OutputFileError(f"{path}: is a folder; give the name of a file")
+        if path.exists() and not path.is_file():
+            raise OutputFileError(f"{path}: is not an ordinary file (a device or pipe); give the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -70,8 +70,12 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         InputFileError: no such file, no PNG, JPEG, WebP or TIFF, damaged, too large, or neither 8 nor 16 bit.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise InputFileError(f"{path}: is not an ordinary file")
         size = path.stat().st_size
         data = path.read_bytes() if size <= MAX_BYTES else b""
+    except InputFileError:
+        raise
     except OSError as error:
         raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from None
     if size > MAX_BYTES:
@@ -87,6 +91,8 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         found = "unreadable" if pixels is None else str(pixels.dtype)
         raise InputFileError(f"{path}: pictures have 8 or 16 bits a channel, and this one is {found}")
     rgb, alpha = _split(pixels)
+    if header.straight is not None and pixels.dtype == np.uint8:
+        rgb = header.straight
     if header.alpha is None:
         alpha = None  # what OpenCV adds to some formats
     elif alpha is None:
@@ -137,12 +143,17 @@ def losses(picture: Picture, path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class _Header:
-    """What Pillow knows of a file; alpha is (H, W) uint8, before the orientation is applied."""
+    """What Pillow knows of a file; arrays are before the orientation is applied.
+
+    alpha is (H, W) uint8. straight is (H, W, 3) uint8, the colours of an 8-bit TIFF with alpha, which OpenCV would
+    multiply by it.
+    """
 
     orientation: int
     grey: bool
     profile: bytes | None
     alpha: Pixels | None
+    straight: Pixels | None
 
 
 def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
@@ -161,11 +172,13 @@ def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
                     raise InputFileError(f"{path}: pictures are grey, RGB or palette, and this one is {image.mode}")
                 image.load()
                 transparent = "A" in image.getbands() or "transparency" in image.info
-                alpha = np.asarray(image.convert("RGBA").getchannel("A")) if transparent else None
+                rgba = np.asarray(image.convert("RGBA")) if transparent else None
+                alpha = None if rgba is None else rgba[:, :, 3]
+                straight = None if rgba is None or image.format != "TIFF" else rgba[:, :, :3]
                 profile = image.info.get("icc_profile") if image.mode in _PROFILED_MODES else None
                 orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-                return _Header(orientation, image.mode in _GREY_MODES, profile or None, alpha)
-    except InputFileError:
+                return _Header(orientation, image.mode in _GREY_MODES, profile or None, alpha, straight)
+    except (InputFileError, MemoryError):
         raise
     except Image.DecompressionBombError:
         raise InputFileError(f"{path}: its size is {too_large}") from None

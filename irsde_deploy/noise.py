@@ -134,6 +134,9 @@ def seeded_noise(seed: int, shape: tuple[int, int, int, int], frames: Sequence[i
 def given_noise(noise: npt.NDArray[Any], steps: int, shape: tuple[int, int, int, int]) -> NoiseSource:
     """Injected noise (steps+1, B, C, H, W): [0] the initial state's, then one a step. For parity with other code."""
     expected = (steps + 1, *shape)
+    noise = np.asarray(noise)
+    if noise.dtype.kind not in "fiu":
+        raise InvalidValueError(f"noise must be real numbers, not {noise.dtype}")
     if noise.shape != expected:
         raise InvalidValueError(f"noise must have the shape {expected} (steps + 1, B, C, H, W), not {noise.shape}")
     if not np.isfinite(noise).all():

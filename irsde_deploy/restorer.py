@@ -111,7 +111,7 @@ class Restorer:
             )
         values = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
         latent = self.card.value_range is None
-        if values.dtype in (np.uint8, np.uint16) and not latent:
+        if values.dtype.kind == "u" and values.dtype.itemsize <= 2 and not latent:
             scaled: Float32 = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
             return scaled
         if not np.issubdtype(values.dtype, np.floating):

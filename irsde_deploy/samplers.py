@@ -135,7 +135,7 @@ SAMPLERS: dict[str, Rule] = {
 }
 """Name -> rule of one step."""
 
-ADJACENT_ONLY = frozenset({"euler", "ode"})
+ADJACENT_ONLY = ("euler", "ode")
 """Discretisations of one timestep: they cannot skip any, and their last step is as any other."""
 
 
@@ -163,7 +163,7 @@ def plan_steps(
         InvalidValueError: an unknown sampler, steps or t0 out of range, or skipped timesteps where a sampler
             takes adjacent ones only.
     """
-    if sampler not in SAMPLERS:
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
         raise InvalidValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}")
     t = _timesteps(sde, steps, t0, exponent)
     if sampler in ADJACENT_ONLY and t != list(range(t[0], 0, -1)):

@@ -15,7 +15,6 @@ Methods take one timestep or an integer array of them, and return float64 of the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,7 +78,7 @@ class MeanRevertingSDE:
             raise InvalidValueError(f"max_sigma must be above 0 and at most 255, not {self.max_sigma!r}")
         if not isinstance(self.T, Integral) or isinstance(self.T, bool) or not 1 <= self.T <= MAX_T:
             raise InvalidValueError(f"T must be a whole number from 1 to {MAX_T}, not {self.T!r}")
-        if self.schedule not in SCHEDULES:
+        if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise InvalidValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
         if not _is_number(self.eps) or not 0 < self.eps < 1:
             raise InvalidValueError(f"eps must be between 0 and 1, not {self.eps!r}")
@@ -201,7 +200,7 @@ class MeanRevertingSDE:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _frozen(array: Array) -> Array:

@@ -70,6 +70,9 @@ def test_what_cannot_be_planned_is_refused(photos: Path, tmp_path: Path) -> None
         ([f"{photos}/*.tiff"], "out", InputFileError, "no pictures there"),
         ([f"{photos}/*/../a.png"], "out", InputFileError, "only before its first wildcard"),
         ([str(photos)], "one.png", OutputFileError, "cannot hold 3 pictures"),
+        ([""], "out", InputFileError, "an input is empty"),
+        ([str(photos / "a.png")], "one.gif", OutputFileError, "neither the name of a picture"),
+        ([str(photos)], photos / "notes.txt", OutputFileError, "is a file, and the pictures go into a folder"),
         ([str(photos / "a.png")], photos, OutputFileError, "is an input and would be replaced"),
         ([str(photos / "a.png")], photos / "a.png", OutputFileError, "is an input and would be replaced"),
     ]:
@@ -78,6 +81,15 @@ def test_what_cannot_be_planned_is_refused(photos: Path, tmp_path: Path) -> None
     (photos / "a.jpg").write_bytes(b"")
     with pytest.raises(OutputFileError, match=r"a\.jpg.*a\.png.* would all become|a\.png.*a\.jpg.* would all become"):
         plan_jobs([str(photos)], tmp_path / "out", ".png")
+
+
+def test_loops_of_links_are_an_error(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.png").symlink_to(tmp_path / "y.png")
+    (tmp_path / "y.png").symlink_to(tmp_path / "x.png")
+    (outcome,) = restore_files(lambda p: p, plan_jobs([str(photos / "a.png")], tmp_path / "x.png"))
+    assert outcome.error is None, "the link is replaced, as by any writer"
+    with pytest.raises(InputFileError, match="no such file"):
+        plan_jobs([str(tmp_path / "y2.png")], tmp_path / "out")
 
 
 def test_neighbours_of_one_size_are_batched_in_order(photos: Path, tmp_path: Path) -> None:

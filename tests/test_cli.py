@@ -235,7 +235,10 @@ def test_bad_run_arguments_each_get_one_sentence(
     weights = load_case("unet_nf8_depth4").weights
     fails_with(2, "steps must be from 1", "verify", unet_onnx, "--against", weights, "--steps", 0)
     fails_with(2, "tolerance must be above 0", "verify", unet_onnx, "--against", weights, "--tolerance", "nan")
-    fails_with(2, "--plot in .png", "verify", unet_onnx, "--against", weights, "--plot", unet_onnx)
+    for option, name in (("--plot", unet_onnx), ("--csv", unet_onnx), ("--csv", "/dev/full"), ("--csv", "x.png")):
+        fails_with(2, "--plot in .png", "verify", unet_onnx, "--against", weights, option, name)
+    fails_with(2, "the path is empty", "run", "--engine", unet_onnx, picture, "-o", "")
+    fails_with(1, "File name too long", "run", "--engine", unet_onnx, "x" * 300 + ".png", "-o", tmp_path / "o.png")
     assert not (tmp_path / "out.png").exists()
 
 

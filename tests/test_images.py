@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -197,6 +198,21 @@ def test_cmyk_jpegs_are_converted_as_pillow_does(tmp_path: Path) -> None:
     assert read.alpha is None
     expected = np.asarray(pillow(tmp_path / "p.jpg").convert("RGB")).astype(int)
     assert np.abs(read.rgb - expected).mean() < 2
+
+
+def test_colours_under_a_tiffs_alpha_are_not_multiplied_by_it(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack([RGB8, ALPHA8])).save(tmp_path / "p.tif")
+    read = read_picture(tmp_path / "p.tif")
+    np.testing.assert_array_equal(read.rgb, RGB8)
+    np.testing.assert_array_equal(read.alpha, ALPHA8)
+
+
+def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputFileError, match="not an ordinary file"):
+        read_picture(tmp_path / "pipe.png")
+    with pytest.raises(OutputFileError, match="not an ordinary file"):
+        write_picture(tmp_path / "pipe.png", Picture(RGB8))
 
 
 def test_float_tiffs_are_refused(tmp_path: Path) -> None:

@@ -43,6 +43,15 @@ def test_integers_are_the_rounded_float_result(restorer: Restorer, dtype: type) 
     assert np.abs(out - expected).max() <= (0 if dtype == np.uint8 else 1)  # float32 holds 16 bits to half a unit
 
 
+def test_byte_order_and_lists(restorer: Restorer) -> None:
+    picture = RNG.integers(0, 65536, (6, 7, 3), dtype=np.uint16)
+    expected = restorer(picture, steps=2)
+    np.testing.assert_array_equal(restorer(picture.astype(">u2"), steps=2), expected)
+    floats = (picture / 65535).tolist()
+    restored = np.clip(restorer(floats, steps=2), 0, 1)  # type: ignore[arg-type]
+    np.testing.assert_allclose(restored, expected / 65535, atol=1e-4)
+
+
 def test_a_batch_is_its_pictures_one_by_one(restorer: Restorer) -> None:
     batch = RNG.integers(0, 256, (3, 18, 23, 3), dtype=np.uint8)
     together = restorer(batch, steps=5, seed=1)
@@ -101,6 +110,10 @@ def test_seeds_settings_and_progress(restorer: Restorer) -> None:
         (np.zeros((8, 8, 3), np.uint8), {"steps": 0}, "steps must be"),
         (np.zeros((8, 8, 3), np.uint8), {"steps": 101}, "steps must be"),
         (np.zeros((8, 8, 3), np.uint8), {"seed": -1}, "seed must be"),
+        (np.zeros((8, 8, 3), np.uint8), {"seed": 1.5}, "seed must be"),
+        (np.zeros((8, 8, 3), np.uint8), {"sampler": ["ddim"]}, "sampler must be"),
+        (np.zeros((8, 8, 3), np.uint8), {"noise": np.zeros(3, complex)}, "noise must be real"),
+        ("a name", {}, "must have the shape"),
         (np.zeros((8, 8, 3), np.uint8), {"steps": 2, "noise": np.zeros((2, 1, 3, 8, 8))}, "noise must have"),
     ],
 )

@@ -140,6 +140,8 @@ def test_slopes_of_the_bias(sde: MeanRevertingSDE) -> None:
     [
         ({"max_sigma": 0}, "max_sigma"),
         ({"max_sigma": float("nan")}, "max_sigma"),
+        ({"max_sigma": 10**400}, "max_sigma"),
+        ({"schedule": ["cosine"]}, "schedule"),
         ({"T": 0}, "T must"),
         ({"T": 10.0}, "T must"),
         ({"schedule": "quadratic"}, "schedule"),

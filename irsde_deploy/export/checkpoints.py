@@ -6,8 +6,10 @@ Nothing is unpickled but tensors and plain containers (`weights_only=True`), so 
 from __future__ import annotations
 
 import hashlib
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,15 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before a CheckpointError raised inside the block."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint of the reference or of ours.
 
@@ -85,9 +96,11 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], card: Model
 
 
 def _read_torch(path: Path) -> tuple[Any, str | None]:
-    _refuse_compression(path)
+    _check_archive(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of deprecated tensor types, which are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from EOFError to KeyError
         raise CheckpointError(
             f"{path}: not a PyTorch checkpoint that can be read safely ({_reason(error)}): "
@@ -98,13 +111,19 @@ def _read_torch(path: Path) -> tuple[Any, str | None]:
     return content, None
 
 
-def _refuse_compression(path: Path) -> None:
-    """PyTorch stores tensors uncompressed; an archive that unpacks to more than its size is no checkpoint."""
+def _check_archive(path: Path) -> None:
+    """PyTorch stores tensors uncompressed, with checksums; refuse an archive that unpacks to more, or is damaged."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > path.stat().st_size:
-            raise CheckpointError(f"{path}: a compressed archive, which PyTorch never writes: unpack it first")
+            if unpacked > path.stat().st_size:
+                raise CheckpointError(f"{path}: a compressed archive, which PyTorch never writes: unpack it first")
+            try:
+                damaged = archive.testzip()
+            except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+                damaged = _reason(error)
+        if damaged:
+            raise CheckpointError(f"{path}: the file is damaged (its checksum fails at {damaged}): copy it again")
 
 
 def _read_safetensors(path: Path) -> tuple[Any, str | None]:
@@ -120,7 +139,7 @@ def _read_safetensors(path: Path) -> tuple[Any, str | None]:
 
 def _reason(error: Exception) -> str:
     text = str(error).strip()
-    return text.splitlines()[0][:120].rstrip(". ") if text else type(error).__name__
+    return text.splitlines()[0][:120].rstrip(". ") if text and not text.isdigit() else type(error).__name__
 
 
 def _select_state_dict(content: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:

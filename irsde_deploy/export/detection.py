@@ -34,9 +34,11 @@ def detect_network(weights: Weights) -> tuple[str, dict[str, Any]]:
         if parts <= top:
             try:
                 return detect(weights)
+            except CheckpointError:
+                raise
             except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
                 raise CheckpointError(
-                    f"the weights look like one of {', '.join([*NETWORKS, 'UNet'])}, but their sizes cannot be read "
+                    "the weights look like those of a known network, but their sizes cannot be read "
                     f"({type(error).__name__}: {error}): the checkpoint is incomplete or of another version"
                 ) from None
     names = ", ".join(sorted(top)[:6])
@@ -51,8 +53,6 @@ def build_network(name: str, settings: Mapping[str, Any], weights: Weights) -> n
     Raises:
         CheckpointError: unknown name, settings that contradict the weights, or keys or shapes that do not fit.
     """
-    if name not in NETWORKS:
-        raise CheckpointError(f"{name} is not a score network that can be run: expected one of {', '.join(NETWORKS)}")
     require_agreement(name, settings, weights)  # before anything of the stated size is built
     _require_same_keys(outline(name, settings), weights)
     model = NETWORKS[name](**settings)
@@ -62,6 +62,8 @@ def build_network(name: str, settings: Mapping[str, Any], weights: Weights) -> n
 
 def outline(name: str, settings: Mapping[str, Any]) -> Any:
     """The network without memory behind its weights: for what it says of itself (channels, multiple_of, pad_mode)."""
+    if name not in NETWORKS:
+        raise CheckpointError(f"{name} is not a score network that can be run: expected one of {', '.join(NETWORKS)}")
     try:
         with torch.device("meta"):
             return NETWORKS[name](**settings)

@@ -9,7 +9,7 @@ from ..card import ModelCard
 from ..files import write_atomically
 from ..runtimes.onnx_engine import OnnxEngine
 from ..runtimes.torch_engine import TorchEngine
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, naming
 from .detection import build_network
 from .parity import Comparison, compare_evaluations, compare_trajectories, require
 from .to_onnx import OPSET, write_onnx
@@ -41,7 +41,8 @@ def export_checkpoint(
         ParityError: ONNX Runtime and PyTorch disagree; no file is left behind.
         OutputFileError: the file cannot be written.
     """
-    model = build_network(card.network, card.settings, checkpoint.weights)
+    with naming(checkpoint.path):
+        model = build_network(card.network, card.settings, checkpoint.weights)
     with write_atomically(path) as temporary:
         write_onnx(model, card, temporary, opset)
         engine, reference = OnnxEngine.open(temporary), TorchEngine(model, card)

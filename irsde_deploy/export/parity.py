@@ -24,7 +24,7 @@ from ..runtimes.numpy_loop import padded_evaluation, states
 from ..runtimes.protocol import Float32
 from ..runtimes.torch_engine import TorchEngine
 from ..samplers import plan_steps
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, naming
 from .detection import build_network
 
 EVALUATION_TOLERANCE = 1e-4
@@ -37,7 +37,8 @@ DIVERGED = 1e6
 
 def reference_engine(card: ModelCard, checkpoint: Checkpoint) -> TorchEngine:
     """The PyTorch engine that a checkpoint's weights make under an engine's card."""
-    return TorchEngine(build_network(card.network, card.settings, checkpoint.weights), card)
+    with naming(checkpoint.path):
+        return TorchEngine(build_network(card.network, card.settings, checkpoint.weights), card)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ..errors import InputFileError, InvalidValueError, requires_extra
 from ..runtimes import check_readable
 from ..samplers import ADJACENT_ONLY
 from ..sde import MeanRevertingSDE
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, naming
 from .detection import detect_network, outline, require_agreement
 from .networks.nafnet import FORMS
 
@@ -71,11 +71,14 @@ def describe(checkpoint: Checkpoint, sources: Sequence[Source]) -> Description:
         CheckpointError: the weights are of no known score network, or contradict a source.
         InvalidValueError: a setting of the SDE is nowhere, or is out of range.
     """
-    name, hyper = detect_network(checkpoint.weights)
     sources = [*sources, *_own_card(checkpoint)]
-    for source in sources:
-        if source.network and source.binding:
-            require_agreement(*source.network, checkpoint.weights)
+    with naming(checkpoint.path):
+        name, hyper = detect_network(checkpoint.weights)
+        for source in sources:
+            if source.network and source.binding:
+                with naming(Path(source.name)):
+                    require_agreement(*source.network, checkpoint.weights)
+        network = outline(name, hyper)
     origins = [f"network = {name} {_listed(hyper)} (from the weights' shapes)"]
     chosen = _choose(sources, origins)
     _require_sde(chosen)
@@ -84,7 +87,6 @@ def describe(checkpoint: Checkpoint, sources: Sequence[Source]) -> Description:
         hyper["form"] = form
         if "form" not in chosen:
             origins.append("form = pixel (default; shapes cannot tell, --form latent is the other)")
-    network = outline(name, hyper)
     sampler = chosen.get("sampler", DEFAULT_SAMPLER)
     steps = chosen["T"] if sampler in ADJACENT_ONLY else min(chosen.get("steps", DEFAULT_STEPS), chosen["T"])
     card = ModelCard(
@@ -129,7 +131,7 @@ def read_options_file(path: str | Path) -> Source:
     if not isinstance(options, dict) or not isinstance(options.get("sde"), dict):
         raise InputFileError(f"{path}: not an options file of the reference implementation: it has no section 'sde'")
     values = {key: options["sde"][key] for key in SDE_SETTINGS if options["sde"].get(key) is not None}
-    if isinstance(options.get("distortion"), str):
+    if options.get("distortion") is not None:
         values["task"] = options["distortion"]
     if options.get("model") == "latent_denoising":
         values["form"] = "latent"
@@ -159,12 +161,12 @@ def read_recipe(name: str) -> Source:
         recipe = tomllib.loads(_read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise InputFileError(f"{path}: not a TOML file ({error})") from None
-    sections = {key: value for key, value in recipe.items() if isinstance(value, dict)}
-    values = {**sections.get("sde", {}), **sections.get("sampling", {}), "task": recipe.get("task", "")}
+    _check_recipe(recipe, path)
+    values = {**recipe.get("sde", {}), **recipe.get("sampling", {}), "task": recipe.get("task", "")}
     kind = values.pop("kind", "mean-reverting")
     if kind != "mean-reverting":
         raise InputFileError(f"{path}: the SDE is of kind {kind!r}; this version knows 'mean-reverting'")
-    network = dict(sections.get("network", {}))
+    network = dict(recipe.get("network", {}))
     stated = (str(network.pop("name")), network) if "name" in network else None
     if "form" in network:
         values["form"] = network["form"]
@@ -175,6 +177,28 @@ def read_recipe(name: str) -> Source:
         binding=False,
         note=str(recipe.get("note", "")),
     )
+
+
+_RECIPE_KEYS: dict[str, tuple[str, ...] | None] = {
+    "sde": ("kind", *SDE_SETTINGS),
+    "sampling": ("sampler", "steps"),
+    "network": None,  # whatever the network takes
+}
+
+
+def _check_recipe(recipe: Mapping[str, Any], path: Path) -> None:
+    """Refuse what would be ignored: unknown keys, and sections that are none."""
+    for key, value in recipe.items():
+        if key in _RECIPE_KEYS and not isinstance(value, dict):
+            raise InputFileError(f"{path}: [{key}] must be a section, not {value!r}")
+        if key not in (*_RECIPE_KEYS, "task", "note"):
+            raise InputFileError(f"{path}: {key!r} is no key of a recipe: task, note, [sde], [network] or [sampling]")
+        allowed = _RECIPE_KEYS.get(key)
+        surplus = sorted(set(value) - set(allowed)) if allowed is not None else []
+        if surplus:
+            raise InputFileError(f"{path}: [{key}] has {', '.join(allowed or ())}, and no {', '.join(surplus)}")
+    if not isinstance(recipe.get("network", {}).get("name", ""), str):
+        raise InputFileError(f"{path}: the network's name must be text")
 
 
 def recipe_folder() -> Path:
@@ -221,8 +245,10 @@ def _require_sde(chosen: Mapping[str, Any]) -> None:
 
 
 def _stated_network(section: Any, path: Path) -> tuple[str, Mapping[str, Any]] | None:
-    if not isinstance(section, dict):
+    if section is None:
         return None
+    if not isinstance(section, dict):
+        raise InputFileError(f"{path}: network_G must name a network (which_model_G) and its setting")
     name = section.get("which_model_G") or section.get("which_model")
     setting = section.get("setting") or {}
     if not isinstance(name, str) or not isinstance(setting, dict):

@@ -141,6 +141,16 @@ def test_compressed_archives_are_refused_before_they_unpack(tmp_path: Path) -> N
         read_checkpoint(tmp_path / "bomb.pth")
 
 
+def test_a_flipped_byte_is_a_damaged_file(weights: Weights, tmp_path: Path) -> None:
+    torch.save(weights, tmp_path / "c.pth")
+    content = bytearray((tmp_path / "c.pth").read_bytes())
+    marker = weights["encoders.2.0.conv1.weight"].numpy().tobytes()
+    content[content.index(marker) + 100] ^= 0x10
+    (tmp_path / "c.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_checkpoint(tmp_path / "c.pth")
+
+
 @pytest.mark.parametrize(
     "change", [{"enc_blk_nums": 5}, {"enc_blk_nums": [10**9]}, {"width": 10**9}, {"form": "round"}]
 )

@@ -55,6 +55,8 @@ def test_the_latent_unet_is_recognised_and_refused_as_a_score_network() -> None:
         "UNet",
         {"in_ch": 3, "out_ch": 3, "ch": 8, "ch_mult": [4, 8, 16], "embed_dim": 8},
     )
+    with pytest.raises(CheckpointError, match=r"c\.pth: UNet is not a score network"):
+        describe(Checkpoint(Path("c.pth"), weights, None, "00"), [flags(**SDE)])
     with pytest.raises(CheckpointError, match="not a score network"):
         build_network("UNet", {}, weights)
 
@@ -170,6 +172,9 @@ def options_with(setting: str, model: str = "ConditionalNAFNet") -> str:
         (options_with("{width: 9}"), "the settings say width = 9, the weights have width = 8"),
         (options_with("{}", "ConditionalUNet"), "the settings are for ConditionalUNet"),
         (options_with("7"), "must name a network"),
+        ("sde: {T: 100}\nnetwork_G: 5", "must name a network"),
+        ("sde: {T: 100}\ndistortion: [1]", "task must be text"),
+        (options_with("{enc_blk_nums: null}"), "the settings say enc_blk_nums = None"),
         ("sde: !!python/object/apply:os.system ['touch pwned']", "not a YAML file"),
     ],
 )
@@ -191,6 +196,24 @@ def test_recipes_that_do_not_exist() -> None:
 def test_recipes_of_the_wrong_types(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('[sde]\nmax_sigma = 10\n[sampling]\nsampler = ["ddim"]\n')
     with pytest.raises(InputFileError, match="sampler must be text"):
+        read_recipe(str(tmp_path / "r.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sde = 5", r"\[sde\] must be a section"),
+        ("[sde]\nsigma = 10", "and no sigma"),
+        ("colour = 3", "'colour' is no key of a recipe"),
+        ("[network]\nname = [1]", "name must be text"),
+        ("task = 5", "task must be text"),
+        ("[sde]\nT = inf", "T must be a whole number"),
+        ("a b c", "not a TOML file"),
+    ],
+)
+def test_recipes_with_mistakes(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(InputFileError, match=message):
         read_recipe(str(tmp_path / "r.toml"))
 
 

@@ -1,25 +1,24 @@
-"""The command line: options and printing only; the work is in the modules that each command calls.
+"""The commands: options and printing only; the work is in the modules that each command calls.
 
-Results go to stdout, notes and errors to stderr. Exit codes are in docs/exit-codes.md.
+Results go to stdout, notes and errors to stderr. `__main__.py` turns errors into sentences and exit codes.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from . import __version__
-from .errors import InvalidValueError, IrsdeError, MissingPackageError, OutputFileError, requires_extra
+from .errors import InvalidValueError, OutputFileError, requires_extra
 from .noise import MAX_SEED
 from .samplers import SAMPLERS
 from .sde import SCHEDULES
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from .restorer import Restorer
 
 EXIT_SOME_FAILED = 4
-EXIT_BUG = 70
-EXIT_INTERRUPTED = 130
 DEVICES = ("cpu", "cuda")
 DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was compared only until then: are they trained?"
 
@@ -385,71 +382,3 @@ def _progress(length: int, label: str) -> Iterator[Callable[..., None]]:
 def _say(sentence: str) -> None:
     """One line on stderr."""
     click.echo(f"irsde-deploy: {sentence}", err=True)
-
-
-def main() -> NoReturn:
-    """Entry point: every expected error becomes one sentence on stderr and its exit code."""
-    interrupts = _Interrupts()
-    try:
-        cli.main(standalone_mode=False)
-        sys.stdout.flush()
-    except (KeyboardInterrupt, click.Abort):
-        _end_interrupted()
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "irsde-deploy"
-        click.echo(f"{command}: {error.format_message().rstrip('.')} (see '{command} --help')", err=True)
-        sys.exit(error.exit_code)
-    except ImportError as error:
-        if interrupts.received:  # libraries that are interrupted while they start raise this
-            _end_interrupted()
-        if isinstance(error, IrsdeError):
-            _say(str(error))
-            sys.exit(error.exit_code)
-        _say(f"{error.name or error} cannot be imported: 'irsde-deploy doctor' says which command installs it")
-        sys.exit(MissingPackageError.exit_code)
-    except IrsdeError as error:
-        _say(str(error))
-        sys.exit(error.exit_code)
-    except MemoryError:
-        _say("not enough memory: use smaller pictures or a smaller --batch")
-        sys.exit(1)
-    except BrokenPipeError:
-        _drop_stdout()
-        sys.exit(1)
-    except OSError as error:
-        _drop_stdout()
-        _say(f"{error.filename or 'output'}: {error.strerror or error}")
-        sys.exit(1)
-    except Exception as error:
-        if os.environ.get("IRSDE_DEBUG"):
-            raise
-        _say(f"internal error, please report it ({type(error).__name__}: {error}); IRSDE_DEBUG=1 shows where")
-        sys.exit(EXIT_BUG)
-    sys.exit(0)
-
-
-class _Interrupts:
-    """SIGINT, SIGTERM and SIGHUP as KeyboardInterrupt; remembers that one came."""
-
-    def __init__(self) -> None:
-        self.received = False
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._receive)
-
-    def _receive(self, signum: int, frame: object) -> None:
-        self.received = True
-        raise KeyboardInterrupt
-
-
-def _end_interrupted() -> NoReturn:
-    _say("interrupted; finished files stay, none is half-written")
-    sys.exit(EXIT_INTERRUPTED)
-
-
-def _drop_stdout() -> None:
-    """Send what is still buffered nowhere, so that leaving does not fail on it again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

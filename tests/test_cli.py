@@ -24,11 +24,11 @@ from golden import load_case
 from test_images import png_header
 
 from irsde_deploy import ModelCard, load
-from irsde_deploy.cli import main
+from irsde_deploy.__main__ import main
 from irsde_deploy.export import exporter, to_onnx
 
 RNG = np.random.default_rng(0)
-PROGRAM = [sys.executable, "-c", "from irsde_deploy.cli import main; main()"]
+PROGRAM = [sys.executable, "-m", "irsde_deploy"]
 
 
 def irsde(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

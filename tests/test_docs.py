@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from irsde_deploy import errors
-from irsde_deploy.cli import EXIT_BUG, EXIT_INTERRUPTED, EXIT_SOME_FAILED, cli
+from irsde_deploy.__main__ import EXIT_BUG, EXIT_INTERRUPTED
+from irsde_deploy.cli import EXIT_SOME_FAILED, cli
 from irsde_deploy.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[1]

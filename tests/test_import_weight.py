@@ -56,7 +56,7 @@ print(round(float(table.p[0] * 0.005), 9), heavy)
 def test_run_restores_without_pytorch(unet_onnx: Path, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "in.png"), picture)
-    code = "import runpy; sys.argv[0] = 'irsde-deploy'; from irsde_deploy.cli import main; main()"
+    code = "from irsde_deploy.__main__ import main; main()"
     command = [
         "run",
         "--engine",
@@ -76,7 +76,7 @@ def test_run_restores_without_pytorch(unet_onnx: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_one_sentence_with_the_command_that_installs_it(unet_onnx: Path, tmp_path: Path) -> None:
-    code = "from irsde_deploy.cli import main; main()"
+    code = "from irsde_deploy.__main__ import main; main()"
     cv2.imwrite(str(tmp_path / "in.png"), np.zeros((16, 16, 3), np.uint8))
     command = ["run", "--engine", str(unet_onnx), str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png")]
     result = run_without(["onnxruntime"], code, *command)

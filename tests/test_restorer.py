@@ -193,3 +193,15 @@ def test_graphs_that_contradict_their_card_are_refused(unet_onnx: Path, tmp_path
     given = load(tmp_path / "bare.onnx", card=ModelCard.from_dict(card))
     picture = RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     np.testing.assert_array_equal(given(picture, steps=2), load(unet_onnx)(picture, steps=2))
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(unet_onnx: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no CUDAExecutionProvider")
+    picture = RNG.random((40, 52, 3), dtype=np.float32)
+    expected = load(unet_onnx)(picture, steps=10)
+    difference = np.abs(load(unet_onnx, device="cuda")(picture, steps=10) - expected).max()
+    assert difference < 1e-3 * np.abs(expected).max()  # TF32 convolutions have 10 bits

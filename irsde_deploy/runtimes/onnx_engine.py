@@ -51,7 +51,7 @@ def open_session(path: Path, device: str = "cpu") -> Any:
     provider = _provider(onnxruntime, device)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions; nothing else belongs on stderr
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to our neighbours
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # benchmarks/onnxruntime_spinning.py
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime has no common base class for its errors

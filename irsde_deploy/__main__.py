@@ -1,0 +1,92 @@
+"""Entry point of the command line: every expected error becomes one sentence on stderr and its exit code.
+
+The codes are listed in docs/exit-codes.md.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from .cli import cli
+from .errors import IrsdeError, MissingPackageError
+
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    interrupts = _Interrupts()
+    try:
+        cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (Exception, KeyboardInterrupt) as error:
+        sentence, code = _interrupted() if interrupts.received else _explain(error)
+        if code == EXIT_BUG and os.environ.get("IRSDE_DEBUG"):
+            raise
+        if isinstance(error, OSError):
+            _drop_stdout()
+        if sentence:
+            click.echo(sentence, err=True)
+        sys.exit(code)
+    sys.exit(0)
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """(sentence, exit code) of an error."""
+    if isinstance(error, IrsdeError):
+        return f"irsde-deploy: {error}", error.exit_code
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return _interrupted()
+    if isinstance(error, click.ClickException):
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "irsde-deploy"
+        return f"{command}: {error.format_message().rstrip('.')} (see '{command} --help')", error.exit_code
+    if isinstance(error, ImportError):
+        advice = "'irsde-deploy doctor' says which command installs it"
+        return f"irsde-deploy: {error.name or error} cannot be imported: {advice}", MissingPackageError.exit_code
+    if isinstance(error, MemoryError):
+        return "irsde-deploy: not enough memory: use smaller pictures or a smaller --batch", 1
+    if isinstance(error, BrokenPipeError):
+        return "", 1  # whoever read our output has gone, and knows
+    if isinstance(error, OSError):
+        return f"irsde-deploy: {error.filename or 'output'}: {error.strerror or error}", 1
+    what = f"{type(error).__name__}: {error}"
+    return f"irsde-deploy: internal error, please report it ({what}); IRSDE_DEBUG=1 shows where", EXIT_BUG
+
+
+def _interrupted() -> tuple[str, int]:
+    return "irsde-deploy: interrupted; finished files stay, none is half-written", EXIT_INTERRUPTED
+
+
+class _Interrupts:
+    """SIGINT, SIGTERM and SIGHUP as KeyboardInterrupt.
+
+    Remembers that one came: libraries that are interrupted while they are imported raise ImportError.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._receive)
+
+    def _receive(self, signum: int, frame: object) -> None:
+        self.received = True
+        raise KeyboardInterrupt
+
+
+def _drop_stdout() -> None:
+    """Send what is still buffered nowhere, so that leaving does not fail on it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

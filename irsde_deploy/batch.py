@@ -58,22 +58,31 @@ def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) ->
     found = [pair for text in inputs for pair in _find(text, output)]
     sources = {source.absolute(): (source, relative) for source, relative in reversed(found)}  # the first naming wins
     as_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
-    if as_file and len(sources) > 1:
-        raise OutputFileError(f"{output}: one file cannot hold {len(sources)} pictures: give a folder with -o")
-    if len(sources) == 1 and not as_file and output.suffix and not output.is_dir():
-        raise OutputFileError(
-            f"{output}: neither the name of a picture ({', '.join(SUFFIXES)}) nor a folder: make the folder first"
-        )
-    if os.path.lexists(output) and not as_file and not output.is_dir():
-        raise OutputFileError(f"{output}: is a file, and the pictures go into a folder: give another name with -o")
-    if as_file and suffix and output.suffix.lower() not in _SAME_FORMAT.get(suffix, (suffix,)):
-        raise OutputFileError(f"{output}: contradicts the format {suffix[1:]}: leave one of the two out")
+    _require_fitting_output(inputs, output, as_file, len(sources), suffix)
     jobs = []
     for source, relative in reversed(sources.values()):
         target = output / relative.with_suffix(suffix or relative.suffix)
         jobs.append(Job(source, output if as_file else target))
     _refuse_collisions(jobs)
     return jobs
+
+
+def _require_fitting_output(
+    inputs: Sequence[str], output: Path, as_file: bool, pictures: int, suffix: str | None
+) -> None:
+    """Refuse an output that cannot hold the pictures, or that was surely meant otherwise."""
+    if as_file and pictures > 1:
+        raise OutputFileError(f"{output}: one file cannot hold {pictures} pictures: give a folder with -o")
+    if as_file and suffix and output.suffix.lower() not in _SAME_FORMAT.get(suffix, (suffix,)):
+        raise OutputFileError(f"{output}: contradicts the format {suffix[1:]}: leave one of the two out")
+    if as_file or output.is_dir():
+        return
+    if os.path.lexists(output):
+        raise OutputFileError(f"{output}: is a file, and the pictures go into a folder: give another name with -o")
+    if output.suffix and len(inputs) == 1 and Path(inputs[0]).is_file():
+        raise OutputFileError(
+            f"{output}: neither the name of a picture ({', '.join(SUFFIXES)}) nor a folder: make the folder first"
+        )
 
 
 def restore_files(restore: RestoreBatch, jobs: Sequence[Job], batch: int = 1) -> Iterator[Outcome]:

@@ -53,6 +53,8 @@ def test_an_output_inside_the_input_is_not_read_again(photos: Path) -> None:
 def test_one_input_may_name_its_output(photos: Path, tmp_path: Path) -> None:
     (job,) = plan_jobs([str(photos / "a.png")], tmp_path / "result.webp")
     assert job.target == tmp_path / "result.webp"
+    (dotted,) = plan_jobs([f"{photos}/a.*"], tmp_path / "results.v2")
+    assert dotted.target == tmp_path / "results.v2" / "a.png"
     (twice,) = plan_jobs([str(photos / "a.png"), f"{photos}/a.*"], tmp_path / "out")
     assert twice.target == tmp_path / "out" / "a.png", "an input named twice is one job"
 

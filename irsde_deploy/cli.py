@@ -20,6 +20,7 @@ import click
 from . import __version__
 from .errors import InvalidValueError, OutputFileError, requires_extra
 from .noise import MAX_SEED
+from .runtimes.protocol import DEVICES
 from .samplers import SAMPLERS
 from .sde import SCHEDULES
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from .restorer import Restorer
 
 EXIT_SOME_FAILED = 4
-DEVICES = ("cpu", "cuda")
 DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was compared only until then: are they trained?"
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -10,6 +10,8 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .errors import reason
+
 PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
     "base": (
         ("numpy", "numpy"),
@@ -96,7 +98,7 @@ def _providers() -> Iterator[Finding]:
             works = session.get_providers()[0] == provider
             yield Finding(provider, works, "works" if works else "is listed but does not start")
         except Exception as error:  # ONNX Runtime has no common base class for its errors
-            yield Finding(provider, False, f"does not start: {str(error).splitlines()[0][:120]}")
+            yield Finding(provider, False, f"does not start: {reason(error)}")
 
 
 def _cuda_driver() -> Finding:

@@ -50,6 +50,12 @@ class MissingPackageError(IrsdeError, ImportError):
     exit_code = 5
 
 
+def reason(error: BaseException) -> str:
+    """A library's error in a few words, for a message of one sentence: its first line, or its type if that is mute."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160].rstrip(". ") if lines and not lines[0].isdigit() else type(error).__name__
+
+
 @contextmanager
 def requires_extra(extra: str, purpose: str) -> Iterator[None]:
     """Turn a failed import inside the block into one sentence: what needs the package, and how to install it."""

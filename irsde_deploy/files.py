@@ -1,4 +1,4 @@
-"""Files that are either there in full or not at all."""
+"""Files: usable ones in, and out only such as are there in full or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import IrsdeError, OutputFileError
+from .errors import InputFileError, IrsdeError, OutputFileError
 
 
 @contextmanager
@@ -34,6 +34,16 @@ def write_atomically(path: Path) -> Iterator[Path]:
         raise _not_writable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_readable(path: Path) -> None:
+    """Raise InputFileError unless path is an ordinary file with something in it."""
+    if not path.exists():
+        raise InputFileError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputFileError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'is not an ordinary file'}")
+    if path.stat().st_size == 0:
+        raise InputFileError(f"{path}: the file is empty")
 
 
 def require_writable(path: Path) -> None:

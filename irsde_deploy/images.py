@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from .errors import InputFileError, OutputFileError
-from .files import require_writable, write_atomically
+from .errors import InputFileError, OutputFileError, reason
+from .files import require_readable, require_writable, write_atomically
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
@@ -69,24 +69,12 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     Raises:
         InputFileError: no such file, no PNG, JPEG, WebP or TIFF, damaged, too large, or neither 8 nor 16 bit.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise InputFileError(f"{path}: is not an ordinary file")
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= MAX_BYTES else b""
-    except InputFileError:
-        raise
-    except OSError as error:
-        raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if size > MAX_BYTES:
-        raise InputFileError(
-            f"{path}: {size / 1e9:.1f} GB is more than any picture: the limit is {MAX_BYTES / 1e9:g} GB"
-        )
+    data = _read_bytes(path)
     header = _check_header(path, data, max_pixels)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise InputFileError(f"{path}: cannot be decoded ({str(error).splitlines()[0][:120]})") from None
+        raise InputFileError(f"{path}: cannot be decoded ({reason(error)})") from None
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         found = "unreadable" if pixels is None else str(pixels.dtype)
         raise InputFileError(f"{path}: pictures have 8 or 16 bits a channel, and this one is {found}")
@@ -101,13 +89,24 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     return Picture(_oriented(rgb, header.orientation), upright, header.grey, header.profile)
 
 
+def _read_bytes(path: Path) -> bytes:
+    require_readable(path)
+    if (size := path.stat().st_size) > MAX_BYTES:
+        limit = f"{MAX_BYTES / 1e9:g} GB"
+        raise InputFileError(f"{path}: {size / 1e9:.1f} GB is more than any picture: the limit is {limit}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
 def write_picture(path: Path, picture: Picture) -> None:
     """Write a picture; the suffix chooses the format, and the file appears complete or not at all.
 
     Raises:
         OutputFileError: an unknown suffix, or the file cannot be written.
     """
-    require_target(path, picture)
+    _require_format(path, picture)
     suffix = path.suffix.lower()
     pixels = _joined(picture, keep_alpha=suffix not in _NO_ALPHA)
     if suffix in _EIGHT_BIT_ONLY and pixels.dtype == np.uint16:
@@ -119,6 +118,11 @@ def write_picture(path: Path, picture: Picture) -> None:
 
 def require_target(path: Path, picture: Picture) -> None:
     """Raise OutputFileError where a picture of this size cannot be written to path; makes its folder."""
+    _require_format(path, picture)
+    require_writable(path)
+
+
+def _require_format(path: Path, picture: Picture) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise OutputFileError(
@@ -127,7 +131,6 @@ def require_target(path: Path, picture: Picture) -> None:
     limit, side = _LONGEST_SIDE.get(suffix, max(picture.rgb.shape)), max(picture.rgb.shape[:2])
     if side > limit:
         raise OutputFileError(f"{path}: {suffix} holds sides of up to {limit} pixels, not {side}: use .png or .tiff")
-    require_writable(path)
 
 
 def losses(picture: Picture, path: Path) -> list[str]:
@@ -158,8 +161,6 @@ class _Header:
 
 def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
     """Refuse what is no picture, too large or damaged, before OpenCV sees it."""
-    if not data:
-        raise InputFileError(f"{path}: the file is empty")
     too_large = f"more than the limit of {max_pixels / 1e6:g} megapixels: scale or cut it first"
     try:
         with warnings.catch_warnings():
@@ -185,8 +186,7 @@ def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
     except UnidentifiedImageError:
         raise InputFileError(f"{path}: not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
     except Exception as error:  # damaged files raise anything from OSError to struct.error
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputFileError(f"{path}: the picture is damaged ({reason})") from None
+        raise InputFileError(f"{path}: the picture is damaged ({reason(error)})") from None
 
 
 def _oriented(pixels: Pixels, orientation: int) -> Pixels:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputFileError, requires_extra
-from .runtimes import ENGINES, check_readable
+from .files import require_readable
+from .runtimes import ENGINES
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def inspect_file(path: Path) -> dict[str, Any]:
         InputFileError: no such file, empty, or not a model file.
         EngineError, CheckpointError: the file is not what its name promises.
     """
-    check_readable(path)
+    require_readable(path)
     suffix = path.suffix.lower()
     if suffix not in ENGINES:
         raise InputFileError(

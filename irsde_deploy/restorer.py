@@ -76,7 +76,7 @@ class Restorer:
             picture: (H, W, C) or (B, H, W, C), RGB; uint8, uint16, or floating point in [0, 1].
             sampler: one of `irsde_deploy.samplers.SAMPLERS`; the card's by default.
             steps: number of network evaluations; the card's by default.
-            seed: of the noise field. Each picture of a batch gets the same field, so that batches change nothing.
+            seed: of the noise field. Each picture of a batch gets the same field, alone or in a batch.
             noise: (steps+1, B, C, H, W) standard normals in place of the seed: [0] for the initial state, then one
                 a step.
             debias: take the training target's bias out (see `plan_steps`).

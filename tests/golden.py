@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irsde_deploy.runtimes import Engine, open_engine
+
 HERE = Path(__file__).parent
 GOLDEN_FOLDERS = (HERE / "data" / "golden", HERE.parents[1] / "shared" / "golden")
 NETWORK_CASES = ("unet_nf8_depth4", "nafnet_w16", "latent_nafnet_w8")
@@ -33,6 +35,16 @@ class GoldenCase:
     settings: dict[str, Any]
     sde: dict[str, Any]
     expected: dict[str, np.ndarray]
+
+
+def torch_engine(case: GoldenCase) -> Engine:
+    """The network of a case as the PyTorch engine, described by its own settings."""
+    from irsde_deploy.export.checkpoints import read_checkpoint
+    from irsde_deploy.export.settings import describe, flags
+
+    checkpoint = read_checkpoint(case.weights)
+    card = describe(checkpoint, [flags(form=case.settings.get("form"), **case.sde)]).card
+    return open_engine(case.weights, card=card)
 
 
 def load_case(name: str) -> GoldenCase:

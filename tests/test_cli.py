@@ -320,3 +320,18 @@ def test_progress_on_a_terminal_shows_pictures_a_second_and_eta(unet_onnx: Path,
     assert process.returncode == 0
     assert re.search(r"\[#+-*\]\s+\d+%\s+\d\d:\d\d:\d\d\s+0/1 pictures, \d+\.\d\d pictures/s", text), text
     assert "1/1 pictures" in text
+
+
+def test_verify_on_a_picture_of_the_users(unet_onnx: Path, picture: Path, tmp_path: Path) -> None:
+    outputs = ("--csv", tmp_path / "e.csv", "--plot", tmp_path / "e.png")
+    against = load_case("unet_nf8_depth4").weights
+    errors = {}
+    for name, arguments in {"example": (), "picture": ("--picture", picture)}.items():
+        result = irsde(
+            "verify", unet_onnx, "--against", against, "--sampler", "ode-2m", "--steps", 5, *outputs, *arguments
+        )
+        assert result.returncode == 0, result.stderr
+        errors[name] = [float(row.split(",")[3]) for row in (tmp_path / "e.csv").read_text().splitlines()[1:]]
+        assert len(errors[name]) == 6
+        assert max(errors[name]) < 1e-5
+    assert errors["picture"] != errors["example"], "the picture was used"

@@ -13,6 +13,7 @@ from golden import load_case
 
 from irsde_deploy import ModelCard, Restorer, load, plan_steps
 from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, MissingPackageError
+from irsde_deploy.export.checkpoints import read_checkpoint, save_checkpoint
 from irsde_deploy.runtimes import Engine
 
 RNG = np.random.default_rng(0)
@@ -142,6 +143,17 @@ def test_files_that_are_no_engines(tmp_path: Path) -> None:
 def test_a_plain_checkpoint_needs_a_card() -> None:
     with pytest.raises(EngineError, match="does not say which SDE"):
         load(load_case("unet_nf8_depth4").weights)
+
+
+def test_our_own_checkpoints_run_in_pytorch_and_agree_with_onnx(restorer: Restorer, tmp_path: Path) -> None:
+    weights = read_checkpoint(load_case("unet_nf8_depth4").weights).weights
+    picture = RNG.random((19, 33, 3), dtype=np.float32)
+    expected = restorer(picture, steps=6, seed=4)
+    for name in ("own.pt", "own.safetensors"):
+        save_checkpoint(tmp_path / name, weights, restorer.card)
+        reference = load(tmp_path / name)
+        assert reference.engine.name.startswith("PyTorch")
+        assert np.abs(reference(picture, steps=6, seed=4) - expected).max() < 2e-5 * np.abs(expected).max()
 
 
 def test_a_device_that_is_not_there_is_an_error(unet_onnx: Path) -> None:

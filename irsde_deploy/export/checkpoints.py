@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from ..card import METADATA_KEY, ModelCard
-from ..errors import CheckpointError, InputFileError, InvalidValueError, requires_extra
-from ..files import write_atomically
-from ..runtimes import check_readable
+from ..errors import CheckpointError, InputFileError, InvalidValueError, reason, requires_extra
+from ..files import require_readable, write_atomically
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 OWN_FORMAT = "irsde-deploy checkpoint 1"
@@ -71,7 +70,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputFileError(f"{path}: a checkpoint ends in {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
-    check_readable(path)
+    require_readable(path)
     content, card_text = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
     notes: list[str] = []
     weights = _strip_prefixes(_select_state_dict(content, path, notes), notes)
@@ -103,7 +102,7 @@ def _read_torch(path: Path) -> tuple[Any, str | None]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from EOFError to KeyError
         raise CheckpointError(
-            f"{path}: not a PyTorch checkpoint that can be read safely ({_reason(error)}): "
+            f"{path}: not a PyTorch checkpoint that can be read safely ({reason(error)}): "
             "give a file that holds tensors only, such as a saved state dict"
         ) from None
     if isinstance(content, Mapping) and content.get("format") == OWN_FORMAT:
@@ -121,7 +120,7 @@ def _check_archive(path: Path) -> None:
             try:
                 damaged = archive.testzip()
             except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
-                damaged = _reason(error)
+                damaged = reason(error)
         if damaged:
             raise CheckpointError(f"{path}: the file is damaged (its checksum fails at {damaged}): copy it again")
 
@@ -134,12 +133,7 @@ def _read_safetensors(path: Path) -> tuple[Any, str | None]:
             names = file.keys()
             return {name: file.get_tensor(name) for name in names}, (file.metadata() or {}).get(METADATA_KEY)
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file ({_reason(error)})") from None
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:120].rstrip(". ") if text and not text.isdigit() else type(error).__name__
+        raise CheckpointError(f"{path}: not a safetensors file ({reason(error)})") from None
 
 
 def _select_state_dict(content: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ trajectory, and are far below what a wrong weight, padding or timestep would sho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,11 @@ def compare(case: str, candidate: npt.NDArray[Any], reference: npt.NDArray[Any],
     return Comparison(case, max_abs, float(difference.mean()), relative, psnr(candidate, reference, 1.0), tolerance)
 
 
+def worst_of(comparisons: Sequence[Comparison]) -> Comparison:
+    """The one with the largest relative error; one that is not a number is worse than any."""
+    return max(comparisons, key=lambda c: (math.isnan(c.relative), c.relative))
+
+
 def compare_evaluations(
     candidate: Engine, reference: Engine, tolerance: float = EVALUATION_TOLERANCE
 ) -> Iterator[Comparison]:
@@ -116,7 +121,7 @@ class Trajectory:
     @property
     def worst(self) -> Comparison:
         """The state with the largest relative error; one that is not a number is worse than any."""
-        return max(self.steps, key=lambda step: (math.isnan(step.relative), step.relative))
+        return worst_of(self.steps)
 
     @property
     def passed(self) -> bool:
@@ -172,7 +177,7 @@ def require(comparisons: list[Comparison], what: str) -> None:
     """Raise ParityError with the worst of the comparisons that are out of tolerance, if any is."""
     failed = [comparison for comparison in comparisons if not comparison.passed]
     if failed:
-        worst = max(failed, key=lambda c: (math.isnan(c.relative), c.relative))
+        worst = worst_of(failed)
         raise ParityError(
             f"{what} differs from PyTorch: {worst.case} is off by {worst.relative:.2g} of the largest value, "
             f"and {worst.tolerance:.0e} is allowed"

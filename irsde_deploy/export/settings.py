@@ -16,7 +16,7 @@ from typing import Any
 from .. import __version__
 from ..card import DEFAULT_SAMPLER, DEFAULT_STEPS, ModelCard
 from ..errors import InputFileError, InvalidValueError, requires_extra
-from ..runtimes import check_readable
+from ..files import require_readable
 from ..samplers import ADJACENT_ONLY
 from ..sde import MeanRevertingSDE
 from .checkpoints import Checkpoint, naming
@@ -291,7 +291,7 @@ def _coerce(key: str, value: Any, path: Path) -> Any:
 
 
 def _read_text(path: Path) -> str:
-    check_readable(path)
+    require_readable(path)
     if path.stat().st_size > MAX_SETTINGS_FILE:
         raise InputFileError(f"{path}: is larger than any settings file ({path.stat().st_size} bytes)")
     try:

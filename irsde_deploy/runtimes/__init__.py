@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..card import ModelCard
 from ..errors import InputFileError
+from ..files import require_readable
 from .protocol import Engine
 
 __all__ = ["ENGINES", "Engine", "open_engine"]
@@ -55,13 +56,5 @@ def open_engine(path: str | Path, device: str = "cpu", card: ModelCard | None = 
             f"{path}: no engine of this version reads {path.suffix or 'files without a suffix'}: "
             f"give one of {', '.join(ENGINES)} ('irsde-deploy export' makes .onnx)"
         )
-    check_readable(path)
+    require_readable(path)
     return ENGINES[path.suffix.lower()](path, device, card)
-
-
-def check_readable(path: Path) -> None:
-    """Raise InputFileError unless path is a file with something in it."""
-    if not path.is_file():
-        raise InputFileError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
-    if path.stat().st_size == 0:
-        raise InputFileError(f"{path}: the file is empty")

@@ -82,12 +82,13 @@ def restore(
     Raises:
         EngineError: an evaluation failed, or the result is not finite.
     """
-    restored = mu
+    last = mu
     with np.errstate(all="ignore"):  # what overflows is reported below
         for k, y in enumerate(states(padded_evaluation(engine, mu), mu, table, noise, clip)):
-            restored = mu + y
+            last = y
             if on_step is not None:
                 on_step(k)
+        restored = mu + last
     if not np.isfinite(restored).all():
         raise EngineError("the restored picture is not finite (NaN or infinity): the weights or the engine are damaged")
     return restored

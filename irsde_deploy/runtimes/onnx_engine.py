@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..card import METADATA_KEY, ModelCard
-from ..errors import EngineError, InvalidValueError, MissingPackageError, requires_extra
+from ..errors import EngineError, InvalidValueError, MissingPackageError, reason, requires_extra
 from .protocol import Float32
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -35,14 +35,8 @@ class OnnxEngine:
         try:
             (eps,) = self._session.run(["eps"], {"x": x, "mu": mu, "t": t})
         except Exception as error:  # ONNX Runtime has no common base class for its errors
-            raise EngineError(f"ONNX Runtime failed at input size {x.shape}: {first_line(error)}") from error
+            raise EngineError(f"ONNX Runtime failed at input size {x.shape}: {reason(error)}") from error
         return eps  # type: ignore[no-any-return]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, for a message of one sentence."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def open_session(path: Path, device: str = "cpu") -> Any:
@@ -56,7 +50,7 @@ def open_session(path: Path, device: str = "cpu") -> Any:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime has no common base class for its errors
         raise EngineError(
-            f"{path}: not an ONNX model that ONNX Runtime can load ({first_line(error)}): "
+            f"{path}: not an ONNX model that ONNX Runtime can load ({reason(error)}): "
             "make it with 'irsde-deploy export'"
         ) from None
     if session.get_providers()[0] != provider:

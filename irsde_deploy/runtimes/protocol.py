@@ -12,6 +12,10 @@ from ..card import ModelCard
 Float32: TypeAlias = npt.NDArray[np.float32]
 
 
+DEVICES = ("cpu", "cuda")
+"""Where an engine can run."""
+
+
 class Engine(Protocol):
     """A score network that can be evaluated, with the card that says how."""
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..card import ModelCard
-from ..errors import EngineError, InvalidValueError, MissingPackageError, requires_extra
-from .protocol import Float32
+from ..errors import EngineError, InvalidValueError, MissingPackageError, reason, requires_extra
+from .protocol import DEVICES, Float32
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,8 +19,8 @@ class TorchEngine:
     def __init__(self, model: nn.Module, card: ModelCard, device: str = "cpu") -> None:
         import torch
 
-        if device not in ("cpu", "cuda"):
-            raise InvalidValueError(f"device must be cpu or cuda, not {device!r}")
+        if device not in DEVICES:
+            raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
         if device == "cuda" and not torch.cuda.is_available():
             raise MissingPackageError("PyTorch sees no CUDA device: use the device cpu, or see 'irsde-deploy doctor'")
         self._torch = torch
@@ -51,5 +51,5 @@ class TorchEngine:
             with self._torch.inference_mode():
                 eps: Any = self._model(*inputs).cpu().numpy()
         except RuntimeError as error:
-            raise EngineError(f"PyTorch failed at input size {x.shape}: {str(error).splitlines()[0]}") from error
+            raise EngineError(f"PyTorch failed at input size {x.shape}: {reason(error)}") from error
         return eps  # type: ignore[no-any-return]

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden import GoldenCase, golden_path, load_case
+from golden import GoldenCase, golden_path, load_case, torch_engine
 
 from irsde_deploy import StepTable, plan_steps
-from irsde_deploy.export.checkpoints import read_checkpoint
-from irsde_deploy.export.settings import describe, flags
 from irsde_deploy.noise import given_noise
 from irsde_deploy.runtimes import Engine, open_engine
 from irsde_deploy.runtimes.numpy_loop import padded_evaluation, states
@@ -44,9 +42,7 @@ def check(engine: Engine, case: GoldenCase) -> None:
 
 
 def test_pytorch_follows_the_reference(case: GoldenCase) -> None:
-    checkpoint = read_checkpoint(case.weights)
-    card = describe(checkpoint, [flags(form=case.settings.get("form"), **case.sde)]).card
-    check(open_engine(case.weights, card=card), case)
+    check(torch_engine(case), case)
 
 
 def float32_posterior(lam: float) -> StepTable:
@@ -68,11 +64,12 @@ def float32_posterior(lam: float) -> StepTable:
 
 
 def test_posterior_with_the_references_float32_coefficients(case: GoldenCase) -> None:
-    checkpoint = read_checkpoint(case.weights)
-    card = describe(checkpoint, [flags(form=case.settings.get("form"), **case.sde)]).card
+    engine = torch_engine(case)
     e = case.expected
-    evaluate = padded_evaluation(open_engine(case.weights, card=card), e["lq"])
-    *_, y = states(evaluate, e["lq"], float32_posterior(card.sde.lam), given_noise(e["noise"], 100, e["lq"].shape))
+    evaluate = padded_evaluation(engine, e["lq"])
+    *_, y = states(
+        evaluate, e["lq"], float32_posterior(engine.card.sde.lam), given_noise(e["noise"], 100, e["lq"].shape)
+    )
     golden = e["posterior_x0"]
     assert np.abs(e["lq"] + y - golden).max() < TOLERANCE * np.abs(golden).max()
 
@@ -84,14 +81,13 @@ def test_onnx_runtime_follows_the_reference(unet_onnx: Path) -> None:
 def test_training_state_and_its_targets(case: GoldenCase) -> None:
     """The Euler mean with the network's noise, and its L1 distance from the optimal step."""
     e = case.expected
-    checkpoint = read_checkpoint(case.weights)
-    card = describe(checkpoint, [flags(form=case.settings.get("form"), **case.sde)]).card
+    engine = torch_engine(case)
     t = int(e["train_t"][0])
     mu, y = e["lq"], e["train_state"] - e["lq"]
-    eps = padded_evaluation(open_engine(case.weights, card=card), mu)(y, t)
-    table = plan_steps(card.sde, "euler", 100)
+    eps = padded_evaluation(engine, mu)(y, t)
+    table = plan_steps(engine.card.sde, "euler", 100)
     k = 100 - t
     expectation = mu + np.float32(table.a[k]) * y + np.float32(table.c[k]) * eps
     np.testing.assert_allclose(expectation, e["train_expectation"], atol=2e-6)
-    optimum = mu + card.sde.optimal_reverse_step(y, e["gt"] - mu, t)
+    optimum = mu + engine.card.sde.optimal_reverse_step(y, e["gt"] - mu, t)
     assert np.abs(expectation - optimum).mean() == pytest.approx(float(e["train_l1"]), rel=1e-4)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from .card import ModelCard
 from .restorer import Restorer, load
 from .samplers import StepTable, plan_steps
-from .sde import MeanRevertingSDE
+from .sde import DenoisingSDE, MeanRevertingSDE
 
 __version__ = "0.1.0"
 
-__all__ = ["MeanRevertingSDE", "ModelCard", "Restorer", "StepTable", "load", "plan_steps"]
+__all__ = ["DenoisingSDE", "MeanRevertingSDE", "ModelCard", "Restorer", "StepTable", "load", "plan_steps"]

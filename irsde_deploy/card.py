@@ -11,11 +11,12 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Integral
 from typing import Any
 
 from .errors import InvalidValueError
-from .samplers import plan_steps
-from .sde import MeanRevertingSDE
+from .samplers import ADJACENT_ONLY, StepTable, plan_steps
+from .sde import SDES, DenoisingSDE, MeanRevertingSDE
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "irsde_card"
@@ -55,7 +56,7 @@ class ModelCard:
     channels: int
     multiple_of: int
     pad_mode: str
-    sde: MeanRevertingSDE
+    sde: MeanRevertingSDE | DenoisingSDE
     task: str = ""
     sampler: str = DEFAULT_SAMPLER
     steps: int = DEFAULT_STEPS
@@ -88,15 +89,54 @@ class ModelCard:
             )
         plan_steps(self.sde, self.sampler, self.steps)  # raises where the two do not fit the SDE
         object.__setattr__(self, "settings", copy.deepcopy(dict(self.settings)))
+        if self.conditional == isinstance(self.sde, DenoisingSDE):
+            raise InvalidValueError(
+                f"the SDE is of kind {self.sde.kind!r} and the network {'sees' if self.conditional else 'does not see'}"
+                " mu: mean-reverting goes with a network that sees mu, denoising with one that does not"
+            )
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network sees mu; that of a Denoising-SDE does not."""
+        return bool(self.settings.get("conditional", True))
 
     def __hash__(self) -> int:
         return hash(self.to_json())
+
+    def plan(
+        self,
+        sampler: str | None = None,
+        steps: int | None = None,
+        debias: bool = False,
+        t0: int | None = None,
+        noise_level: float | None = None,
+    ) -> StepTable:
+        """The step table for these settings; what is left out comes from the card.
+
+        A sampler that differs from the card's and cannot skip timesteps takes all of them. `noise_level` (standard
+        deviation on the 0..255 scale) chooses t0 for a Denoising-SDE, which starts where its noise is the picture's.
+
+        Raises:
+            InvalidValueError: settings that do not fit each other or the SDE.
+        """
+        if noise_level is not None:
+            if t0 is not None or not isinstance(self.sde, DenoisingSDE):
+                raise InvalidValueError(
+                    "a noise level chooses the first timestep of a Denoising-SDE: leave it out "
+                    + ("where t0 is given" if t0 is not None else "for this model, whose SDE is mean-reverting")
+                )
+            t0 = self.sde.timestep_of(noise_level / 255)
+        name = sampler or self.sampler
+        if steps is None:
+            first = t0 if isinstance(t0, Integral) else self.sde.T
+            steps = int(first) if name in ADJACENT_ONLY else min(self.steps, int(first))
+        return plan_steps(self.sde, name, steps, debias, t0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the order of the fields."""
         card = {name: getattr(self, name) for name in self.__dataclass_fields__}
         card["settings"] = dict(self.settings)
-        card["sde"] = {"kind": "mean-reverting", **asdict(self.sde)}
+        card["sde"] = {"kind": self.sde.kind, **asdict(self.sde)}
         card["value_range"] = list(self.value_range) if self.value_range else None
         return card
 
@@ -163,13 +203,13 @@ def _typed(name: str, value: Any) -> Any:
     return value
 
 
-def _sde(settings: dict[str, Any]) -> MeanRevertingSDE:
+def _sde(settings: dict[str, Any]) -> MeanRevertingSDE | DenoisingSDE:
     settings = dict(settings)
     kind = settings.pop("kind", None)
-    if kind != "mean-reverting":
-        raise InvalidValueError(f"the model card's SDE is of kind {kind!r}; this irsde-deploy knows 'mean-reverting'")
+    if not isinstance(kind, str) or kind not in SDES:
+        raise InvalidValueError(f"the model card's SDE is of kind {kind!r}; this irsde-deploy knows {', '.join(SDES)}")
     try:
-        return MeanRevertingSDE(**settings)
+        return SDES[kind](**settings)
     except TypeError:
         raise InvalidValueError(
             f"the model card's SDE must have max_sigma, T, schedule and eps, not {', '.join(settings) or 'nothing'}"

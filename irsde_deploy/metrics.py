@@ -1,4 +1,4 @@
-"""How alike two pictures are."""
+"""How alike two pictures are: PSNR and SSIM on RGB and on luma, as the reference implementation computes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidValueError
+from .errors import InvalidValueError, requires_extra
+
+SSIM_WINDOW = 11
+_LUMA = np.array([65.481, 128.553, 24.966])
 
 
 def psnr(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | None = None) -> float:
@@ -23,7 +26,49 @@ def psnr(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | Non
     """
     if image.shape != reference.shape:
         raise InvalidValueError(f"PSNR compares pictures of one shape, not {image.shape} with {reference.shape}")
-    if peak is None:
-        peak = float(np.iinfo(reference.dtype).max) if np.issubdtype(reference.dtype, np.integer) else 1.0
     error = float(np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2))
-    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
+    return math.inf if error == 0 else 10 * math.log10((peak or _white(reference)) ** 2 / error)
+
+
+def ssim(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | None = None) -> float:
+    """Structural similarity (Wang et al., 2004), by scikit-image: Gaussian window 11x11 of 1.5, mean over channels.
+
+    Args:
+        image, reference: same shape, (H, W) or (H, W, C), sides of at least 11.
+        peak: the white value; as in `psnr`.
+
+    Raises:
+        InvalidValueError: the shapes differ or are too small.
+        MissingPackageError: scikit-image is not installed.
+    """
+    if image.shape != reference.shape or min(image.shape[:2]) < SSIM_WINDOW:
+        raise InvalidValueError(
+            f"SSIM compares pictures of one shape with sides of at least {SSIM_WINDOW}, not {image.shape} with "
+            f"{reference.shape}"
+        )
+    with requires_extra("evaluate", "SSIM"):
+        from skimage.metrics import structural_similarity
+    return float(
+        structural_similarity(
+            image.astype(np.float64),
+            reference.astype(np.float64),
+            data_range=peak or _white(reference),
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            channel_axis=2 if image.ndim == 3 else None,
+        )
+    )
+
+
+def luma(rgb: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Y of ITU-R BT.601 in studio range, 16/255..235/255 for [0, 1] pictures: (H, W, 3) RGB -> (H, W) float64.
+
+    As in MATLAB's rgb2ycbcr and the reference's bgr2ycbcr, without its rounding.
+    """
+    y: npt.NDArray[np.float64] = (rgb.astype(np.float64) / _white(rgb) @ _LUMA + 16) / 255
+    return y
+
+
+def _white(image: npt.NDArray[Any]) -> float:
+    return float(np.iinfo(image.dtype).max) if np.issubdtype(image.dtype, np.integer) else 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from .errors import InvalidValueError
 from .noise import given_noise, seeded_noise
 from .runtimes import Engine, numpy_loop, open_engine
 from .runtimes.protocol import Float32
-from .samplers import ADJACENT_ONLY, StepTable, plan_steps
-from .sde import MeanRevertingSDE
+from .samplers import StepTable
+from .sde import DenoisingSDE, MeanRevertingSDE
 
 FLOAT_LIMIT = 2.0
 """Float pictures are in [0, 1]; a value beyond this is taken for a wrong scale, not for an overshoot."""
@@ -38,7 +37,7 @@ class Restorer:
         return self.engine.card
 
     @property
-    def sde(self) -> MeanRevertingSDE:
+    def sde(self) -> MeanRevertingSDE | DenoisingSDE:
         """The SDE that the network was trained with."""
         return self.card.sde
 
@@ -48,15 +47,10 @@ class Restorer:
         steps: int | None = None,
         debias: bool = False,
         t0: int | None = None,
+        noise_level: float | None = None,
     ) -> StepTable:
-        """The step table for these settings; what is left out comes from the card.
-
-        A sampler that differs from the card's and cannot skip timesteps takes all of them.
-        """
-        name = sampler or self.card.sampler
-        if steps is None:
-            steps = _default_steps(self.card, name, t0)
-        return plan_steps(self.sde, name, steps, debias, t0)
+        """The step table for these settings; what is left out comes from the card (`ModelCard.plan`)."""
+        return self.card.plan(sampler, steps, debias, t0, noise_level)
 
     def __call__(
         self,
@@ -69,6 +63,7 @@ class Restorer:
         t0: int | None = None,
         clip: bool = False,
         on_step: Callable[[int], None] | None = None,
+        noise_level: float | None = None,
     ) -> npt.NDArray[Any]:
         """Restore one picture or a batch.
 
@@ -83,6 +78,8 @@ class Restorer:
             t0: first timestep; T by default.
             clip: keep the predicted picture within [0, 1] at each step.
             on_step: called with the number of steps done, 0..N.
+            noise_level: for models of a Denoising-SDE, which need it or t0: standard deviation of the picture's
+                noise on the 0..255 scale; `irsde_deploy.metrics.estimate_noise` estimates it.
 
         Returns:
             The same shape and type. Integers are rounded and saturated; floating point is left as it comes, which
@@ -94,7 +91,12 @@ class Restorer:
         """
         picture = np.asarray(picture)
         mu = self.to_network(picture)
-        table = self.plan(sampler, steps, debias, t0)
+        if isinstance(self.sde, DenoisingSDE) and noise_level is None and t0 is None:
+            raise InvalidValueError(
+                "this model starts at the timestep that matches the picture's noise: give noise_level (standard "
+                "deviation on the 0..255 scale; irsde_deploy.metrics.estimate_noise estimates it) or t0"
+            )
+        table = self.plan(sampler, steps, debias, t0, noise_level)
         draw = seeded_noise(seed, mu.shape) if noise is None else given_noise(noise, len(table), mu.shape)
         if clip and self.card.value_range is None:
             raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
@@ -130,11 +132,6 @@ class Restorer:
 def load(path: str | Path, device: str = "cpu", card: ModelCard | None = None) -> Restorer:
     """Open an engine file as a Restorer: `.onnx`, or a PyTorch checkpoint; see `irsde_deploy.runtimes.open_engine`."""
     return Restorer(open_engine(path, device, card))
-
-
-def _default_steps(card: ModelCard, sampler: str, t0: int | None) -> int:
-    first = t0 if isinstance(t0, Integral) else card.sde.T
-    return int(first) if sampler in ADJACENT_ONLY else min(card.steps, int(first))
 
 
 def _from_network(restored: Float32, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

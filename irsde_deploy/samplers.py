@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InvalidValueError
-from .sde import Array, MeanRevertingSDE
+from .sde import SDE, Array
 
 GRID_EXPONENT = 1.3
 
@@ -67,40 +67,36 @@ class _Step:
     noise: float = 0.0
 
 
-Rule = Callable[[MeanRevertingSDE, int, int, "int | None"], _Step]
+Rule = Callable[[SDE, int, int, "int | None"], _Step]
 """(sde, t, s, timestep before t or None) -> the step from t to s."""
 
 
-def _euler(sde: MeanRevertingSDE, t: int, s: int, before: int | None) -> _Step:
-    delta = sde.delta[t]
-    return _Step(
-        y=1 + delta,
-        eps=-2 * sde.lam**2 * delta / sde.sigma[t],
-        noise=-sde.lam * np.sqrt(2 * delta),  # minus, and at t = 1 too, as the reference has it
-    )
+def _euler(sde: SDE, t: int, s: int, before: int | None) -> _Step:
+    cy, cn, std = sde.euler_step(t)
+    return _Step(y=cy, eps=cn, noise=-std)  # minus, and at t = 1 too, as the reference has it
 
 
-def _ode(sde: MeanRevertingSDE, t: int, s: int, before: int | None) -> _Step:
-    delta = sde.delta[t]
-    return _Step(y=1 + delta, eps=-(sde.lam**2) * delta / sde.sigma[t])
+def _ode(sde: SDE, t: int, s: int, before: int | None) -> _Step:
+    cy, cn = sde.ode_step(t)
+    return _Step(y=cy, eps=cn)
 
 
-def _posterior(sde: MeanRevertingSDE, t: int, s: int, before: int | None) -> _Step:
+def _posterior(sde: SDE, t: int, s: int, before: int | None) -> _Step:
     cy, cq, std = sde.posterior(s, t)
     return _Step(y=cy, q=cq, noise=std)
 
 
-def _mean(sde: MeanRevertingSDE, t: int, s: int, before: int | None) -> _Step:
+def _mean(sde: SDE, t: int, s: int, before: int | None) -> _Step:
     cy, cq, _ = sde.posterior(s, t)
     return _Step(y=cy, q=cq)
 
 
-def _ddim(sde: MeanRevertingSDE, t: int, s: int, before: int | None) -> _Step:
+def _ddim(sde: SDE, t: int, s: int, before: int | None) -> _Step:
     ratio = sde.a[s] / sde.a[t]
     return _Step(y=ratio, eps=-(ratio * sde.sigma[t] - sde.sigma[s]))
 
 
-def _sde_2m(sde: MeanRevertingSDE, t: int, s: int, before: int | None) -> _Step:
+def _sde_2m(sde: SDE, t: int, s: int, before: int | None) -> _Step:
     h = sde.log_snr[s] - sde.log_snr[t]
     weight = -sde.a[s] * np.expm1(-2 * h)
     slope = _half_slope(sde, t, before, h)
@@ -112,14 +108,14 @@ def _sde_2m(sde: MeanRevertingSDE, t: int, s: int, before: int | None) -> _Step:
     )
 
 
-def _ode_2m(sde: MeanRevertingSDE, t: int, s: int, before: int | None) -> _Step:
+def _ode_2m(sde: SDE, t: int, s: int, before: int | None) -> _Step:
     h = sde.log_snr[s] - sde.log_snr[t]
     weight = -sde.a[s] * np.expm1(-h)
     slope = _half_slope(sde, t, before, h)
     return _Step(y=sde.sigma[s] / sde.sigma[t], q=weight * (1 + slope), prev=-weight * slope)
 
 
-def _half_slope(sde: MeanRevertingSDE, t: int, before: int | None, h: float) -> float:
+def _half_slope(sde: SDE, t: int, before: int | None, h: float) -> float:
     """h / (2 h_prev), the weight of (q - q_prev); none at the first step."""
     return 0.0 if before is None else h / (2 * (sde.log_snr[t] - sde.log_snr[before]))
 
@@ -140,7 +136,7 @@ ADJACENT_ONLY = ("euler", "ode")
 
 
 def plan_steps(
-    sde: MeanRevertingSDE,
+    sde: SDE,
     sampler: str,
     steps: int | Sequence[int],
     debias: bool = False,
@@ -174,7 +170,7 @@ def plan_steps(
     a, c, d, s, p, r = (_column(rows, j) for j in range(6))
     timesteps = np.array(t, dtype=np.int64)
     timesteps.setflags(write=False)
-    return StepTable(timesteps, a, c, d, s, p, r, start=sde.lam)
+    return StepTable(timesteps, a, c, d, s, p, r, start=sde.start)
 
 
 def timestep_grid(t0: int, steps: int, exponent: float = GRID_EXPONENT) -> list[int]:
@@ -186,7 +182,7 @@ def timestep_grid(t0: int, steps: int, exponent: float = GRID_EXPONENT) -> list[
     return grid
 
 
-def _timesteps(sde: MeanRevertingSDE, steps: int | Sequence[int], t0: int | None, exponent: float) -> list[int]:
+def _timesteps(sde: SDE, steps: int | Sequence[int], t0: int | None, exponent: float) -> list[int]:
     first = sde.T if t0 is None else t0
     if not isinstance(first, Integral) or not 1 <= first <= sde.T:
         raise InvalidValueError(f"t0 must be a whole number from 1 to T = {sde.T}, not {t0!r}")
@@ -201,7 +197,7 @@ def _timesteps(sde: MeanRevertingSDE, steps: int | Sequence[int], t0: int | None
     raise InvalidValueError(f"steps must be a whole number or a sequence of timesteps, not {steps!r}")
 
 
-def _explicit_timesteps(sde: MeanRevertingSDE, steps: Sequence[int], t0: int | None) -> list[int]:
+def _explicit_timesteps(sde: SDE, steps: Sequence[int], t0: int | None) -> list[int]:
     if not all(isinstance(v, Integral) for v in steps):
         raise InvalidValueError(f"timesteps must be whole numbers, not {list(steps)!r}")
     t = [int(v) for v in steps]
@@ -213,7 +209,7 @@ def _explicit_timesteps(sde: MeanRevertingSDE, steps: Sequence[int], t0: int | N
     return t
 
 
-def _row(sde: MeanRevertingSDE, sampler: str, k: int, t: list[int], debias: bool) -> tuple[float, ...]:
+def _row(sde: SDE, sampler: str, k: int, t: list[int], debias: bool) -> tuple[float, ...]:
     """(a, c, d, s, p, r) of step k."""
     now = t[k]
     following = t[k + 1] if k + 1 < len(t) else 0

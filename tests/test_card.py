@@ -67,7 +67,7 @@ def test_the_same_network_in_pixels_keeps_its_range(card: ModelCard) -> None:
         ({"value_range": ["a"]}, "range 0..1"),
         ({"sampler": "magic"}, "sampler must be"),
         ({"colour_space": "sRGB"}, "unknown field"),
-        ({"sde": {"kind": "denoising"}}, "kind 'denoising'"),
+        ({"sde": {"kind": "diffusion"}}, "kind 'diffusion'"),
         ({"sde": {"kind": "mean-reverting", "max_sigma": 10}}, "must have max_sigma, T, schedule and eps"),
         (
             {"sde": {"kind": "mean-reverting", "max_sigma": 10, "T": 100, "schedule": "cosine", "eps": 2}},

@@ -11,7 +11,8 @@ import pytest
 
 from irsde_deploy import errors
 from irsde_deploy.__main__ import EXIT_BUG, EXIT_INTERRUPTED
-from irsde_deploy.cli import EXIT_SOME_FAILED, cli
+from irsde_deploy.cli import cli
+from irsde_deploy.cli.common import EXIT_SOME_FAILED
 from irsde_deploy.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[1]

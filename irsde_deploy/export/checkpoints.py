@@ -94,17 +94,26 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], card: Model
             raise InvalidValueError(f"{path}: our checkpoints end in .pt or .safetensors")
 
 
-def _read_torch(path: Path) -> tuple[Any, str | None]:
+def load_safely(path: Path) -> Any:
+    """The content of a `.pt` or `.pth` file: tensors and plain containers, and nothing else is unpickled.
+
+    Raises:
+        CheckpointError: damaged, or not such a file.
+    """
     _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of deprecated tensor types, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from EOFError to KeyError
         raise CheckpointError(
             f"{path}: not a PyTorch checkpoint that can be read safely ({reason(error)}): "
             "give a file that holds tensors only, such as a saved state dict"
         ) from None
+
+
+def _read_torch(path: Path) -> tuple[Any, str | None]:
+    content = load_safely(path)
     if isinstance(content, Mapping) and content.get("format") == OWN_FORMAT:
         return content.get("weights"), str(content.get(METADATA_KEY))
     return content, None

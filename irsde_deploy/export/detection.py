@@ -113,30 +113,29 @@ def _require_same_keys(model: nn.Module, weights: Weights) -> None:
 def _detect_nafnet(weights: Weights) -> tuple[str, dict[str, Any]]:
     levels = _count(weights, r"downs\.(\d+)\.weight")
     width, inputs = weights["intro.weight"].shape[:2]
-    _require_conditional(inputs, weights["ending.weight"].shape[0])
-    return "ConditionalNAFNet", {
+    channels = weights["ending.weight"].shape[0]
+    settings = {
         "width": width,
         "enc_blk_nums": [_count(weights, rf"encoders\.{i}\.(\d+)\.") for i in range(levels)],
         "middle_blk_num": _count(weights, r"middle_blks\.(\d+)\."),
         "dec_blk_nums": [_count(weights, rf"decoders\.{i}\.(\d+)\.") for i in range(levels)],
-        "img_channel": inputs // 2,
+        "img_channel": channels,
     }
+    return "ConditionalNAFNet", settings | _conditioning(inputs, channels)
 
 
 def _detect_unet(weights: Weights) -> tuple[str, dict[str, Any]]:
     nf, inputs = weights["init_conv.weight"].shape[:2]
     out_nc = weights["final_conv.weight"].shape[0]
-    _require_conditional(inputs, out_nc)
-    if "mid_attn.fn.fn.to_out.1.g" not in weights:
-        raise CheckpointError(
-            "this ConditionalUNet attends fully in its middle block, which is a form of the Denoising-SDE that this "
-            "version does not run"
-        )
     ch_mult = _multipliers(weights, "downs", nf)
-    settings: dict[str, Any] = {"in_nc": inputs // 2, "out_nc": out_nc, "nf": nf}
+    settings: dict[str, Any] = {"in_nc": out_nc, "out_nc": out_nc, "nf": nf}
     if ch_mult == [2 ** (i + 1) for i in range(len(ch_mult))]:
-        return "ConditionalUNet", {**settings, "depth": len(ch_mult)}
-    return "ConditionalUNet", {**settings, "ch_mult": ch_mult}
+        settings["depth"] = len(ch_mult)
+    else:
+        settings["ch_mult"] = ch_mult
+    if "mid_attn.fn.fn.to_out.weight" in weights:
+        settings["mid_attention"] = "full"
+    return "ConditionalUNet", settings | _conditioning(inputs, out_nc)
 
 
 def _detect_latent_unet(weights: Weights) -> tuple[str, dict[str, Any]]:
@@ -169,9 +168,11 @@ def _count(weights: Weights, pattern: str) -> int:
     return len({match[1] for key in weights if (match := re.match(pattern, key))})
 
 
-def _require_conditional(inputs: int, outputs: int) -> None:
-    if inputs != 2 * outputs:
+def _conditioning(inputs: int, channels: int) -> dict[str, Any]:
+    """What the first convolution's input says: x and mu, or x alone (Denoising-SDE)."""
+    if inputs not in (channels, 2 * channels):
         raise CheckpointError(
-            f"the first convolution takes {inputs} channels, and a network conditioned on mu takes twice its "
-            f"{outputs} outputs: networks without mu (Denoising-SDE) are not supported by this version"
+            f"the first convolution takes {inputs} channels and the network has {channels} outputs: expected "
+            f"{2 * channels} (x and mu) or {channels} (x alone, Denoising-SDE)"
         )
+    return {} if inputs == 2 * channels else {"conditional": False}

@@ -18,10 +18,11 @@ from ..card import DEFAULT_SAMPLER, DEFAULT_STEPS, ModelCard
 from ..errors import InputFileError, InvalidValueError, requires_extra
 from ..files import require_readable
 from ..samplers import ADJACENT_ONLY
-from ..sde import MeanRevertingSDE
+from ..sde import SDES, DenoisingSDE, MeanRevertingSDE
 from .checkpoints import Checkpoint, naming
 from .detection import detect_network, outline, require_agreement
 from .networks.nafnet import FORMS
+from .training_options import data_options, training_options
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,10 +39,12 @@ class Source:
 
     Attributes:
         name: for people, such as `--opt derain.yml`.
-        values: the settings it has: any of max_sigma, T, schedule, eps, form, task, sampler, steps.
+        values: the settings it has: any of kind, max_sigma, T, schedule, eps, form, task, sampler, steps.
         network: the network it states, (class name, hyper-parameters), if any.
         binding: whether the stated network must agree with the weights. A recipe's is a proposal for training.
         note: something its user should know.
+        training: settings of a training run (`TrainingSettings`).
+        data: where its pictures are (`DataPlan`).
     """
 
     name: str
@@ -49,6 +52,8 @@ class Source:
     network: tuple[str, Mapping[str, Any]] | None = None
     binding: bool = True
     note: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,21 +86,21 @@ def describe(checkpoint: Checkpoint, sources: Sequence[Source]) -> Description:
         network = outline(name, hyper)
     origins = [f"network = {name} {_listed(hyper)} (from the weights' shapes)"]
     chosen = _choose(sources, origins)
-    _require_sde(chosen)
+    sde = _settled_sde(chosen, bool(hyper.get("conditional", True)), origins)
     form = chosen.get("form", "pixel")
     if name == "ConditionalNAFNet":
         hyper["form"] = form
         if "form" not in chosen:
             origins.append("form = pixel (default; shapes cannot tell, --form latent is the other)")
     sampler = chosen.get("sampler", DEFAULT_SAMPLER)
-    steps = chosen["T"] if sampler in ADJACENT_ONLY else min(chosen.get("steps", DEFAULT_STEPS), chosen["T"])
+    steps = sde.T if sampler in ADJACENT_ONLY else min(chosen.get("steps", DEFAULT_STEPS), sde.T)
     card = ModelCard(
         network=name,
         settings=hyper,
         channels=network.channels,
         multiple_of=network.multiple_of,
         pad_mode=network.pad_mode,
-        sde=MeanRevertingSDE(**{key: chosen[key] for key in SDE_SETTINGS}),
+        sde=sde,
         task=chosen.get("task", ""),
         sampler=sampler,
         steps=steps,
@@ -137,7 +142,14 @@ def read_options_file(path: str | Path) -> Source:
         values["form"] = "latent"
     values = _coerced(values, path)
     stated = _stated_network(options.get("network_G"), path)
-    return Source(f"--opt {path.name}", values, stated, note=_sampling_note(options["sde"], values))
+    return Source(
+        f"--opt {path.name}",
+        values,
+        stated,
+        note=_sampling_note(options["sde"], values),
+        training=training_options(options),
+        data=data_options(options),
+    )
 
 
 def _sampling_note(sde: Mapping[str, Any], values: Mapping[str, Any]) -> str:
@@ -163,9 +175,7 @@ def read_recipe(name: str) -> Source:
         raise InputFileError(f"{path}: not a TOML file ({error})") from None
     _check_recipe(recipe, path)
     values = {**recipe.get("sde", {}), **recipe.get("sampling", {}), "task": recipe.get("task", "")}
-    kind = values.pop("kind", "mean-reverting")
-    if kind != "mean-reverting":
-        raise InputFileError(f"{path}: the SDE is of kind {kind!r}; this version knows 'mean-reverting'")
+    values.setdefault("kind", MeanRevertingSDE.kind)
     network = dict(recipe.get("network", {}))
     stated = (str(network.pop("name")), network) if "name" in network else None
     if "form" in network:
@@ -176,6 +186,8 @@ def read_recipe(name: str) -> Source:
         stated,
         binding=False,
         note=str(recipe.get("note", "")),
+        training=recipe.get("training", {}),
+        data={"degradation": recipe["degradation"]} if "degradation" in recipe else {},
     )
 
 
@@ -183,6 +195,8 @@ _RECIPE_KEYS: dict[str, tuple[str, ...] | None] = {
     "sde": ("kind", *SDE_SETTINGS),
     "sampling": ("sampler", "steps"),
     "network": None,  # whatever the network takes
+    "training": None,  # whatever training takes
+    "degradation": None,  # whatever the degradation takes
 }
 
 
@@ -192,13 +206,17 @@ def _check_recipe(recipe: Mapping[str, Any], path: Path) -> None:
         if key in _RECIPE_KEYS and not isinstance(value, dict):
             raise InputFileError(f"{path}: [{key}] must be a section, not {value!r}")
         if key not in (*_RECIPE_KEYS, "task", "note"):
-            raise InputFileError(f"{path}: {key!r} is no key of a recipe: task, note, [sde], [network] or [sampling]")
+            raise InputFileError(f"{path}: {key!r} is no key of a recipe: task, note, {_listed_sections()}")
         allowed = _RECIPE_KEYS.get(key)
         surplus = sorted(set(value) - set(allowed)) if allowed is not None else []
         if surplus:
             raise InputFileError(f"{path}: [{key}] has {', '.join(allowed or ())}, and no {', '.join(surplus)}")
     if not isinstance(recipe.get("network", {}).get("name", ""), str):
         raise InputFileError(f"{path}: the network's name must be text")
+
+
+def _listed_sections() -> str:
+    return ", ".join(f"[{section}]" for section in _RECIPE_KEYS)
 
 
 def recipe_folder() -> Path:
@@ -217,7 +235,7 @@ def _own_card(checkpoint: Checkpoint) -> list[Source]:
     if card is None:
         return []
     values = {key: getattr(card.sde, key) for key in SDE_SETTINGS}
-    values |= {"task": card.task, "sampler": card.sampler, "steps": card.steps}
+    values |= {"kind": card.sde.kind, "task": card.task, "sampler": card.sampler, "steps": card.steps}
     values["form"] = card.settings.get("form") or ("pixel" if card.value_range else "latent")
     return [Source("the checkpoint's card", values, (card.network, card.settings))]
 
@@ -234,7 +252,22 @@ def _choose(sources: Sequence[Source], origins: list[str]) -> dict[str, Any]:
     return chosen
 
 
-def _require_sde(chosen: Mapping[str, Any]) -> None:
+def _settled_sde(chosen: dict[str, Any], conditional: bool, origins: list[str]) -> MeanRevertingSDE | DenoisingSDE:
+    """The SDE from the chosen settings; its kind follows from the network where nothing states it."""
+    implied = MeanRevertingSDE.kind if conditional else DenoisingSDE.kind
+    kind = chosen.setdefault("kind", implied)
+    if kind not in SDES:
+        raise InvalidValueError(f"the SDE's kind must be one of {', '.join(SDES)}, not {kind!r}")
+    if kind != implied:
+        raise InvalidValueError(
+            f"the SDE is said to be of kind {kind!r}, and the network {'sees' if conditional else 'does not see'} mu, "
+            f"as one for {implied!r} does"
+        )
+    if kind == DenoisingSDE.kind:
+        for key, default in (("eps", DenoisingSDE.eps), ("schedule", "cosine")):
+            if key not in chosen:
+                chosen[key] = default
+                origins.append(f"{key} = {default} (fixed by the Denoising-SDE of the reference)")
     missing = [key for key in SDE_SETTINGS if key not in chosen]
     if missing:
         raise InvalidValueError(
@@ -242,6 +275,7 @@ def _require_sde(chosen: Mapping[str, Any]) -> None:
             f"(--opt), a recipe (--recipe {'|'.join(recipe_names())}) or flags (--max-sigma, --timesteps, --schedule, "
             "--eps)"
         )
+    return SDES[kind](**{key: chosen[key] for key in SDE_SETTINGS})
 
 
 def _stated_network(section: Any, path: Path) -> tuple[str, Mapping[str, Any]] | None:
@@ -261,6 +295,7 @@ _KINDS: dict[str, type] = {
     "eps": float,
     "T": int,
     "steps": int,
+    "kind": str,
     "schedule": str,
     "form": str,
     "task": str,

@@ -1,5 +1,7 @@
 """Score network -> ONNX: inputs x, mu (batch, C, height, width) and t (batch), output eps; the model card inside.
 
+A network that does not look at mu (Denoising-SDE) becomes a graph without that input.
+
 The graph holds no padding or cropping and no shape that depends on data. It is traced (`dynamo=False`) and then
 folded by onnxscript's optimizer: on these networks tracing gives a graph as fast as torch.export's in a fraction of the
 time, with nodes named after the modules (benchmarks/onnx_exporters.py measures both), and every export is compared with
@@ -56,15 +58,30 @@ def write_onnx(model: nn.Module, card: ModelCard, path: Path, opset: int = OPSET
 def _trace(model: nn.Module, card: ModelCard, path: Path, opset: int) -> None:
     side = 2 * card.multiple_of
     x = torch.zeros(2, card.channels, side, side + card.multiple_of)
+    inputs = ["x", "mu", "t"] if card.conditional else ["x", "t"]
+    sample = {"x": x, "mu": x, "t": torch.ones(2)}
+    axes = {"x": _DYNAMIC, "mu": _DYNAMIC, "t": {0: "batch"}, "eps": _DYNAMIC}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # see the module's docstring
         torch.onnx.export(
-            model,
-            (x, x, torch.ones(2)),
+            model if card.conditional else _WithoutMu(model),
+            tuple(sample[name] for name in inputs),
             path,
             dynamo=False,
-            input_names=["x", "mu", "t"],
+            input_names=inputs,
             output_names=["eps"],
-            dynamic_axes={"x": _DYNAMIC, "mu": _DYNAMIC, "t": {0: "batch"}, "eps": _DYNAMIC},
+            dynamic_axes={name: axes[name] for name in (*inputs, "eps")},
             opset_version=opset,
         )
+
+
+class _WithoutMu(nn.Module):
+    """A network that does not look at mu, as a function of what it looks at."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        eps: torch.Tensor = self.model(x, x, t)
+        return eps

@@ -17,6 +17,7 @@ class OnnxEngine:
 
     def __init__(self, session: Any, card: ModelCard, name: str) -> None:
         self._session = session
+        self._inputs = {node.name for node in session.get_inputs()}
         self.card = card
         self.name = name
 
@@ -33,7 +34,8 @@ class OnnxEngine:
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
         """See `Engine`."""
         try:
-            (eps,) = self._session.run(["eps"], {"x": x, "mu": mu, "t": t})
+            given = {"x": x, "mu": mu, "t": t}
+            (eps,) = self._session.run(["eps"], {name: given[name] for name in self._inputs})
         except Exception as error:  # ONNX Runtime has no common base class for its errors
             raise EngineError(f"ONNX Runtime failed at input size {x.shape}: {reason(error)}") from error
         return eps  # type: ignore[no-any-return]
@@ -73,14 +75,17 @@ def read_card(session: Any, path: Path) -> ModelCard | None:
 
 
 def _require_graph(session: Any, card: ModelCard, path: Path) -> None:
-    """Raise EngineError unless the graph is (x, mu, t) -> eps, float32, with the card's channels."""
+    """Raise EngineError unless the graph is (x, mu, t) -> eps, or (x, t) -> eps, float32, with the card's channels."""
     expected = {"x": card.channels, "mu": card.channels, "t": None, "eps": card.channels}
+    if not card.conditional:
+        del expected["mu"]
     nodes = [*session.get_inputs(), *session.get_outputs()]
     channels = {node.name: node.shape[1] if len(node.shape) == 4 else None for node in nodes}
     if channels != expected or any(node.type != "tensor(float)" for node in nodes):
         found = ", ".join(f"{node.name} {node.type} {node.shape}" for node in nodes)
         raise EngineError(
-            f"{path}: the graph must map x, mu, t to eps, float32 with {card.channels} channels, and has {found}: "
+            f"{path}: the graph must map {', '.join(name for name in expected if name != 'eps')} to eps, float32 with "
+            f"{card.channels} channels, and has {found}: "
             "make it with 'irsde-deploy export'"
         )
 

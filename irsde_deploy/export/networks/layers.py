@@ -114,6 +114,25 @@ class LinearAttention(nn.Module):
         return out
 
 
+class FullAttention(nn.Module):
+    """Attention of every position to every other, at quadratic cost."""
+
+    def __init__(self, dim: int, heads: int = 4, dim_head: int = 32) -> None:
+        super().__init__()
+        self.heads, self.dim_head = heads, dim_head
+        self.to_qkv = nn.Conv2d(dim, heads * dim_head * 3, 1, bias=False)
+        self.to_out = nn.Conv2d(heads * dim_head, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        batch, _, height, width = x.shape
+        per_head = (batch, self.heads, self.dim_head, height * width)
+        q, k, v = (part.reshape(per_head) for part in torch.split(self.to_qkv(x), self.heads * self.dim_head, dim=1))
+        weights = (q.transpose(-1, -2) * self.dim_head**-0.5 @ k).softmax(dim=-1)
+        out: Tensor = self.to_out((v @ weights.transpose(-1, -2)).reshape(batch, -1, height, width))
+        return out
+
+
 class PreNormResidual(nn.Module):
     """x + f(norm(x)), nested as the reference's keys are: `fn.norm`, `fn.fn`."""
 

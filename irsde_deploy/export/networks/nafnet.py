@@ -51,6 +51,7 @@ class ConditionalNAFNet(nn.Module):
         img_channel: channels of x, mu and eps.
         form: `latent` adds the output of the first convolution before the last one; `pixel` does not. The
             weights look the same in both.
+        conditional: whether the network sees mu; that of the Denoising-SDE does not.
     """
 
     pad_mode = "zero"
@@ -64,6 +65,7 @@ class ConditionalNAFNet(nn.Module):
         dec_blk_nums: Sequence[int],
         img_channel: int = 3,
         form: str = "pixel",
+        conditional: bool = True,
     ) -> None:
         super().__init__()
         if len(enc_blk_nums) != len(dec_blk_nums):
@@ -73,6 +75,7 @@ class ConditionalNAFNet(nn.Module):
         self.channels = img_channel
         self.multiple_of = 2 ** len(enc_blk_nums)
         self.form = form
+        self.conditional = conditional
         time_dim = width * 4
 
         self.time_mlp = nn.Sequential(
@@ -81,7 +84,7 @@ class ConditionalNAFNet(nn.Module):
             SimpleGate(time_dim),
             nn.Linear(time_dim, time_dim),
         )
-        self.intro = nn.Conv2d(img_channel * 2, width, 3, padding=1)
+        self.intro = nn.Conv2d(img_channel * 2 if conditional else img_channel, width, 3, padding=1)
         self.ending = nn.Conv2d(width, img_channel, 3, padding=1)
 
         dim = width
@@ -98,9 +101,9 @@ class ConditionalNAFNet(nn.Module):
             self.decoders.append(_stack(dim, time_dim, blocks))
 
     def forward(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
-        """(B, C, H, W), (B, C, H, W), (B,) -> eps (B, C, H, W)."""
+        """(B, C, H, W), (B, C, H, W), (B,) -> eps (B, C, H, W); mu is not looked at unless `conditional`."""
         time = self.time_mlp(t)
-        h = first = self.intro(torch.cat([x - mu, mu], dim=1))
+        h = first = self.intro(torch.cat([x - mu, mu], dim=1) if self.conditional else x)
         skips: list[Tensor] = []
         for blocks, down in zip(self.encoders, self.downs, strict=True):
             h = _run(blocks, h, time)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .layers import (
+    FullAttention,
     LinearAttention,
     PreNormResidual,
     ResBlock,
@@ -18,6 +19,8 @@ from .layers import (
     parts,
     upsample,
 )
+
+ATTENTIONS: dict[str, type[nn.Module]] = {"linear": LinearAttention, "full": FullAttention}
 
 
 class ConditionalUNet(nn.Module):
@@ -29,23 +32,35 @@ class ConditionalUNet(nn.Module):
         nf: width at full resolution.
         depth: number of levels; the width doubles at each (depth form).
         ch_mult: width at the end of each level as a multiple of nf (ch_mult form); exactly one of the two is given.
+        conditional: whether the network sees mu; that of the Denoising-SDE does not.
+        mid_attention: of the middle block: `linear`, or `full` as in the reference's network for the Denoising-SDE.
     """
 
     pad_mode = "reflect"
     global_operators = True
 
     def __init__(
-        self, in_nc: int, out_nc: int, nf: int, depth: int | None = None, ch_mult: Sequence[int] | None = None
+        self,
+        in_nc: int,
+        out_nc: int,
+        nf: int,
+        depth: int | None = None,
+        ch_mult: Sequence[int] | None = None,
+        conditional: bool = True,
+        mid_attention: str = "linear",
     ) -> None:
         super().__init__()
+        if mid_attention not in ATTENTIONS:
+            raise ValueError(f"mid_attention must be one of {', '.join(ATTENTIONS)}, not {mid_attention!r}")
         if (depth is None) == (ch_mult is None):
             raise ValueError("ConditionalUNet takes either depth or ch_mult")
         multipliers = list(ch_mult) if ch_mult is not None else [2 ** (i + 1) for i in range(depth or 0)]
         self.channels = in_nc
+        self.conditional = conditional
         self.multiple_of = 2 ** len(multipliers)  # the reference pads to this, though it halves one time fewer
         time_dim = nf * 4
 
-        self.init_conv = conv(in_nc * 2, nf, 7)
+        self.init_conv = conv(in_nc * 2 if conditional else in_nc, nf, 7)
         self.time_mlp = nn.Sequential(
             SinusoidalEmbedding(nf), nn.Linear(nf, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim)
         )
@@ -80,15 +95,15 @@ class ConditionalUNet(nn.Module):
             )
 
         self.mid_block1 = ResBlock(widths[-1], widths[-1], time_dim)
-        self.mid_attn = _attention(widths[-1])
+        self.mid_attn = PreNormResidual(widths[-1], ATTENTIONS[mid_attention](widths[-1]))
         self.mid_block2 = ResBlock(widths[-1], widths[-1], time_dim)
         self.final_res_block = ResBlock(nf * 2, nf, time_dim)
         self.final_conv = nn.Conv2d(nf, out_nc, 3, 1, 1)
 
     def forward(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
-        """(B, C, H, W), (B, C, H, W), (B,) -> eps (B, out_nc, H, W)."""
+        """(B, C, H, W), (B, C, H, W), (B,) -> eps (B, out_nc, H, W); mu is not looked at unless `conditional`."""
         time = self.time_mlp(t)
-        h = first = self.init_conv(torch.cat([x - mu, mu], dim=1))
+        h = first = self.init_conv(torch.cat([x - mu, mu], dim=1) if self.conditional else x)
         skips: list[Tensor] = []
         for level in self.downs:
             block1, block2, attention, down = parts(level)

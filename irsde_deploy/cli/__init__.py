@@ -1,0 +1,27 @@
+"""The commands: options and printing only; the work is in the modules that each command calls.
+
+Results go to stdout, notes and errors to stderr. `__main__.py` turns errors into sentences and exit codes.
+"""
+
+from __future__ import annotations
+
+import click
+
+from .. import __version__
+from .degrade import degrade
+from .evaluate import evaluate
+from .export import export
+from .inspect import doctor, inspect
+from .run import run
+from .train import train
+from .verify import verify
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="irsde-deploy")
+def cli() -> None:
+    """Deploy image restoration with mean-reverting SDEs: export, run and verify, without PyTorch at run time."""
+
+
+for command in (train, export, run, verify, evaluate, inspect, degrade, doctor):
+    cli.add_command(command)

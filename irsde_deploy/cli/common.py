@@ -1,0 +1,117 @@
+"""What the commands share: kinds of options, where a checkpoint's settings come from, progress and notes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..errors import InvalidValueError
+from ..noise import MAX_SEED
+from ..sde import SCHEDULES
+
+if TYPE_CHECKING:
+    from ..export.checkpoints import Checkpoint
+    from ..export.settings import Description, Source
+    from ..restorer import Restorer
+
+EXIT_SOME_FAILED = 4
+DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was compared only until then: are they trained?"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _PathType(click.Path):
+    """A path; an empty one (an unset shell variable) would mean the current folder, and is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _PathType(path_type=Path)
+SEED = click.IntRange(0, MAX_SEED)
+
+
+def model_options(command: Command) -> Command:
+    """Where a checkpoint's settings come from; precedence: flags, --opt, --recipe, the checkpoint itself."""
+    options = [
+        click.option("--opt", type=PATH, help="The reference's YAML options file of this checkpoint."),
+        click.option("--recipe", help="A recipe by name (derain, deblur-refusion, ...) or a .toml file."),
+        click.option("--max-sigma", type=float, help="Of the SDE, on the 0..255 scale where it is 1 or more."),
+        click.option("--timesteps", "-T", type=int, help="Number of timesteps T that the network was trained with."),
+        click.option("--schedule", type=click.Choice(list(SCHEDULES)), help="Of theta."),
+        click.option("--eps", type=float, help="exp(-theta_bar_T) of the SDE."),
+        click.option("--form", type=click.Choice(["pixel", "latent"]), help="Of the network: pictures or latents."),
+        click.option("--task", help="What the network removes; for the model card."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def describe_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Checkpoint, Description]:
+    """Read a checkpoint, settle its settings, and print what was taken from where."""
+    from ..export.checkpoints import read_checkpoint
+    from ..export.settings import describe
+
+    sources = read_sources(settings)
+    loaded = read_checkpoint(path)
+    description = describe(loaded, sources)
+    for line in (*loaded.notes, *description.origins, *(f"note: {s.note}" for s in sources if s.note)):
+        click.echo(line)
+    return loaded, description
+
+
+def read_sources(settings: dict[str, Any]) -> list[Source]:
+    """The sources that `model_options` name: flags, the options file, the recipe."""
+    from ..export.settings import flags, read_options_file, read_recipe
+
+    opt, recipe = settings.pop("opt"), settings.pop("recipe")
+    sources = [flags(T=settings.pop("timesteps"), **settings)]
+    if opt is not None:
+        sources.append(read_options_file(opt))
+    if recipe is not None:
+        sources.append(read_recipe(recipe))
+    return sources
+
+
+def require_rgb(restorer: Restorer, engine: Path) -> Restorer:
+    """The restorer, if it restores pictures; else InvalidValueError."""
+    if restorer.card.channels != 3 or restorer.card.value_range is None:
+        raise InvalidValueError(
+            f"{engine}: this network works on {restorer.card.channels}-channel "
+            f"{'latents' if restorer.card.value_range is None else 'arrays'}, not on RGB pictures: "
+            "use it from Python (irsde_deploy.load)"
+        )
+    return restorer
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Callable[..., None]]:
+    """A progress bar with ETA on stderr, on a terminal only; gives advance(position, text)."""
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(
+        length=length,
+        label=label,
+        file=sys.stderr,
+        hidden=hidden,
+        show_pos=False,
+        item_show_func=lambda text: text,
+    ) as bar:
+
+        def advance(position: int, text: str | None = None) -> None:
+            bar.update(position - bar.pos, text)
+            bar.render_progress()  # update() leaves out what changes the text alone
+
+        yield advance
+
+
+def say(sentence: str) -> None:
+    """One line on stderr."""
+    click.echo(f"irsde-deploy: {sentence}", err=True)

@@ -1,0 +1,51 @@
+"""irsde-deploy degrade."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..degradations import DEGRADATIONS
+from ..errors import InvalidValueError, OutputFileError
+from .common import PATH, SEED
+
+
+@click.command()
+@click.argument("picture", type=PATH)
+@click.option("--kind", type=click.Choice(list(DEGRADATIONS)), required=True)
+@click.option("-o", "--output", type=PATH, required=True, help="Picture file to write.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="The same seed degrades the same way.")
+@click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="A parameter: NUMBER or LOW,HIGH.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def degrade(picture: Path, kind: str, output: Path, seed: int, assigned: tuple[str, ...], overwrite: bool) -> None:
+    """Degrade a clean PICTURE: rain, haze, shadow, blur, noise, JPEG, low resolution or masks.
+
+    What training makes on the fly; parameters that are left out are drawn by the seed.
+    """
+    from ..degradations import degradation, degrade_picture
+    from ..images import read_picture, require_target, write_picture
+    from ..metrics import psnr
+
+    if os.path.lexists(output) and not overwrite:
+        raise OutputFileError(f"{output}: exists already: pass --overwrite to replace it")
+    apply = degradation(kind, dict(_parameter(text) for text in assigned))
+    clean = read_picture(picture)
+    require_target(output, clean)
+    degraded = degrade_picture(clean.rgb, apply, seed)
+    write_picture(output, clean.with_rgb(degraded))
+    click.echo(f"wrote {output}: {kind}, seed {seed}, {psnr(degraded, clean.rgb):.2f} dB from the clean picture")
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    try:
+        parts = [json.loads(part) for part in value.split(",")]
+    except ValueError:
+        parts = []
+    if not equals or not parts:
+        raise InvalidValueError(f"--set takes NAME=NUMBER or NAME=LOW,HIGH, not {text!r}")
+    return name.strip(), parts[0] if len(parts) == 1 else parts

@@ -1,0 +1,166 @@
+"""irsde-deploy run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from ..errors import OutputFileError
+from ..noise_level import estimate_noise
+from ..runtimes.protocol import DEVICES
+from ..samplers import SAMPLERS
+from ..sde import DenoisingSDE
+from .common import EXIT_SOME_FAILED, PATH, SEED, progress, require_rgb, say
+
+if TYPE_CHECKING:
+    from ..batch import Job, Outcome
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("--engine", type=PATH, required=True, help="Model to run: .onnx, or a PyTorch checkpoint.")
+@click.option("-o", "--output", type=PATH, required=True, help="Picture file for one input, else a folder.")
+@click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]")
+@click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's].")
+@click.option("--t0", type=int, help="First timestep [default: T].")
+@click.option(
+    "--noise-level",
+    type=float,
+    help="Of the pictures, standard deviation 0..255 [default: estimated]; denoising models only.",
+)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise; the same for every picture.")
+@click.option(
+    "--debias", is_flag=True, help="Take the bias of maximum-likelihood training out of the network's output."
+)
+@click.option("--clip", is_flag=True, help="Keep the predicted picture within [0, 1] at each step.")
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Pictures of one size at a time.",
+)
+@click.option(
+    "--format",
+    "suffix",
+    type=click.Choice(["png", "jpg", "webp", "tiff"]),
+    help="Of the outputs [default: the inputs'].",
+)
+@click.option("--overwrite", "existing", flag_value="overwrite", help="Replace existing outputs.")
+@click.option("--skip-existing", "existing", flag_value="skip", help="Leave existing outputs alone.")
+def run(
+    inputs: tuple[str, ...],
+    engine: Path,
+    output: Path,
+    sampler: str | None,
+    steps: int | None,
+    t0: int | None,
+    noise_level: float | None,
+    seed: int,
+    debias: bool,
+    clip: bool,
+    device: str,
+    batch: int,
+    suffix: str | None,
+    existing: str | None,
+) -> None:
+    """Restore pictures: INPUTS are files, folders (with everything below) and glob patterns.
+
+    PNG, JPEG, WebP and TIFF, 8 and 16 bit, any size. A broken picture is reported and the rest goes on (exit code 4).
+    """
+    from ..batch import plan_jobs, restore_files
+    from ..restorer import load
+
+    planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None)
+    jobs = _still_to_do(planned, existing)
+    restorer = require_rgb(load(engine, device), engine)
+    table = restorer.plan(sampler, steps, debias, t0, noise_level)
+    name = sampler or restorer.card.sampler
+    blind = isinstance(restorer.sde, DenoisingSDE) and noise_level is None and t0 is None
+    click.echo(f"{restorer.engine.name}: {name}, {len(table)} steps, seed {seed}" + _noise_note(blind, noise_level))
+
+    tally = _Tally(pictures=len(jobs), steps=len(table))
+    with progress(len(jobs) * len(table), "") as advance:
+
+        def restore(pictures: Any) -> Any:
+            def on_step(k: int) -> None:
+                advance(tally.evaluations + k * len(pictures), tally.rate)
+
+            def restore_alike(some: Any, level: float | None) -> Any:
+                options: dict[str, Any] = {"debias": debias, "t0": t0, "clip": clip, "noise_level": level}
+                return restorer(some, name, steps, seed, on_step=on_step, **options)
+
+            if not blind:
+                return restore_alike(pictures, noise_level)
+            levels = [tally.note_level(estimate_noise(picture)) for picture in pictures]
+            return np.stack([restore_alike(p, level) for p, level in zip(pictures, levels, strict=True)])
+
+        for outcome in restore_files(restore, jobs, batch):
+            tally.add(outcome)
+            advance(tally.evaluations, tally.rate)
+    click.echo(f"{tally.summary}, {len(planned) - len(jobs)} skipped" if len(jobs) < len(planned) else tally.summary)
+    if tally.failed:
+        sys.exit(EXIT_SOME_FAILED)
+
+
+def _noise_note(blind: bool, level: float | None) -> str:
+    return ", noise level estimated" if blind else "" if level is None else f", noise level {level:g}"
+
+
+def _still_to_do(planned: list[Job], existing: str | None) -> list[Job]:
+    """The jobs whose outputs are not there yet, or all; without a word from the user, existing outputs are an error."""
+    if existing == "overwrite":
+        return planned
+    missing = [job for job in planned if not os.path.lexists(job.target)]
+    if len(missing) < len(planned) and existing is None:
+        first = next(job.target for job in planned if os.path.lexists(job.target))
+        raise OutputFileError(f"{first}: exists already: pass --overwrite to replace or --skip-existing to keep it")
+    return missing
+
+
+@dataclass
+class _Tally:
+    """How far a run is; says what went wrong as it is counted."""
+
+    pictures: int
+    steps: int
+    written: int = 0
+    failed: int = 0
+    levels: list[float] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def note_level(self, level: float) -> float:
+        """Remember an estimated noise level."""
+        self.levels.append(level)
+        return level
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self.failed += 1
+            say(outcome.error)
+            return
+        self.written += 1
+        if outcome.lost:
+            say(f"note: {outcome.job.target}: its format cannot hold {' and '.join(outcome.lost)}")
+
+    @property
+    def evaluations(self) -> int:
+        return (self.written + self.failed) * self.steps
+
+    @property
+    def rate(self) -> str:
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        return f"{self.written}/{self.pictures} pictures, {self.written / seconds:.2f} pictures/s"
+
+    @property
+    def summary(self) -> str:
+        done = f"{self.written} written, {self.failed} failed in {time.monotonic() - self.started:.1f} s"
+        return done + (f", noise levels {min(self.levels):.1f} to {max(self.levels):.1f}" if self.levels else "")

@@ -1,0 +1,202 @@
+"""How well an engine restores: every pair of a data set restored, measured, summed up, and the worst shown."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputFileError, InvalidValueError, IrsdeError
+from .files import write_atomically
+from .images import Picture, read_picture, write_picture
+from .metrics import SSIM_WINDOW, luma, psnr, ssim
+from .pairs import Pair, pair_folders
+
+LQ_NAMES, GT_NAMES = ("lq", "input", "rain", "degraded"), ("gt", "target", "clean", "norain")
+_CELL, _BAND = 320, 20
+
+Pixels = npt.NDArray[Any]
+Perceptual = Callable[[Pixels, Pixels], float]
+"""(restored, clean), both (H, W, 3) uint8 -> distance."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One picture: what was measured; a value that cannot be is None."""
+
+    name: str
+    values: dict[str, float | None]
+    error: str | None = None
+
+
+@dataclass
+class Evaluation:
+    """All pictures of a data set.
+
+    Attributes:
+        measurements: one a picture.
+        about: engine, settings and what was measured how; for the summary.
+    """
+
+    about: Mapping[str, Any]
+    measurements: list[Measurement] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of everything measured."""
+        return list(dict.fromkeys(name for m in self.measurements for name in m.values))
+
+    def mean(self, column: str) -> float | None:
+        """Over the pictures that have a finite value of it."""
+        found = [m.values.get(column) for m in self.measurements]
+        finite = [value for value in found if value is not None and math.isfinite(value)]
+        return float(np.mean(finite)) if finite else None
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data: settings, number of pictures and failures, the mean of each column."""
+        failed = [m for m in self.measurements if m.error]
+        means = {column: self.mean(column) for column in self.columns}
+        return {**self.about, "pictures": len(self.measurements), "failed": len(failed), "mean": means}
+
+    def worst(self, count: int) -> list[Measurement]:
+        """The pictures with the lowest PSNR, worst first."""
+        measured = [m for m in self.measurements if m.values.get("psnr") is not None]
+        return sorted(measured, key=lambda m: m.values["psnr"] or 0.0)[:count]
+
+
+def find_pairs(data: Path) -> list[Pair]:
+    """The pairs of a folder that holds one subfolder of degraded and one of clean pictures (LQ and GT, any case).
+
+    Raises:
+        InputFileError: no such subfolders, or pairs that do not fit.
+    """
+    if not data.is_dir():
+        raise InputFileError(f"{data}: {'is not a folder' if data.exists() else 'no such folder'}")
+    below = {path.name.lower(): path for path in sorted(data.iterdir()) if path.is_dir()}
+    lq, gt = (next((below[n] for n in names if n in below), None) for names in (LQ_NAMES, GT_NAMES))
+    if lq is None or gt is None:
+        raise InputFileError(f"{data}: expected two subfolders, LQ and GT, with pictures of equal names")
+    return pair_folders(lq, gt)
+
+
+def evaluate(
+    restore: Callable[[Pixels], tuple[Pixels, int]],
+    pairs: Sequence[Pair],
+    crop_border: int,
+    perceptual: Mapping[str, Perceptual],
+    keep: Callable[[str, Pixels, Pixels, Pixels], None] = lambda name, lq, restored, gt: None,
+) -> Iterator[Measurement]:
+    """Restore and measure every pair; a picture that fails is reported and the rest goes on.
+
+    Args:
+        restore: (H, W, 3) -> the same shape and type, and the number of network evaluations it took.
+        pairs: what to restore.
+        crop_border: pixels left out on each side, as the reference does.
+        perceptual: name -> distance.
+        keep: called with name, degraded, restored and clean pixels.
+    """
+    for pair in pairs:
+        try:
+            lq, gt = read_picture(pair.lq).rgb, read_picture(pair.gt).rgb
+            lq, gt = _alike(lq, gt)
+            started = time.perf_counter()
+            restored, evaluations = restore(lq)
+            seconds = time.perf_counter() - started
+            values = measure(restored, gt, crop_border)
+            before = measure(lq, gt, crop_border)
+            values |= {f"input_{name}": before[name] for name in ("psnr", "ssim")}
+            values |= {name: distance(_to_eight(restored), _to_eight(gt)) for name, distance in perceptual.items()}
+            values |= {"seconds": seconds, "evaluations": float(evaluations)}
+        except (IrsdeError, MemoryError) as error:
+            yield Measurement(pair.name, {}, str(error) or f"{pair.lq}: not enough memory")
+            continue
+        keep(pair.name, lq, restored, gt)
+        yield Measurement(pair.name, values)
+
+
+def measure(restored: Pixels, gt: Pixels, crop_border: int) -> dict[str, float | None]:
+    """PSNR and SSIM of RGB and of luma, without the border; SSIM is None where the picture is too small for it."""
+    restored, gt = _inside(restored, crop_border), _inside(gt, crop_border)
+    y, reference = luma(restored), luma(gt)
+    large = min(gt.shape[:2]) >= SSIM_WINDOW
+    return {
+        "psnr": psnr(restored, gt),
+        "ssim": ssim(restored, gt) if large else None,
+        "psnr_y": psnr(y, reference),
+        "ssim_y": ssim(y, reference) if large else None,
+    }
+
+
+def _inside(image: Pixels, border: int) -> Pixels:
+    height, width = image.shape[:2]
+    if min(height, width) <= 2 * border:
+        raise InvalidValueError(f"a border of {border} pixels leaves nothing of {width}x{height}: use --crop-border 0")
+    return image[border : height - border, border : width - border]
+
+
+def _alike(lq: Pixels, gt: Pixels) -> tuple[Pixels, Pixels]:
+    """The degraded picture enlarged to the clean one's size where it is smaller, both of one type."""
+    if lq.dtype != gt.dtype:
+        lq, gt = _to_eight(lq), _to_eight(gt)
+    if lq.shape != gt.shape:
+        lq = np.asarray(cv2.resize(lq, (gt.shape[1], gt.shape[0]), interpolation=cv2.INTER_CUBIC))
+    return lq, gt
+
+
+def _to_eight(image: Pixels) -> Pixels:
+    return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+# -- reports -----------------------------------------------------------------------------------------------
+
+
+def write_reports(evaluation: Evaluation, folder: Path) -> None:
+    """Write pictures.csv, summary.json and summary.md."""
+    columns = evaluation.columns
+    with write_atomically(folder / "pictures.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["picture", *columns, "error"])
+        for m in evaluation.measurements:
+            writer.writerow([m.name, *(_text(m.values.get(column)) for column in columns), m.error or ""])
+    summary = evaluation.summary()
+    with write_atomically(folder / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with write_atomically(folder / "summary.md") as temporary:
+        temporary.write_text(format_summary(summary), encoding="utf-8")
+
+
+def format_summary(summary: Mapping[str, Any]) -> str:
+    """The summary as Markdown."""
+    about = [f"- {name}: {value}" for name, value in summary.items() if name != "mean"]
+    table = [f"| {name} | {_text(value, 5) or 'none'} |" for name, value in summary["mean"].items()]
+    return "\n".join([*about, "", "| mean of | value |", "|---|---|", *table, ""])
+
+
+def write_contact_sheet(path: Path, cells: Sequence[tuple[str, Pixels, Pixels, Pixels]]) -> None:
+    """One row a picture: (caption, degraded, restored, clean), scaled to one width."""
+    rows = []
+    for caption, *images in cells:
+        small = [_scaled(_to_eight(image)) for image in images]
+        row = np.pad(np.hstack(small), [(_BAND, 0), (0, 0), (0, 0)])
+        row = np.ascontiguousarray(row)
+        cv2.putText(row, caption, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
+        rows.append(row)
+    write_picture(path, Picture(np.vstack(rows)))
+
+
+def _scaled(image: Pixels) -> Pixels:
+    height = max(1, round(image.shape[0] * _CELL / image.shape[1]))
+    return np.asarray(cv2.resize(image, (_CELL, height), interpolation=cv2.INTER_AREA))
+
+
+def _text(value: float | None, digits: int = 8) -> str:
+    return "" if value is None else f"{value:.{digits}g}"

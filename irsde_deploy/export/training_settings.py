@@ -1,0 +1,147 @@
+"""How a network is trained: every number that a recipe's section [training], an options file or a flag can set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..errors import InvalidValueError
+from .objectives import LOSSES, OBJECTIVES
+
+OPTIMIZERS = ("adamw", "adam", "lion")
+SCHEMES = ("cosine", "multi-step", "constant")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """A training run, apart from its data, network and SDE.
+
+    Attributes:
+        objective, loss: see `objectives`; `weighted` multiplies each sample's loss by exp(-theta_bar_t), as the
+            reference's `is_weighted` does.
+        iterations: optimizer steps; `batch` samples each, over all processes; `patch` is the side of a sample.
+        optimizer, learning_rate, beta1, beta2, weight_decay: of the optimizer.
+        scheme: `cosine` from learning_rate to min_learning_rate over all iterations, `multi-step` (times `gamma` at
+            each of the `milestones`) or `constant`; after a linear warm-up over the first `warmup` iterations.
+        ema: decay of the averaged weights, which are the ones to use; smaller at the start, min(ema, (1+i)/(10+i)).
+        clip_norm: largest norm of the gradient; 0 for no limit.
+        precision: `fp32`, or `bf16` or `fp16` arithmetic with weights in float32 (mixed precision).
+        flip, rotate: augment by mirroring and by quarter turns.
+        seed: of the initial weights and of every sample.
+        validate_every, save_every, log_every: iterations.
+
+    Raises:
+        InvalidValueError: a value is outside its range.
+    """
+
+    objective: str = "ml-exact"
+    loss: str = "l1"
+    weighted: bool = False
+    iterations: int = 100_000
+    batch: int = 8
+    patch: int = 128
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    scheme: str = "cosine"
+    warmup: int = 500
+    min_learning_rate: float = 1e-6
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.5
+    ema: float = 0.999
+    clip_norm: float = 0.0
+    precision: str = "fp32"
+    flip: bool = True
+    rotate: bool = True
+    seed: int = 0
+    validate_every: int = 2000
+    save_every: int = 500
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InvalidValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InvalidValueError(f"{name} must be from {low:g} to {high:g}, not {value!r}")
+        if any(later <= earlier for earlier, later in zip(self.milestones, self.milestones[1:], strict=False)):
+            raise InvalidValueError(f"milestones must increase, not {list(self.milestones)}")
+
+    def learning_rate_at(self, iteration: int) -> float:
+        """The learning rate of an iteration, counted from 0."""
+        warm = min(1.0, (iteration + 1) / self.warmup) if self.warmup else 1.0
+        if self.scheme == "cosine":
+            done = min(1.0, iteration / self.iterations)
+            low, high = min(self.min_learning_rate, self.learning_rate), self.learning_rate
+            return warm * (low + (high - low) * (1 + math.cos(math.pi * done)) / 2)
+        passed = sum(iteration >= milestone for milestone in self.milestones) if self.scheme == "multi-step" else 0
+        return warm * self.learning_rate * self.gamma**passed
+
+
+_CHOICES = {
+    "objective": OBJECTIVES,
+    "loss": tuple(LOSSES),
+    "optimizer": OPTIMIZERS,
+    "scheme": SCHEMES,
+    "precision": PRECISIONS,
+}
+_LIMITS = {
+    "iterations": (1, 10**9),
+    "batch": (1, 65_536),
+    "patch": (8, 4096),
+    "learning_rate": (0, 10),
+    "beta1": (0, 0.999999),
+    "beta2": (0, 0.999999),
+    "weight_decay": (0, 10),
+    "warmup": (0, 10**9),
+    "min_learning_rate": (0, 10),
+    "gamma": (0, 1),
+    "ema": (0, 0.9999999),
+    "clip_norm": (0, 1e9),
+    "seed": (0, 2**63 - 1),
+    "validate_every": (1, 10**9),
+    "save_every": (1, 10**9),
+    "log_every": (1, 10**9),
+}
+
+
+def training_settings(values: Mapping[str, Any], source: str) -> TrainingSettings:
+    """Settings out of a file: types are checked, unknown names refused; `source` is for the message.
+
+    Raises:
+        InvalidValueError: an unknown name, a wrong type or a value outside its range.
+    """
+    known = {field.name: field.default for field in fields(TrainingSettings)}
+    surplus = sorted(set(values) - set(known))
+    if surplus:
+        raise InvalidValueError(f"{source}: training has no setting {', '.join(surplus)}: it has {', '.join(known)}")
+    try:
+        return TrainingSettings(**{name: _typed(name, value, known[name]) for name, value in values.items()})
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{source}: {error}") from None
+
+
+def _typed(name: str, value: Any, like: Any) -> Any:
+    """The value as the type of the default; numbers may be written as text, whole numbers as 1e5."""
+    if isinstance(like, bool) or isinstance(value, bool) or isinstance(like, str):
+        if type(value) is type(like):
+            return value
+    elif isinstance(like, tuple):
+        if isinstance(value, (list, tuple)):
+            return tuple(_typed(name, entry, 0) for entry in value)
+    elif isinstance(value, (int, float, str)):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number) and (isinstance(like, float) or number == int(number)):
+            return type(like)(number)
+    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(type(like), "a list")
+    raise InvalidValueError(f"{name} must be {expected}, not {value!r}")

@@ -1,0 +1,32 @@
+"""How noisy a picture is: the blind start of a Denoising-SDE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import requires_extra
+
+LEAST = 0.1
+"""Estimates are never below this, so that every picture has a timestep to start from."""
+
+
+def estimate_noise(picture: npt.NDArray[Any]) -> float:
+    """Standard deviation of a picture's normal noise on the 0..255 scale, estimated from the picture alone.
+
+    The median of the finest wavelet coefficients (Donoho and Johnstone, 1994), averaged over the channels, by
+    scikit-image. Texture counts as noise to some degree; clipped noise is estimated too low.
+
+    Args:
+        picture: (H, W, C), uint8, uint16, or floating point in [0, 1].
+
+    Raises:
+        MissingPackageError: scikit-image is not installed.
+    """
+    with requires_extra("evaluate", "estimating the noise level"):
+        from skimage.restoration import estimate_sigma
+    white = float(np.iinfo(picture.dtype).max) if np.issubdtype(picture.dtype, np.integer) else 1.0
+    sigma = estimate_sigma(picture.astype(np.float64) / white, average_sigmas=True, channel_axis=-1)
+    return max(LEAST, 255 * float(np.nan_to_num(sigma)))

@@ -1,0 +1,87 @@
+"""Folders of degraded and clean pictures that belong together by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from PIL import Image, UnidentifiedImageError
+
+from .errors import InputFileError, reason
+from .images import FORMATS, SUFFIXES
+
+Size: TypeAlias = "tuple[int, int]"
+"""(height, width)."""
+
+_ORIENTATION_TAG = 0x0112
+
+
+class Pair(NamedTuple):
+    """A picture's name (relative, without suffix), its degraded and its clean file."""
+
+    name: str
+    lq: Path
+    gt: Path
+
+
+def pair_folders(lq: Path, gt: Path) -> list[Pair]:
+    """Pair the pictures of two folders by name; suffixes may differ, subfolders must agree.
+
+    Raises:
+        InputFileError: a folder or a partner is missing, or sizes do not fit; the message names the file.
+    """
+    degraded, clean = pictures_below(lq), pictures_below(gt)
+    for ours, theirs, other in ((degraded, clean, gt), (clean, degraded, lq)):
+        lonely = sorted(ours.keys() - theirs.keys())
+        if lonely:
+            raise InputFileError(
+                f"{ours[lonely[0]]}: has no partner of the same name in {other} "
+                f"({len(lonely)} such of {len(ours)}): LQ and GT must hold the same names"
+            )
+    pairs = [Pair(name, degraded[name], clean[name]) for name in sorted(clean)]
+    for pair in pairs:
+        _require_fitting_sizes(pair)
+    return pairs
+
+
+def pictures_below(folder: Path) -> dict[str, Path]:
+    """Name without suffix, relative to the folder -> path, sorted by name.
+
+    Raises:
+        InputFileError: no such folder, no pictures in it, or two of one name.
+    """
+    if not folder.is_dir():
+        raise InputFileError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'} of pictures")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in found:
+                raise InputFileError(
+                    f"{path}: has the same name as {found[name].name}: names without suffix must differ"
+                )
+            found[name] = path
+    if not found:
+        raise InputFileError(f"{folder}: no pictures there (looked for {', '.join(SUFFIXES)})")
+    return found
+
+
+def _require_fitting_sizes(pair: Pair) -> None:
+    """Equal sizes, or GT a whole number of times larger; from the headers, so that no training stops halfway."""
+    small, large = _size(pair.lq), _size(pair.gt)
+    factor = large[0] // small[0]
+    if (small[0] * factor, small[1] * factor) != large or factor == 0:
+        raise InputFileError(
+            f"{pair.lq}: is {small[1]}x{small[0]} and its partner {pair.gt} {large[1]}x{large[0]}: "
+            "a pair must have equal sizes, or GT a whole number of times larger (super-resolution)"
+        )
+
+
+def _size(path: Path) -> Size:
+    """(height, width) as shown, from the header."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            return (width, height) if image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8) else (height, width)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputFileError(f"{path}: not a picture that can be read ({reason(error)})") from None

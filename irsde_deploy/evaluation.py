@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .errors import InputFileError, InvalidValueError, IrsdeError
 from .files import write_atomically
-from .images import Picture, read_picture, write_picture
+from .images import Picture, read_picture, to_eight_bit, write_picture
 from .metrics import SSIM_WINDOW, luma, psnr, ssim
 from .pairs import Pair, pair_folders
 
@@ -114,7 +114,9 @@ def evaluate(
             values = measure(restored, gt, crop_border)
             before = measure(lq, gt, crop_border)
             values |= {f"input_{name}": before[name] for name in ("psnr", "ssim")}
-            values |= {name: distance(_to_eight(restored), _to_eight(gt)) for name, distance in perceptual.items()}
+            values |= {
+                name: distance(to_eight_bit(restored), to_eight_bit(gt)) for name, distance in perceptual.items()
+            }
             values |= {"seconds": seconds, "evaluations": float(evaluations)}
         except (IrsdeError, MemoryError) as error:
             yield Measurement(pair.name, {}, str(error) or f"{pair.lq}: not enough memory")
@@ -146,14 +148,10 @@ def _inside(image: Pixels, border: int) -> Pixels:
 def _alike(lq: Pixels, gt: Pixels) -> tuple[Pixels, Pixels]:
     """The degraded picture enlarged to the clean one's size where it is smaller, both of one type."""
     if lq.dtype != gt.dtype:
-        lq, gt = _to_eight(lq), _to_eight(gt)
+        lq, gt = to_eight_bit(lq), to_eight_bit(gt)
     if lq.shape != gt.shape:
         lq = np.asarray(cv2.resize(lq, (gt.shape[1], gt.shape[0]), interpolation=cv2.INTER_CUBIC))
     return lq, gt
-
-
-def _to_eight(image: Pixels) -> Pixels:
-    return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 # -- reports -----------------------------------------------------------------------------------------------
@@ -185,7 +183,7 @@ def write_contact_sheet(path: Path, cells: Sequence[tuple[str, Pixels, Pixels, P
     """One row a picture: (caption, degraded, restored, clean), scaled to one width."""
     rows = []
     for caption, *images in cells:
-        small = [_scaled(_to_eight(image)) for image in images]
+        small = [_scaled(to_eight_bit(image)) for image in images]
         row = np.pad(np.hstack(small), [(_BAND, 0), (0, 0), (0, 0)])
         row = np.ascontiguousarray(row)
         cv2.putText(row, caption, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)

@@ -110,10 +110,15 @@ def write_picture(path: Path, picture: Picture) -> None:
     suffix = path.suffix.lower()
     pixels = _joined(picture, keep_alpha=suffix not in _NO_ALPHA)
     if suffix in _EIGHT_BIT_ONLY and pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = to_eight_bit(pixels)
     data = _encode(path, pixels, picture.profile if suffix not in _NO_PROFILE and not picture.grey else None)
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
+
+
+def to_eight_bit(pixels: Pixels) -> Pixels:
+    """Pixels of uint8 or uint16 as uint8, rounded."""
+    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def require_target(path: Path, picture: Picture) -> None:

@@ -12,7 +12,8 @@ import pytest
 from irsde_deploy import errors
 from irsde_deploy.__main__ import EXIT_BUG, EXIT_INTERRUPTED
 from irsde_deploy.cli import cli
-from irsde_deploy.cli.common import EXIT_SOME_FAILED
+from irsde_deploy.cli.common import EXIT_SOME_FAILED, KINDS
+from irsde_deploy.degradations import DEGRADATIONS, parameters_of
 from irsde_deploy.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[1]
@@ -67,3 +68,11 @@ def test_the_documented_loop_is_the_restorers(unet_onnx: Path) -> None:
     expected = restorer(mu[0].transpose(1, 2, 0), sampler="sde-2m", steps=20, noise=z)
     difference = np.abs(scope["restored"][0].transpose(1, 2, 0) - expected).max()
     assert difference < 1e-4 * np.abs(expected).max()  # float64 there, float32 here, 20 steps
+
+
+def test_every_degradation_and_parameter_is_documented() -> None:
+    assert KINDS == ", ".join(list(DEGRADATIONS)[:-1]) + f" or {list(DEGRADATIONS)[-1]}."
+    rows = {row.split("|")[1].strip(): row for row in (ROOT / "docs" / "training.md").read_text().splitlines() if row.startswith("| `")}
+    for kind in DEGRADATIONS:
+        for parameter in parameters_of(kind):
+            assert f"`{parameter}`" in rows[f"`{kind}`"], f"{parameter} of {kind} is not in docs/training.md"

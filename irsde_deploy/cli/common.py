@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..restorer import Restorer
 
 EXIT_SOME_FAILED = 4
+KINDS = "rain, haze, shadow, motion-blur, defocus-blur, gaussian-noise, jpeg, low-resolution or mask."
+"""Of degradations, for help; in words, since their module imports OpenCV."""
+
 DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was compared only until then: are they trained?"
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -9,14 +9,13 @@ from typing import Any
 
 import click
 
-from ..degradations import DEGRADATIONS
 from ..errors import InvalidValueError, OutputFileError
-from .common import PATH, SEED
+from .common import KINDS, PATH, SEED
 
 
 @click.command()
 @click.argument("picture", type=PATH)
-@click.option("--kind", type=click.Choice(list(DEGRADATIONS)), required=True)
+@click.option("--kind", required=True, help=KINDS)
 @click.option("-o", "--output", type=PATH, required=True, help="Picture file to write.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="The same seed degrades the same way.")
 @click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="A parameter: NUMBER or LOW,HIGH.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from .common import EXIT_SOME_FAILED, PATH, SEED, progress, require_rgb, say
 
 if TYPE_CHECKING:
     from ..evaluation import Perceptual
+    from ..export.perceptual import FrechetDistance
     from ..pairs import Pair
     from ..restorer import Restorer
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--noise-level", type=float, help="Of the pictures, 0..255 scale [default: estimated]; denoising models.")
 @click.option("--crop-border", type=click.IntRange(0, 256), default=4, show_default=True, help="Pixels not measured.")
 @click.option("--lpips-weights", type=PATH, help="AlexNet weights of torchvision (.pth): measures LPIPS too.")
+@click.option("--fid-weights", type=PATH, help="Inception weights of torch-fidelity (.pth): measures FID too.")
 @click.option("--worst", type=click.IntRange(0, 64), default=8, show_default=True, help="Pictures on worst.png.")
 @click.option("--save-pictures", is_flag=True, help="Write the restored pictures too.")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
@@ -55,6 +56,7 @@ def evaluate(
     noise_level: float | None,
     crop_border: int,
     lpips_weights: Path | None,
+    fid_weights: Path | None,
     worst: int,
     save_pictures: bool,
     device: str,
@@ -92,16 +94,22 @@ def evaluate(
         kept[picture] = images[0], images[1], images[2]
         for surplus in set(kept) - {m.name for m in evaluation.worst(worst)} - {picture}:
             del kept[surplus]
+        if frechet is not None:
+            frechet.add(images[1], images[2])
         if save_pictures:
             write_picture(output / "restored" / f"{picture}.png", Picture(images[1]))
 
-    evaluation = Evaluation(_about(restorer, engine, name, len(table), seed, debias, t0, clip, crop_border))
+    frechet = _frechet(fid_weights)
+    about = _about(restorer, engine, name, len(table), seed, debias, t0, clip, crop_border)
+    evaluation = Evaluation(about)
     with progress(len(pairs), "evaluating") as advance:
         for measurement in evaluate_pairs(restore, pairs, crop_border, _perceptual(lpips_weights), keep):
             evaluation.measurements.append(measurement)
             if measurement.error:
                 say(measurement.error)
             advance(len(evaluation.measurements))
+    if frechet is not None:
+        about["fid"] = frechet.value()
     write_reports(evaluation, output)
     shown = [(f"{m.name}  {m.values['psnr']:.2f} dB", *kept[m.name]) for m in evaluation.worst(worst) if m.name in kept]
     if shown:
@@ -149,7 +157,14 @@ def _about(
 def _perceptual(lpips_weights: Path | None) -> dict[str, Perceptual]:
     if lpips_weights is None:
         return {}
-    from ..export.lpips import open_lpips
+    with requires_extra("export", "LPIPS"):
+        from ..export.perceptual import open_lpips
+    return {"lpips": open_lpips(lpips_weights)}
 
-    distance: Callable[[Any, Any], float] = open_lpips(lpips_weights)
-    return {"lpips": distance}
+
+def _frechet(weights: Path | None) -> FrechetDistance | None:
+    if weights is None:
+        return None
+    with requires_extra("export", "FID"):
+        from ..export.perceptual import FrechetDistance
+    return FrechetDistance(weights)

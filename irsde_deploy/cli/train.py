@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..degradations import DEGRADATIONS
 from ..errors import InvalidValueError, requires_extra
 from ..runtimes.protocol import DEVICES
-from .common import PATH, model_options, progress, read_sources
+from .common import KINDS, PATH, model_options, progress, read_sources
 
 if TYPE_CHECKING:
     from ..export.checkpoints import Checkpoint
@@ -27,7 +26,7 @@ DEFAULT_RECIPE = "small"
 @click.option("--resume", type=PATH, help="Continue the run in this folder; its settings stay as they are.")
 @click.option("--gt", type=PATH, help="Folder of clean pictures.")
 @click.option("--lq", type=PATH, help="Folder of degraded pictures, under the same names as the clean ones.")
-@click.option("--degradation", type=click.Choice(list(DEGRADATIONS)), help="Make degraded pictures on the fly.")
+@click.option("--degradation", metavar="KIND", help=f"Make degraded pictures on the fly: {KINDS}")
 @click.option("--validation-gt", type=PATH, help="Clean pictures to validate on [default: some of --gt, held out].")
 @click.option("--validation-lq", type=PATH, help="Degraded pictures to validate on.")
 @click.option("--hold-out", multiple=True, metavar="NAME", help="Picture (without suffix) to validate on.")

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, InvalidValueError, reason, requires_extra
 from ..files import require_readable
+from ..images import to_eight_bit
 from .checkpoints import load_safely
 
 LPIPS_SMALLEST = 32
@@ -114,9 +115,9 @@ class FrechetDistance:
         except Exception as error:  # whatever torch-fidelity raises for another file
             raise CheckpointError(f"{weights}: not weights of torch-fidelity's Inception ({reason(error)})") from None
 
-    def add(self, restored: Pixels, clean: Pixels) -> None:
-        """(H, W, 3) uint8, both."""
-        for image, real in ((restored, False), (clean, True)):
+    def add(self, restored: npt.NDArray[Any], clean: npt.NDArray[Any]) -> None:
+        """(H, W, 3) uint8 or uint16, both."""
+        for image, real in ((to_eight_bit(restored), False), (to_eight_bit(clean), True)):
             self._metric.update(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None], real=real)
 
     def value(self) -> float:

@@ -130,7 +130,7 @@ RECIPES = {
 
 
 def test_recipes_hold_the_references_settings() -> None:
-    assert recipe_names() == sorted(RECIPES)
+    assert set(RECIPES) == {name for name in recipe_names() if read_recipe(name).training == {}}
     for name, max_sigma in RECIPES.items():
         recipe = read_recipe(name)
         assert {key: recipe.values[key] for key in SDE} == {**SDE, "max_sigma": max_sigma}
@@ -246,5 +246,3 @@ def test_weights_that_do_not_fit() -> None:
         detect_network({"conv1.weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="sizes cannot be read"):
         detect_network({key: value for key, value in weights.items() if key != "intro.weight"})
-    with pytest.raises(CheckpointError, match="Denoising-SDE"):
-        detect_network({**weights, "intro.weight": weights["intro.weight"][:, :4]})

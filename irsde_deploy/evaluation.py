@@ -19,7 +19,7 @@ from .errors import InputFileError, InvalidValueError, IrsdeError
 from .files import write_atomically
 from .images import Picture, read_picture, to_eight_bit, write_picture
 from .metrics import SSIM_WINDOW, luma, psnr, ssim
-from .pairs import Pair, pair_folders
+from .pairs import Pair, enlarged, pair_folders
 
 LQ_NAMES, GT_NAMES = ("lq", "input", "rain", "degraded"), ("gt", "target", "clean", "norain")
 _CELL, _BAND = 320, 20
@@ -107,7 +107,9 @@ def evaluate(
     for pair in pairs:
         try:
             lq, gt = read_picture(pair.lq).rgb, read_picture(pair.gt).rgb
-            lq, gt = _alike(lq, gt)
+            if lq.dtype != gt.dtype:
+                lq, gt = to_eight_bit(lq), to_eight_bit(gt)
+            lq = enlarged(lq, gt, pair)
             started = time.perf_counter()
             restored, evaluations = restore(lq)
             seconds = time.perf_counter() - started
@@ -143,15 +145,6 @@ def _inside(image: Pixels, border: int) -> Pixels:
     if min(height, width) <= 2 * border:
         raise InvalidValueError(f"a border of {border} pixels leaves nothing of {width}x{height}: use --crop-border 0")
     return image[border : height - border, border : width - border]
-
-
-def _alike(lq: Pixels, gt: Pixels) -> tuple[Pixels, Pixels]:
-    """The degraded picture enlarged to the clean one's size where it is smaller, both of one type."""
-    if lq.dtype != gt.dtype:
-        lq, gt = to_eight_bit(lq), to_eight_bit(gt)
-    if lq.shape != gt.shape:
-        lq = np.asarray(cv2.resize(lq, (gt.shape[1], gt.shape[0]), interpolation=cv2.INTER_CUBIC))
-    return lq, gt
 
 
 # -- reports -----------------------------------------------------------------------------------------------

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from .errors import InputFileError, reason
@@ -28,7 +32,7 @@ def pair_folders(lq: Path, gt: Path) -> list[Pair]:
     """Pair the pictures of two folders by name; suffixes may differ, subfolders must agree.
 
     Raises:
-        InputFileError: a folder or a partner is missing, or sizes do not fit; the message names the file.
+        InputFileError: a folder or a partner is missing; the message names the file.
     """
     degraded, clean = pictures_below(lq), pictures_below(gt)
     for ours, theirs, other in ((degraded, clean, gt), (clean, degraded, lq)):
@@ -38,10 +42,29 @@ def pair_folders(lq: Path, gt: Path) -> list[Pair]:
                 f"{ours[lonely[0]]}: has no partner of the same name in {other} "
                 f"({len(lonely)} such of {len(ours)}): LQ and GT must hold the same names"
             )
-    pairs = [Pair(name, degraded[name], clean[name]) for name in sorted(clean)]
+    return [Pair(name, degraded[name], clean[name]) for name in sorted(clean)]
+
+
+def require_fitting_sizes(pairs: Iterable[Pair]) -> None:
+    """Check all sizes by the files' headers, so that no training stops halfway.
+
+    Raises:
+        InputFileError: a picture is none, or a pair is neither of equal sizes nor GT a whole number of times larger.
+    """
     for pair in pairs:
-        _require_fitting_sizes(pair)
-    return pairs
+        _require_fitting(_size(pair.lq), _size(pair.gt), pair)
+
+
+def enlarged(lq: npt.NDArray[Any], gt: npt.NDArray[Any], pair: Pair) -> npt.NDArray[Any]:
+    """The degraded picture (h, w, 3), brought to the size of the clean one by bicubic sampling where it is smaller.
+
+    Raises:
+        InputFileError: the sizes do not fit.
+    """
+    _require_fitting((lq.shape[0], lq.shape[1]), (gt.shape[0], gt.shape[1]), pair)
+    if lq.shape == gt.shape:
+        return lq
+    return np.asarray(cv2.resize(lq, (gt.shape[1], gt.shape[0]), interpolation=cv2.INTER_CUBIC))
 
 
 def pictures_below(folder: Path) -> dict[str, Path]:
@@ -66,9 +89,7 @@ def pictures_below(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _require_fitting_sizes(pair: Pair) -> None:
-    """Equal sizes, or GT a whole number of times larger; from the headers, so that no training stops halfway."""
-    small, large = _size(pair.lq), _size(pair.gt)
+def _require_fitting(small: Size, large: Size, pair: Pair) -> None:
     factor = large[0] // small[0]
     if (small[0] * factor, small[1] * factor) != large or factor == 0:
         raise InputFileError(
@@ -82,6 +103,7 @@ def _size(path: Path) -> Size:
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            return (width, height) if image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8) else (height, width)
+            turned = image.format != "PNG" and image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+            return (width, height) if turned else (height, width)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputFileError(f"{path}: not a picture that can be read ({reason(error)})") from None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads cost small networks more than they bring
 
 import pytest
 from golden import NETWORK_CASES, GoldenCase, load_case
+
+from irsde_deploy.__main__ import main
 
 
 @pytest.fixture(params=NETWORK_CASES)
@@ -36,3 +40,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def fails_with(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """Run a command in this process: it must end with this code and one sentence on stderr, C libraries included."""
+
+    def check(code: int, message: str, *arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        stderr = capfd.readouterr().err
+        assert stop.value.code == code, stderr
+        assert message in stderr
+        assert len(stderr.strip().splitlines()) == 1, stderr
+
+    return check

@@ -24,7 +24,6 @@ from golden import load_case
 from test_images import png_header
 
 from irsde_deploy import ModelCard, load
-from irsde_deploy.__main__ import main
 from irsde_deploy.export import exporter, to_onnx
 
 RNG = np.random.default_rng(0)
@@ -33,23 +32,6 @@ PROGRAM = [sys.executable, "-m", "irsde_deploy"]
 
 def irsde(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, cwd=cwd)
-
-
-@pytest.fixture
-def fails_with(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., None]:
-    """Run a command in this process: it must end with this code and one sentence on stderr, C libraries included."""
-
-    def check(code: int, message: str, *arguments: object) -> None:
-        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        stderr = capfd.readouterr().err
-        assert stop.value.code == code, stderr
-        assert message in stderr
-        assert len(stderr.strip().splitlines()) == 1, stderr
-
-    return check
 
 
 @pytest.fixture(scope="module")

@@ -71,8 +71,9 @@ def test_the_documented_loop_is_the_restorers(unet_onnx: Path) -> None:
 
 
 def test_every_degradation_and_parameter_is_documented() -> None:
-    assert KINDS == ", ".join(list(DEGRADATIONS)[:-1]) + f" or {list(DEGRADATIONS)[-1]}."
-    rows = {row.split("|")[1].strip(): row for row in (ROOT / "docs" / "training.md").read_text().splitlines() if row.startswith("| `")}
+    assert ", ".join(list(DEGRADATIONS)[:-1]) + f" or {list(DEGRADATIONS)[-1]}." == KINDS
+    page = (ROOT / "docs" / "training.md").read_text()
+    rows = {row.split("|")[1].strip(): row for row in page.splitlines() if row.startswith("| `")}
     for kind in DEGRADATIONS:
         for parameter in parameters_of(kind):
             assert f"`{parameter}`" in rows[f"`{kind}`"], f"{parameter} of {kind} is not in docs/training.md"

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,7 +19,7 @@ from torch.utils.data import Dataset
 
 from ..degradations import Pixels
 from ..images import read_picture
-from ..pairs import Size, pair_folders, pictures_below
+from ..pairs import Pair, Size, enlarged, pair_folders, pictures_below, require_fitting_sizes
 from ..sde import SDE
 
 CACHE_BYTES = 2 << 30
@@ -45,29 +44,32 @@ class PairedFolders:
     A degraded picture may be a whole number of times smaller (super-resolution): it is enlarged by bicubic sampling.
     """
 
-    lq: tuple[Path, ...]
-    gt: tuple[Path, ...]
-    names: tuple[str, ...]
+    pairs: tuple[Pair, ...]
     cache: PictureCache
+
+    @property
+    def names(self) -> Sequence[str]:
+        """See `Pairs`."""
+        return [pair.name for pair in self.pairs]
 
     @classmethod
     def open(cls, lq: Path, gt: Path) -> PairedFolders:
         """Pair the pictures of two folders, see `pair_folders`."""
         pairs = pair_folders(lq, gt)
-        names, degraded, clean = zip(*pairs, strict=True)
-        return cls(degraded, clean, names, PictureCache())
+        require_fitting_sizes(pairs)
+        return cls(tuple(pairs), PictureCache())
 
     def read(self, index: int, window: Callable[[Size], tuple[slice, slice]], seed: list[int]) -> tuple[Pixels, Pixels]:
         """See `Pairs`."""
-        gt, lq = self.cache.read(self.gt[index]), self.cache.read(self.lq[index])
-        if lq.shape != gt.shape:
-            lq = cv2.resize(lq, (gt.shape[1], gt.shape[0]), interpolation=cv2.INTER_CUBIC)
+        pair = self.pairs[index]
+        gt = self.cache.read(pair.gt)
+        lq = enlarged(self.cache.read(pair.lq), gt, pair)
         part = window((gt.shape[0], gt.shape[1]))
         return _to_float(lq[part]), _to_float(gt[part])
 
     def subset(self, indices: Sequence[int]) -> PairedFolders:
         """These pictures only."""
-        return PairedFolders(_at(self.lq, indices), _at(self.gt, indices), _at(self.names, indices), self.cache)
+        return PairedFolders(_at(self.pairs, indices), self.cache)
 
 
 @dataclass(frozen=True)

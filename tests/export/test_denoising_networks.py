@@ -8,42 +8,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from unconditional import CASES, random_network
 
 from irsde_deploy import DenoisingSDE, load
 from irsde_deploy.errors import CheckpointError, InvalidValueError
 from irsde_deploy.export.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
-from irsde_deploy.export.detection import NETWORKS, build_network, detect_network
+from irsde_deploy.export.detection import build_network, detect_network
 from irsde_deploy.export.exporter import export_checkpoint
 from irsde_deploy.export.networks.layers import FullAttention
 from irsde_deploy.export.settings import describe, flags
-
-CASES = {
-    "ConditionalNAFNet": {
-        "width": 8,
-        "enc_blk_nums": [1, 1],
-        "middle_blk_num": 1,
-        "dec_blk_nums": [1, 1],
-        "img_channel": 3,
-        "conditional": False,
-    },
-    "ConditionalUNet": {
-        "in_nc": 3,
-        "out_nc": 3,
-        "nf": 8,
-        "depth": 2,
-        "mid_attention": "full",
-        "conditional": False,
-    },
-}
-
-
-def random_network(name: str) -> torch.nn.Module:
-    torch.manual_seed(0)
-    network = NETWORKS[name](**CASES[name])
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(0.15 * torch.randn_like(parameter))
-    return network.eval()
 
 
 @pytest.mark.parametrize("name", list(CASES))

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, InvalidValueError, reason, requires_extra
+from ..errors import CheckpointError, InvalidValueError, MissingPackageError, reason, requires_extra
 from ..files import require_readable
 from ..images import to_eight_bit
 from .checkpoints import load_safely
@@ -107,9 +107,14 @@ class FrechetDistance:
 
     def __init__(self, weights: Path) -> None:
         require_readable(weights)
-        with requires_extra("evaluate", "FID"):
+        load_safely(weights)  # tensors only: torch-fidelity would unpickle anything
+        try:
             import torch_fidelity  # noqa: F401 (what torchmetrics takes Inception from)
             from torchmetrics.image.fid import FrechetInceptionDistance
+        except ImportError as error:
+            raise MissingPackageError(
+                f"FID needs {error.name}, which cannot be imported: pip install torchmetrics torch-fidelity"
+            ) from None
         try:
             self._metric: Any = FrechetInceptionDistance(2048, feature_extractor_weights_path=str(weights))
         except Exception as error:  # whatever torch-fidelity raises for another file

@@ -74,13 +74,14 @@ def validate(
     noise_level: float,
     device: str = "cpu",
     keep_going: Callable[[], bool] = lambda: True,
+    debias: bool = False,
 ) -> list[Validated] | None:
     """Restore every example with the card's sampler; None if `keep_going` said no on the way.
 
     An example whose restoration is not finite (training has diverged) counts as 0 dB.
     """
     engine = TorchEngine(model, card, device)
-    table = card.plan(noise_level=noise_level if isinstance(card.sde, DenoisingSDE) else None)
+    table = card.plan(debias=debias, noise_level=noise_level if isinstance(card.sde, DenoisingSDE) else None)
     results = []
     for example in examples:
         try:

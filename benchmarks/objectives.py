@@ -1,0 +1,78 @@
+"""The training objectives at equal compute: one network, one seed, the same samples; PSNR of what it restores.
+
+    python benchmarks/objectives.py PHOTOS [--iterations 800]
+
+Trains ml, ml-exact, noise and clean in turn on rain made on the fly and restores held-out pictures with few-step
+samplers; ml also with its bias taken out. Prints a table; nothing is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from irsde_deploy.export.datasets import TrainingSamples
+from irsde_deploy.export.objectives import OBJECTIVES
+from irsde_deploy.export.settings import read_recipe
+from irsde_deploy.export.training import Process, Trainer, batches
+from irsde_deploy.export.training_plan import DataPlan, TrainingPlan, initial_network, make_plan
+from irsde_deploy.export.validation import mean_psnr, read_examples, validate
+
+SAMPLERS = [("mean", 4), ("mean", 10), ("sde-2m", 10), ("posterior", 20)]
+
+
+@click.command()
+@click.argument("photos", type=click.Path(path_type=Path, exists=True))
+@click.option("--recipe", default="derain-small", show_default=True)
+@click.option("--iterations", default=800, show_default=True)
+@click.option("--max-sigma", type=float)
+@click.option("--eps", type=float)
+def main(photos: Path, recipe: str, iterations: int, max_sigma: float | None, eps: float | None) -> None:
+    """Train every objective for the same number of iterations on PHOTOS and compare."""
+    source = read_recipe(recipe)
+    changed = {name: value for name, value in (("max_sigma", max_sigma), ("eps", eps)) if value is not None}
+    source = replace(source, values={**source.values, **changed})
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {recipe}, {iterations} iterations, {changed}")
+    print(f"{'objective':<14}{'s':>6}  " + "".join(f"{name + ' ' + str(n):>14}" for name, n in SAMPLERS))
+    for objective in OBJECTIVES:
+        given = {"objective": objective, "iterations": iterations}
+        plan = make_plan([source], DataPlan(str(photos), degradation=source.data["degradation"], side=192), given, None)
+        trainer, seconds = trained(plan)
+        for debias in (False, True) if objective == "ml" else (False,):
+            name = objective + (", debiased" if debias else "")
+            print(
+                f"{name:<14}{seconds:6.0f}  " + "".join(f"{q:14.2f}" for q in quality(trainer, plan, debias)),
+                flush=True,
+            )
+
+
+def trained(plan: TrainingPlan) -> tuple[Trainer, float]:
+    """The plan's network after all iterations, and the seconds they took."""
+    pairs, _ = plan.data.open()
+    trainer = Trainer(initial_network(plan, None), plan.card.sde, plan.settings)
+    samples = TrainingSamples(pairs, plan.settings.patch, plan.card.sde, plan.settings.seed)
+    started = time.perf_counter()
+    for batch in batches(samples, plan.settings, 0, Process()):
+        trainer.step(batch)
+    return trainer, time.perf_counter() - started
+
+
+def quality(trainer: Trainer, plan: TrainingPlan, debias: bool) -> list[float]:
+    """Mean PSNR over the held-out pictures by sampler."""
+    _, held_out = plan.data.open()
+    examples = read_examples(held_out, plan.card, plan.data.side, plan.data.noise_level)
+    found = []
+    for sampler, steps in SAMPLERS:
+        card = replace(plan.card, sampler=sampler, steps=steps)
+        results = validate(trainer.averaged, card, examples, plan.data.noise_level, debias=debias)
+        found.append(mean_psnr(results) if results else np.nan)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -29,17 +29,20 @@ SAMPLERS = [("mean", 4), ("mean", 10), ("sde-2m", 10), ("posterior", 20)]
 @click.command()
 @click.argument("photos", type=click.Path(path_type=Path, exists=True))
 @click.option("--recipe", default="derain-small", show_default=True)
+@click.option("--objective", "objectives", multiple=True, default=OBJECTIVES, type=click.Choice(OBJECTIVES))
 @click.option("--iterations", default=800, show_default=True)
 @click.option("--max-sigma", type=float)
 @click.option("--eps", type=float)
-def main(photos: Path, recipe: str, iterations: int, max_sigma: float | None, eps: float | None) -> None:
+def main(
+    photos: Path, recipe: str, objectives: tuple[str, ...], iterations: int, max_sigma: float | None, eps: float | None
+) -> None:
     """Train every objective for the same number of iterations on PHOTOS and compare."""
     source = read_recipe(recipe)
     changed = {name: value for name, value in (("max_sigma", max_sigma), ("eps", eps)) if value is not None}
     source = replace(source, values={**source.values, **changed})
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {recipe}, {iterations} iterations, {changed}")
     print(f"{'objective':<14}{'s':>6}  " + "".join(f"{name + ' ' + str(n):>14}" for name, n in SAMPLERS))
-    for objective in OBJECTIVES:
+    for objective in objectives:
         given = {"objective": objective, "iterations": iterations}
         plan = make_plan([source], DataPlan(str(photos), degradation=source.data["degradation"], side=192), given, None)
         trainer, seconds = trained(plan)

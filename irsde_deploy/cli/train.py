@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,16 +98,13 @@ def _require_nothing_else(given: Mapping[str, Any], init: Path | None) -> None:
 
 
 def _new_plan(given: dict[str, Any], initial: Checkpoint | None) -> TrainingPlan:
-    from ..export.settings import SDE_SETTINGS, read_recipe
     from ..export.training_plan import make_plan
 
-    model = {name: given.pop(name) for name in (*_MODEL_OPTIONS,)}
-    sources = read_sources(dict(model))
-    known = {key for source in sources for key in source.values}
-    if model["opt"] is None and model["recipe"] is None and not (initial and initial.card):
-        click.echo(f"neither --recipe nor --opt: taking the recipe {DEFAULT_RECIPE}")
-        if not set(SDE_SETTINGS) <= known:
-            sources.append(read_recipe(DEFAULT_RECIPE))
+    model = {name: given.pop(name) for name in _MODEL_OPTIONS}
+    if initial is None and model["opt"] is None and model["recipe"] is None:
+        model["recipe"] = DEFAULT_RECIPE
+        click.echo(f"neither --recipe, --opt nor --init: taking the recipe {DEFAULT_RECIPE}")
+    sources = read_sources(model)
     data = _data_plan(given, [source.data for source in sources])
     for source in sources:
         if source.note:
@@ -117,7 +115,8 @@ def _new_plan(given: dict[str, Any], initial: Checkpoint | None) -> TrainingPlan
 
 
 _MODEL_OPTIONS = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task")
-_DATA_OPTIONS = ("gt", "lq", "degradation", "validation_gt", "validation_lq", "hold_out")
+_FOLDERS = ("gt", "lq", "validation_gt", "validation_lq")
+_DATA_OPTIONS = (*_FOLDERS, "degradation", "hold_out")
 
 
 def _data_plan(given: dict[str, Any], offered: list[Mapping[str, Any]]) -> DataPlan:
@@ -132,8 +131,8 @@ def _data_plan(given: dict[str, Any], offered: list[Mapping[str, Any]]) -> DataP
         chosen["degradation"] = {"kind": chosen["degradation"]}
     for source in offered:
         for name, value in source.items():
-            replaces_folders = "gt" in chosen and name in ("lq", "gt", "validation_gt", "validation_lq")
-            if name not in chosen and not (name != "noise_level" and replaces_folders and flags["gt"]):
+            other_folders = flags["gt"] is not None and name in _FOLDERS
+            if name not in chosen and not other_folders:
                 chosen[name] = value
     if "lq" in chosen or ("degradation" in chosen and flags["lq"]):
         if flags["degradation"]:
@@ -143,7 +142,8 @@ def _data_plan(given: dict[str, Any], offered: list[Mapping[str, Any]]) -> DataP
         raise InvalidValueError("which pictures shall be trained on? give a folder of clean ones: --gt FOLDER")
     if flags["lq"] and flags["validation_gt"] and not flags["validation_lq"]:
         raise InvalidValueError("--validation-gt needs --validation-lq where training uses --lq")
-    return DataPlan(**chosen)
+    folders = {name: str(Path(chosen[name]).absolute()) for name in _FOLDERS if name in chosen}
+    return DataPlan(**{**chosen, **folders})
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -157,25 +157,21 @@ def _assignment(text: str) -> tuple[str, Any]:
     return name.strip(), value
 
 
-def _reporter(plan: TrainingPlan, process: Process) -> Any:
-    """A context that gives the function to call after every iteration."""
-    from contextlib import contextmanager
+@contextmanager
+def _reporter(plan: TrainingPlan, process: Process) -> Iterator[Callable[[Progress], None]]:
+    """The function to call after every iteration: moves the bar and prints validations, in the first process."""
+    if not process.first:
+        yield lambda state: None
+        return
+    with progress(plan.settings.iterations, "training") as advance:
 
-    @contextmanager
-    def reporting() -> Any:
-        with progress(plan.settings.iterations if process.first else 0, "training") as advance:
+        def report(state: Progress) -> None:
+            psnr = "" if state.psnr is None else f", {state.psnr:.2f} dB"
+            advance(state.iteration, f"{state.iteration}/{state.iterations}, loss {state.loss:.4g}{psnr}")
+            if state.validated is not None:
+                click.echo(_validation_line(state))
 
-            def report(state: Progress) -> None:
-                if not process.first:
-                    return
-                psnr = "" if state.psnr is None else f", {state.psnr:.2f} dB"
-                advance(state.iteration, f"{state.iteration}/{state.iterations}, loss {state.loss:.4g}{psnr}")
-                if state.validated is not None:
-                    click.echo(_validation_line(state))
-
-            yield report
-
-    return reporting()
+        yield report
 
 
 def _validation_line(state: Progress) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from ..degradations import Pixels
 from ..images import read_picture
@@ -99,7 +99,7 @@ class DegradedFolder:
 
 
 class PictureCache:
-    """Decoded pictures, kept until `CACHE_BYTES` are used; the rest is read each time."""
+    """Decoded pictures, kept until `CACHE_BYTES` are used (by all workers together); the rest is read each time."""
 
     def __init__(self) -> None:
         self._kept: dict[Path, npt.NDArray[Any]] = {}
@@ -110,7 +110,8 @@ class PictureCache:
         if path in self._kept:
             return self._kept[path]
         pixels = read_picture(path).rgb
-        if self._bytes + pixels.nbytes <= CACHE_BYTES:
+        worker = get_worker_info()
+        if self._bytes + pixels.nbytes <= CACHE_BYTES // (worker.num_workers if worker else 1):
             self._kept[path] = pixels
             self._bytes += pixels.nbytes
         return pixels

@@ -52,12 +52,16 @@ def training_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Folders out of the section `datasets`, by the names of `DataPlan`; the noise level out of `degradation`."""
     datasets = _section(options, "datasets")
-    found = {}
+    found: dict[str, Any] = {}
     for phase, prefix in (("train", ""), ("val", "validation_")):
         section = _section(datasets, phase)
-        found[f"{prefix}gt"], found[f"{prefix}lq"] = section.get("dataroot_GT"), section.get("dataroot_LQ")
-    found["noise_level"] = _section(options, "degradation").get("sigma")
-    return {name: value for name, value in found.items() if value is not None}
+        for ours, theirs in (("gt", "dataroot_GT"), ("lq", "dataroot_LQ")):
+            if isinstance(section.get(theirs), str):
+                found[f"{prefix}{ours}"] = section[theirs]
+    sigma = _section(options, "degradation").get("sigma")
+    if isinstance(sigma, (int, float)):
+        found["noise_level"] = sigma
+    return found
 
 
 def _section(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..errors import IrsdeError, MissingPackageError
+from ..errors import InvalidValueError, IrsdeError, MissingPackageError
 from .checkpoints import Checkpoint
 from .datasets import TrainingSamples
 from .run_folder import RunFolder
@@ -21,7 +21,7 @@ from .validation import Example, Validated, mean_psnr, read_examples, validate, 
 
 
 class DivergedError(IrsdeError, ArithmeticError):
-    """The loss is no longer a number."""
+    """The loss or the weights are no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def train(
         Whether the run is complete; False where it was interrupted or stopped.
 
     Raises:
-        DivergedError: the loss is not finite; the last checkpoint stays.
+        DivergedError: the loss or the weights are not finite; the last checkpoint stays.
+        InvalidValueError: nothing is left to do.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise MissingPackageError("PyTorch sees no CUDA device: use --device cpu, or see 'irsde-deploy doctor'")
@@ -147,6 +148,10 @@ class _Session:
         tally = _Tally()
         if resumed is not None:
             trainer.load_state(resumed)
+            if trainer.iteration >= plan.settings.iterations:
+                raise InvalidValueError(
+                    f"{output}: all {trainer.iteration} iterations are done: give a larger --iterations to go on"
+                )
             tally = _Tally(**resumed["tally"])
         examples: list[Example] = []
         folder = RunFolder(output)
@@ -164,10 +169,7 @@ class _Session:
         """Log, validate and save where it is time to."""
         settings, i = self.plan.settings, self.trainer.iteration
         if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss of iteration {i} is not a number; {self.folder.last} holds iteration {self.saved}: "
-                "start anew with a smaller learning_rate, or with clip_norm"
-            )
+            raise self._diverged()
         self.tally.loss += loss
         self.tally.count += 1
         mean = self.tally.loss / self.tally.count
@@ -180,6 +182,12 @@ class _Session:
         if i % settings.save_every == 0 or validated is not None or last:
             self.save()
         return Progress(i, settings.iterations, mean, self.tally.psnr, validated)
+
+    def _diverged(self) -> DivergedError:
+        return DivergedError(
+            f"training has diverged at iteration {self.trainer.iteration}; {self.folder.last} holds iteration "
+            f"{self.saved}: start anew with a smaller learning_rate, or with clip_norm"
+        )
 
     def _validate(self, keep_going: Callable[[], bool]) -> list[Validated] | None:
         results = validate(
@@ -215,5 +223,7 @@ class _Session:
     def _write(self, path: Path) -> None:
         state = self.trainer.state()
         averaged = state.pop("averaged")
+        if not all(bool(torch.isfinite(value).all()) for value in averaged.values()):
+            raise self._diverged()
         training = {**state, "tally": self.tally.state(), "plan": self.plan.to_json()}
         self.folder.save(path, self.plan.card, averaged, training)

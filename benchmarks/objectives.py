@@ -68,7 +68,7 @@ def trained(plan: TrainingPlan) -> tuple[Trainer, float]:
 def quality(trainer: Trainer, plan: TrainingPlan, debias: bool) -> list[float]:
     """Mean PSNR over the held-out pictures by sampler."""
     _, held_out = plan.data.open()
-    examples = read_examples(held_out, plan.card, plan.data.side, plan.data.noise_level)
+    examples = read_examples(held_out, plan.card, plan.data)
     found = []
     for sampler, steps in SAMPLERS:
         card = replace(plan.card, sampler=sampler, steps=steps)

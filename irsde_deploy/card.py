@@ -114,7 +114,8 @@ class ModelCard:
         """The step table for these settings; what is left out comes from the card.
 
         A sampler that differs from the card's and cannot skip timesteps takes all of them. `noise_level` (standard
-        deviation on the 0..255 scale) chooses t0 for a Denoising-SDE, which starts where its noise is the picture's.
+        deviation on the 0..255 scale) chooses t0 for a Denoising-SDE, which starts where its noise is the picture's;
+        a low level leaves fewer timesteps, and then fewer steps, than were asked for.
 
         Raises:
             InvalidValueError: settings that do not fit each other or the SDE.
@@ -127,9 +128,11 @@ class ModelCard:
                 )
             t0 = self.sde.timestep_of(noise_level / 255)
         name = sampler or self.sampler
-        if steps is None:
-            first = t0 if isinstance(t0, Integral) else self.sde.T
-            steps = int(first) if name in ADJACENT_ONLY else min(self.steps, int(first))
+        first = int(t0) if isinstance(t0, Integral) else self.sde.T
+        if name in ADJACENT_ONLY and (steps is None or noise_level is not None):
+            steps = first
+        elif steps is None or noise_level is not None:
+            steps = min(self.steps if steps is None else steps, first)
         return plan_steps(self.sde, name, steps, debias, t0)
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import cv2
@@ -25,8 +26,7 @@ from .errors import InvalidValueError
 
 Pixels: TypeAlias = npt.NDArray[np.float32]
 Range: TypeAlias = "float | tuple[float, float]"
-Degradation: TypeAlias = Callable[..., Pixels]
-"""(clean, rng, **parameters) -> degraded, both (H, W, 3) float32 in [0, 1]."""
+Seed: TypeAlias = "int | Sequence[int]"
 
 
 def rain(
@@ -208,7 +208,7 @@ def mask(
     return np.where(covered[:, :, None] > 0, np.float32(fill), clean).astype(np.float32)
 
 
-DEGRADATIONS: dict[str, Degradation] = {
+DEGRADATIONS: dict[str, Callable[..., Pixels]] = {
     "rain": rain,
     "haze": haze,
     "shadow": shadow,
@@ -246,8 +246,20 @@ _LIMITS: dict[str, tuple[float, float]] = {
 """What each parameter may be, whichever degradation it belongs to."""
 
 
-def degradation(kind: str, parameters: Mapping[str, Any] | None = None) -> Callable[[Pixels, int], Pixels]:
-    """A degradation with its parameters settled, as a function of (clean picture, seed).
+@dataclass(frozen=True)
+class Degradation:
+    """A degradation with its parameters settled: (clean picture, seed) -> degraded picture."""
+
+    kind: str
+    parameters: Mapping[str, Any]
+
+    def __call__(self, clean: Pixels, seed: Seed) -> Pixels:
+        """Both pictures (H, W, 3) float32 in [0, 1]."""
+        return DEGRADATIONS[self.kind](clean, np.random.default_rng(seed), **self.parameters)
+
+
+def degradation(kind: str, parameters: Mapping[str, Any] | None = None) -> Degradation:
+    """Settle a degradation's parameters.
 
     Args:
         kind: one of `DEGRADATIONS`.
@@ -256,15 +268,10 @@ def degradation(kind: str, parameters: Mapping[str, Any] | None = None) -> Calla
     Raises:
         InvalidValueError: an unknown kind or parameter, or a value outside its limits.
     """
-    if kind not in DEGRADATIONS:
+    if not isinstance(kind, str) or kind not in DEGRADATIONS:
         raise InvalidValueError(f"degradation must be one of {', '.join(DEGRADATIONS)}, not {kind!r}")
-    function, known = DEGRADATIONS[kind], parameters_of(kind)
-    settled = {name: _settled(kind, name, value, known) for name, value in (parameters or {}).items()}
-
-    def degrade(clean: Pixels, seed: int | list[int]) -> Pixels:
-        return function(clean, np.random.default_rng(seed), **settled)
-
-    return degrade
+    known = parameters_of(kind)
+    return Degradation(kind, {name: _settled(kind, name, value, known) for name, value in (parameters or {}).items()})
 
 
 def parameters_of(kind: str) -> dict[str, Any]:
@@ -273,7 +280,7 @@ def parameters_of(kind: str) -> dict[str, Any]:
     return {name: p.default for name, p in signature.parameters.items() if p.default is not inspect.Parameter.empty}
 
 
-def degrade_picture(pixels: npt.NDArray[Any], degrade: Callable[[Pixels, int], Pixels], seed: int) -> npt.NDArray[Any]:
+def degrade_picture(pixels: npt.NDArray[Any], degrade: Degradation, seed: int) -> npt.NDArray[Any]:
     """Degrade (H, W, 3) uint8 or uint16 pixels and round back to the same type."""
     white = np.iinfo(pixels.dtype).max
     degraded = degrade((pixels / np.float32(white)).astype(np.float32), seed)

@@ -38,6 +38,10 @@ class EngineError(IrsdeError, RuntimeError):
     """An engine file cannot be loaded or fails while it runs."""
 
 
+class NotFiniteError(EngineError):
+    """The restored picture has NaN or infinite values: the weights or the engine are damaged, or never trained."""
+
+
 class ParityError(IrsdeError, AssertionError):
     """Two implementations that must agree do not."""
 

@@ -25,8 +25,8 @@ LQ_NAMES, GT_NAMES = ("lq", "input", "rain", "degraded"), ("gt", "target", "clea
 _CELL, _BAND = 320, 20
 
 Pixels = npt.NDArray[Any]
-Perceptual = Callable[[Pixels, Pixels], float]
-"""(restored, clean), both (H, W, 3) uint8 -> distance."""
+Perceptual = Callable[[Pixels, Pixels], "float | None"]
+"""(restored, clean), both (H, W, 3) uint8 -> distance, None where it cannot be measured."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,39 @@ class Evaluation:
         means = {column: self.mean(column) for column in self.columns}
         return {**self.about, "pictures": len(self.measurements), "failed": len(failed), "mean": means}
 
-    def worst(self, count: int) -> list[Measurement]:
-        """The pictures with the lowest PSNR, worst first."""
-        measured = [m for m in self.measurements if m.values.get("psnr") is not None]
-        return sorted(measured, key=lambda m: m.values["psnr"] or 0.0)[:count]
+
+class WorstPictures:
+    """The pictures with the lowest PSNR so far, small, for one sheet.
+
+    Args:
+        count: how many to keep.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept: list[tuple[float, str, list[Pixels]]] = []
+
+    def add(self, measurement: Measurement, images: Sequence[Pixels]) -> None:
+        """Consider a picture: degraded, restored and clean (H, W, 3)."""
+        quality = measurement.values["psnr"]
+        if quality is not None:
+            small = [_scaled(to_eight_bit(image)) for image in images]
+            self._kept.append((quality, measurement.name, small))
+            self._kept = sorted(self._kept, key=lambda entry: entry[0])[: self._count]
+
+    def write(self, path: Path) -> bool:
+        """Write the sheet, worst first, one row a picture; False where there is none."""
+        rows = [labelled(np.hstack(images), f"{name}  {quality:.2f} dB") for quality, name, images in self._kept]
+        if rows:
+            write_picture(path, Picture(np.vstack(rows)))
+        return bool(rows)
+
+
+def labelled(image: Pixels, text: str) -> Pixels:
+    """The picture under a band with a line of text."""
+    framed = np.ascontiguousarray(np.pad(image, [(_BAND, 0), (0, 0), (0, 0)]))
+    cv2.putText(framed, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
+    return framed
 
 
 def find_pairs(data: Path) -> list[Pair]:
@@ -93,7 +122,7 @@ def evaluate(
     pairs: Sequence[Pair],
     crop_border: int,
     perceptual: Mapping[str, Perceptual],
-    keep: Callable[[str, Pixels, Pixels, Pixels], None] = lambda name, lq, restored, gt: None,
+    keep: Callable[[Measurement, Pixels, Pixels, Pixels], None],
 ) -> Iterator[Measurement]:
     """Restore and measure every pair; a picture that fails is reported and the rest goes on.
 
@@ -102,7 +131,7 @@ def evaluate(
         pairs: what to restore.
         crop_border: pixels left out on each side, as the reference does.
         perceptual: name -> distance.
-        keep: called with name, degraded, restored and clean pixels.
+        keep: called with each measurement, degraded, restored and clean pixels.
     """
     for pair in pairs:
         try:
@@ -120,11 +149,12 @@ def evaluate(
                 name: distance(to_eight_bit(restored), to_eight_bit(gt)) for name, distance in perceptual.items()
             }
             values |= {"seconds": seconds, "evaluations": float(evaluations)}
+            measurement = Measurement(pair.name, values)
+            keep(measurement, lq, restored, gt)
         except (IrsdeError, MemoryError) as error:
             yield Measurement(pair.name, {}, str(error) or f"{pair.lq}: not enough memory")
-            continue
-        keep(pair.name, lq, restored, gt)
-        yield Measurement(pair.name, values)
+        else:
+            yield measurement
 
 
 def measure(restored: Pixels, gt: Pixels, crop_border: int) -> dict[str, float | None]:
@@ -170,18 +200,6 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     about = [f"- {name}: {value}" for name, value in summary.items() if name != "mean"]
     table = [f"| {name} | {_text(value, 5) or 'none'} |" for name, value in summary["mean"].items()]
     return "\n".join([*about, "", "| mean of | value |", "|---|---|", *table, ""])
-
-
-def write_contact_sheet(path: Path, cells: Sequence[tuple[str, Pixels, Pixels, Pixels]]) -> None:
-    """One row a picture: (caption, degraded, restored, clean), scaled to one width."""
-    rows = []
-    for caption, *images in cells:
-        small = [_scaled(to_eight_bit(image)) for image in images]
-        row = np.pad(np.hstack(small), [(_BAND, 0), (0, 0), (0, 0)])
-        row = np.ascontiguousarray(row)
-        cv2.putText(row, caption, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
-        rows.append(row)
-    write_picture(path, Picture(np.vstack(rows)))
 
 
 def _scaled(image: Pixels) -> Pixels:

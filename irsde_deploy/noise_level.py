@@ -8,9 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import requires_extra
+from .sde import DenoisingSDE
 
 LEAST = 0.1
 """Estimates are never below this, so that every picture has a timestep to start from."""
+
+
+def estimate_start(picture: npt.NDArray[Any], sde: DenoisingSDE) -> float:
+    """The estimated noise level of a picture, limited to the highest that the model was trained for."""
+    return min(estimate_noise(picture), 255 * float(sde.sigma[-1]))
 
 
 def estimate_noise(picture: npt.NDArray[Any]) -> float:

@@ -52,7 +52,7 @@ def require_fitting_sizes(pairs: Iterable[Pair]) -> None:
         InputFileError: a picture is none, or a pair is neither of equal sizes nor GT a whole number of times larger.
     """
     for pair in pairs:
-        _require_fitting(_size(pair.lq), _size(pair.gt), pair)
+        _require_fitting(picture_size(pair.lq), picture_size(pair.gt), pair)
 
 
 def enlarged(lq: npt.NDArray[Any], gt: npt.NDArray[Any], pair: Pair) -> npt.NDArray[Any]:
@@ -98,8 +98,12 @@ def _require_fitting(small: Size, large: Size, pair: Pair) -> None:
         )
 
 
-def _size(path: Path) -> Size:
-    """(height, width) as shown, from the header."""
+def picture_size(path: Path) -> Size:
+    """(height, width) as shown, from the file's header.
+
+    Raises:
+        InputFileError: the file is no picture.
+    """
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size

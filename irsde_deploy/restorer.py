@@ -79,7 +79,7 @@ class Restorer:
             clip: keep the predicted picture within [0, 1] at each step.
             on_step: called with the number of steps done, 0..N.
             noise_level: for models of a Denoising-SDE, which need it or t0: standard deviation of the picture's
-                noise on the 0..255 scale; `irsde_deploy.metrics.estimate_noise` estimates it.
+                noise on the 0..255 scale; `irsde_deploy.noise_level.estimate_noise` estimates it.
 
         Returns:
             The same shape and type. Integers are rounded and saturated; floating point is left as it comes, which
@@ -94,7 +94,7 @@ class Restorer:
         if isinstance(self.sde, DenoisingSDE) and noise_level is None and t0 is None:
             raise InvalidValueError(
                 "this model starts at the timestep that matches the picture's noise: give noise_level (standard "
-                "deviation on the 0..255 scale; irsde_deploy.metrics.estimate_noise estimates it) or t0"
+                "deviation on the 0..255 scale; irsde_deploy.noise_level.estimate_noise estimates it) or t0"
             )
         table = self.plan(sampler, steps, debias, t0, noise_level)
         draw = seeded_noise(seed, mu.shape) if noise is None else given_noise(noise, len(table), mu.shape)

@@ -176,9 +176,21 @@ class SDE(ABC):
     def start(self) -> float:
         """Standard deviation of the y that sampling starts from."""
 
-    @abstractmethod
     def posterior(self, s: Timestep, t: Timestep) -> tuple[Any, Any, Any]:
-        """(cy, cq, std) of y_s given y_t and y_0, s < t: y_s = cy y_t + cq y_0 + std z. Exact for any s < t."""
+        """(cy, cq, std) of y_s given y_t and y_0, s < t: y_s = cy y_t + cq y_0 + std z. Exact for any s < t.
+
+        About its mean the process is Ornstein-Uhlenbeck, hence cy = A sigma_s^2 / sigma_t^2 with
+        A = exp(-(theta_bar_t - theta_bar_s)); cq follows from the means, a_s = cy a_t + cq. With s = t-1 the mean is
+        the optimal reverse step of the paper (eq. 10), the standard deviation that of the reference's sampling.
+        """
+        D = self.theta_bar[t] - self.theta_bar[s]
+        var_s, var_t, var_st = (-np.expm1(-2 * v) for v in (self.theta_bar[s], self.theta_bar[t], D))
+        cy = np.exp(-D) * var_s / var_t
+        return cy, self._weight_of_clean(s, t, cy), self.lam * np.sqrt(var_st * var_s / var_t)
+
+    @abstractmethod
+    def _weight_of_clean(self, s: Timestep, t: Timestep, cy: Any) -> Any:
+        """cq = a_s - cy a_t, without cancellation."""
 
     @abstractmethod
     def euler_step(self, t: Timestep) -> tuple[Any, Any, Any]:
@@ -234,17 +246,9 @@ class MeanRevertingSDE(SDE):
         D = self.theta_bar[t] - self.theta_bar[s]
         return np.exp(-D), self.lam * np.sqrt(-np.expm1(-2 * D))
 
-    def posterior(self, s: Timestep, t: Timestep) -> tuple[Any, Any, Any]:
-        """(cy, cq, std) of y_s given y_t and y_0, s < t: y_s = cy y_t + cq y_0 + std z. Exact for any s < t.
-
-        With s = t-1 the mean is the optimal reverse step of the paper (eq. 10) and the standard deviation that of
-        the reference's posterior sampling.
-        """
+    def _weight_of_clean(self, s: Timestep, t: Timestep, cy: Any) -> Any:
         D = self.theta_bar[t] - self.theta_bar[s]
-        var_s, var_t, var_st = (-np.expm1(-2 * v) for v in (self.theta_bar[s], self.theta_bar[t], D))
-        cy = np.exp(-D) * var_s / var_t
-        cq = self.a[s] * var_st / var_t
-        return cy, cq, self.lam * np.sqrt(var_st * var_s / var_t)
+        return self.a[s] * np.expm1(-2 * D) / np.expm1(-2 * self.theta_bar[t])
 
     def euler_step(self, t: Timestep) -> tuple[Any, Any, Any]:
         """(cy, cn, std) of one Euler step of the reverse SDE: y_{t-1} = cy y_t + cn eps - std z (eq. 4)."""
@@ -314,16 +318,8 @@ class DenoisingSDE(SDE):
         theta_bar = -0.5 * np.log1p(-(min(sigma / self.lam, self.sigma[-1] / self.lam) ** 2))
         return max(1, int(np.abs(self.theta_bar - theta_bar).argmin()))
 
-    def posterior(self, s: Timestep, t: Timestep) -> tuple[Any, Any, Any]:
-        """(cy, cq, std) of x_s given x_t and x_0, s < t: x_s = cy x_t + cq x_0 + std z, cy + cq = 1.
-
-        Given x_0 the process is Ornstein-Uhlenbeck about it, hence cy = A sigma_s^2 / sigma_t^2 with
-        A = exp(-(theta_bar_t - theta_bar_s)). With s = t-1 the mean is the reference's `reverse_optimum_step`.
-        """
-        D = self.theta_bar[t] - self.theta_bar[s]
-        var_s, var_t, var_st = (-np.expm1(-2 * v) for v in (self.theta_bar[s], self.theta_bar[t], D))
-        cy = np.exp(-D) * var_s / var_t
-        return cy, 1 - cy, self.lam * np.sqrt(var_st * var_s / var_t)
+    def _weight_of_clean(self, s: Timestep, t: Timestep, cy: Any) -> Any:
+        return 1 - cy
 
     def euler_step(self, t: Timestep) -> tuple[Any, Any, Any]:
         """(1, cn, std): the reverse drift is -1/2 sigma^2 (1 + exp(-2 theta_bar)) score."""

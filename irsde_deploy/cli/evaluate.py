@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import InvalidValueError, requires_extra
-from ..noise_level import estimate_noise
+from ..noise_level import estimate_start
 from ..runtimes.protocol import DEVICES
 from ..samplers import SAMPLERS
 from ..sde import DenoisingSDE
 from .common import EXIT_SOME_FAILED, PATH, SEED, progress, require_rgb, say
 
 if TYPE_CHECKING:
-    from ..evaluation import Perceptual
+    from ..evaluation import Measurement, Perceptual, WorstPictures
     from ..export.perceptual import FrechetDistance
     from ..pairs import Pair
     from ..restorer import Restorer
@@ -68,55 +69,74 @@ def evaluate(
     """
     with requires_extra("evaluate", "evaluating"):
         import skimage  # noqa: F401 (SSIM; said before anything long starts)
-    from ..evaluation import Evaluation, format_summary, write_contact_sheet, write_reports
+    from ..evaluation import Evaluation, WorstPictures, format_summary, write_reports
     from ..evaluation import evaluate as evaluate_pairs
     from ..files import require_writable
-    from ..images import Picture, write_picture
     from ..restorer import load
 
     pairs = _pairs(data, lq, gt)
     require_writable(output / "summary.json")
     restorer = require_rgb(load(engine, device), engine)
-    denoising = isinstance(restorer.sde, DenoisingSDE)
-    table = restorer.plan(sampler, steps, debias, t0, noise_level)
-    name = sampler or restorer.card.sampler
-
-    def restore(picture: Any) -> Any:
-        level = estimate_noise(picture) if denoising and noise_level is None and t0 is None else noise_level
-        evaluations: list[int] = [0]
-        options: dict[str, Any] = {"debias": debias, "t0": t0, "clip": clip, "noise_level": level}
-        restored = restorer(picture, name, steps, seed, on_step=evaluations.append, **options)
-        return restored, evaluations[-1]
-
-    kept: dict[str, tuple[Any, Any, Any]] = {}
-
-    def keep(picture: str, *images: Any) -> None:
-        kept[picture] = images[0], images[1], images[2]
-        for surplus in set(kept) - {m.name for m in evaluation.worst(worst)} - {picture}:
-            del kept[surplus]
-        if frechet is not None:
-            frechet.add(images[1], images[2])
-        if save_pictures:
-            write_picture(output / "restored" / f"{picture}.png", Picture(images[1]))
-
-    frechet = _frechet(fid_weights)
-    about = _about(restorer, engine, name, len(table), seed, debias, t0, clip, crop_border)
+    options = {"sampler": sampler, "steps": steps, "seed": seed, "debias": debias, "t0": t0, "clip": clip}
+    restore = _Restoring(restorer, options, noise_level)
+    keeping = _Keeping(WorstPictures(worst), _frechet(fid_weights), output if save_pictures else None)
+    about = {"engine": str(engine), "runtime": restorer.engine.name, **restore.about, "crop_border": crop_border}
     evaluation = Evaluation(about)
-    with progress(len(pairs), "evaluating") as advance:
-        for measurement in evaluate_pairs(restore, pairs, crop_border, _perceptual(lpips_weights), keep):
-            evaluation.measurements.append(measurement)
-            if measurement.error:
-                say(measurement.error)
-            advance(len(evaluation.measurements))
-    if frechet is not None:
-        about["fid"] = frechet.value()
-    write_reports(evaluation, output)
-    shown = [(f"{m.name}  {m.values['psnr']:.2f} dB", *kept[m.name]) for m in evaluation.worst(worst) if m.name in kept]
-    if shown:
-        write_contact_sheet(output / "worst.png", shown)
+    try:
+        with progress(len(pairs), "evaluating") as advance:
+            for measurement in evaluate_pairs(restore, pairs, crop_border, _perceptual(lpips_weights), keeping):
+                evaluation.measurements.append(measurement)
+                if measurement.error:
+                    say(measurement.error)
+                advance(len(evaluation.measurements))
+        if keeping.frechet is not None:
+            about["fid"] = keeping.frechet.value()
+    finally:
+        if evaluation.measurements:
+            write_reports(evaluation, output)
+            keeping.worst.write(output / "worst.png")
     click.echo(format_summary(evaluation.summary()).rstrip())
     if any(m.error for m in evaluation.measurements):
         sys.exit(EXIT_SOME_FAILED)
+
+
+class _Restoring:
+    """(H, W, 3) -> the restored picture and the number of network evaluations it took."""
+
+    def __init__(self, restorer: Restorer, options: dict[str, Any], noise_level: float | None) -> None:
+        self._restorer, self._options, self._level = restorer, options, noise_level
+        sde = restorer.sde
+        self._blind = sde if isinstance(sde, DenoisingSDE) and noise_level is None and options["t0"] is None else None
+        table = restorer.plan(options["sampler"], options["steps"], options["debias"], options["t0"], noise_level)
+        self.about = {**options, "sampler": options["sampler"] or restorer.card.sampler}
+        if isinstance(sde, DenoisingSDE):
+            self.about["noise_level"] = "estimated" if self._blind else noise_level
+        if not self._blind:
+            self.about |= {"steps": len(table), "t0": int(table.t[0])}
+
+    def __call__(self, picture: Any) -> tuple[Any, int]:
+        level = self._level if self._blind is None else estimate_start(picture, self._blind)
+        evaluations = [0]
+        restored = self._restorer(picture, **self._options, on_step=evaluations.append, noise_level=level)
+        return restored, evaluations[-1]
+
+
+@dataclass
+class _Keeping:
+    """What is done with each restored picture beside measuring it."""
+
+    worst: WorstPictures
+    frechet: FrechetDistance | None
+    folder: Path | None
+
+    def __call__(self, measurement: Measurement, lq: Any, restored: Any, gt: Any) -> None:
+        from ..images import Picture, write_picture
+
+        if self.folder is not None:
+            write_picture(self.folder / "restored" / f"{measurement.name}.png", Picture(restored))
+        self.worst.add(measurement, (lq, restored, gt))
+        if self.frechet is not None:
+            self.frechet.add(restored, gt)
 
 
 def _pairs(data: Path | None, lq: Path | None, gt: Path | None) -> list[Pair]:
@@ -128,30 +148,6 @@ def _pairs(data: Path | None, lq: Path | None, gt: Path | None) -> list[Pair]:
     if data is None and lq is not None and gt is not None:
         return pair_folders(lq, gt)
     raise InvalidValueError("give either --data FOLDER (with LQ and GT in it) or both --lq and --gt")
-
-
-def _about(
-    restorer: Restorer,
-    engine: Path,
-    sampler: str,
-    steps: int,
-    seed: int,
-    debias: bool,
-    t0: int | None,
-    clip: bool,
-    crop_border: int,
-) -> dict[str, Any]:
-    return {
-        "engine": str(engine),
-        "runtime": restorer.engine.name,
-        "sampler": sampler,
-        "steps": steps,
-        "t0": t0 or restorer.sde.T,
-        "seed": seed,
-        "debias": debias,
-        "clip": clip,
-        "crop_border": crop_border,
-    }
 
 
 def _perceptual(lpips_weights: Path | None) -> dict[str, Perceptual]:

@@ -31,9 +31,10 @@ DEFAULT_RECIPE = "small"
 @click.option("--validation-gt", type=PATH, help="Clean pictures to validate on [default: some of --gt, held out].")
 @click.option("--validation-lq", type=PATH, help="Degraded pictures to validate on.")
 @click.option("--hold-out", multiple=True, metavar="NAME", help="Picture (without suffix) to validate on.")
+@click.option("--validation-noise", type=float, help="Noise level to validate a denoising model at [default: 25].")
 @click.option("--init", type=PATH, help="Checkpoint to take the first weights from; the reference's or ours.")
 @model_options
-@click.option("--objective", help="ml, ml-exact or noise.")
+@click.option("--objective", help="ml, ml-exact, noise or clean.")
 @click.option("--loss", help="l1 or l2.")
 @click.option("--iterations", type=int, help="Optimizer steps in all.")
 @click.option("--batch", type=int, help="Samples an iteration, over all processes.")
@@ -60,9 +61,11 @@ def train(
     many GPUs or machines: torchrun -m irsde_deploy train ...
     """
     with requires_extra("train", "training"):
+        from ..export.checkpoints import read_checkpoint
         from ..export.run_folder import read_run
         from ..export.training import process_group
-        from ..export.training_plan import TrainingPlan, read_initial
+        from ..export.training_plan import TrainingPlan
+        from ..export.training_run import Ending
         from ..export.training_run import train as train_run
 
     if (output is None) == (resume is None):
@@ -75,15 +78,16 @@ def train(
         folder = resume if resume.is_dir() else resume.parent
     else:
         assert output is not None
-        initial, folder = read_initial(init), output
+        initial, folder = None if init is None else read_checkpoint(init), output
         plan = _new_plan(given, initial)
     with process_group(device) as process, _reporter(plan, process) as report:
         if process.first:
             click.echo("\n".join(plan.origins) or f"resumed at iteration {resumed['iteration'] if resumed else 0}")
-        complete = train_run(plan, folder, process, initial, resumed, device, workers, stop_at, report)
+        ending = train_run(plan, folder, process, initial, resumed, device, workers, stop_at, report)
     if process.first:
-        click.echo(f"wrote {folder / 'last.pt'} and {folder / 'best.pt'}")
-    if not complete and stop_at is None:
+        written = [str(folder / name) for name in ("last.pt", "best.pt") if (folder / name).exists()]
+        click.echo(f"wrote {' and '.join(written)}")
+    if ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
 
 
@@ -116,7 +120,7 @@ def _new_plan(given: dict[str, Any], initial: Checkpoint | None) -> TrainingPlan
 
 _MODEL_OPTIONS = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task")
 _FOLDERS = ("gt", "lq", "validation_gt", "validation_lq")
-_DATA_OPTIONS = (*_FOLDERS, "degradation", "hold_out")
+_DATA_OPTIONS = (*_FOLDERS, "degradation", "hold_out", "validation_noise")
 
 
 def _data_plan(given: dict[str, Any], offered: list[Mapping[str, Any]]) -> DataPlan:
@@ -125,7 +129,9 @@ def _data_plan(given: dict[str, Any], offered: list[Mapping[str, Any]]) -> DataP
 
     flags = {name: given.pop(name) for name in _DATA_OPTIONS}
     chosen: dict[str, Any] = {
-        name: str(value) if isinstance(value, Path) else value for name, value in flags.items() if value
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in flags.items()
+        if value not in (None, ())
     }
     if isinstance(chosen.get("degradation"), str):
         chosen["degradation"] = {"kind": chosen["degradation"]}
@@ -134,14 +140,14 @@ def _data_plan(given: dict[str, Any], offered: list[Mapping[str, Any]]) -> DataP
             other_folders = flags["gt"] is not None and name in _FOLDERS
             if name not in chosen and not other_folders:
                 chosen[name] = value
-    if "lq" in chosen or ("degradation" in chosen and flags["lq"]):
+    if "validation_noise" in chosen:
+        chosen["noise_level"] = chosen.pop("validation_noise")
+    if "lq" in chosen:
         if flags["degradation"]:
             raise InvalidValueError("give degraded pictures (--lq) or a --degradation to make them, not both")
         chosen.pop("degradation", None)
     if "gt" not in chosen:
         raise InvalidValueError("which pictures shall be trained on? give a folder of clean ones: --gt FOLDER")
-    if flags["lq"] and flags["validation_gt"] and not flags["validation_lq"]:
-        raise InvalidValueError("--validation-gt needs --validation-lq where training uses --lq")
     folders = {name: str(Path(chosen[name]).absolute()) for name in _FOLDERS if name in chosen}
     return DataPlan(**{**chosen, **folders})
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ..degradations import Pixels
+from ..degradations import Degradation, Pixels
 from ..images import read_picture
-from ..pairs import Pair, Size, enlarged, pair_folders, pictures_below, require_fitting_sizes
+from ..pairs import Pair, Size, enlarged, pair_folders, picture_size, pictures_below, require_fitting_sizes
 from ..sde import SDE
 
 CACHE_BYTES = 2 << 30
@@ -78,13 +78,15 @@ class DegradedFolder:
 
     gt: tuple[Path, ...]
     names: tuple[str, ...]
-    degrade: Callable[[Pixels, Any], Pixels] | None
+    degrade: Degradation | None
     cache: PictureCache
 
     @classmethod
-    def open(cls, folder: Path, degrade: Callable[[Pixels, Any], Pixels] | None) -> DegradedFolder:
-        """All pictures below a folder."""
+    def open(cls, folder: Path, degrade: Degradation | None) -> DegradedFolder:
+        """All pictures below a folder; InputFileError where a file is none."""
         found = pictures_below(folder)
+        for path in found.values():
+            picture_size(path)
         return cls(tuple(found.values()), tuple(found), degrade, PictureCache())
 
     def read(self, index: int, window: Callable[[Size], tuple[slice, slice]], seed: list[int]) -> tuple[Pixels, Pixels]:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, InvalidValueError, MissingPackageError, reason, requires_extra
+from ..errors import CheckpointError, MissingPackageError, reason, requires_extra
 from ..files import require_readable
 from ..images import to_eight_bit
 from .checkpoints import load_safely
@@ -31,8 +31,8 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 Pixels = npt.NDArray[np.uint8]
 
 
-def open_lpips(weights: Path) -> Callable[[Pixels, Pixels], float]:
-    """LPIPS as a function of two pictures (H, W, 3) uint8.
+def open_lpips(weights: Path) -> Callable[[Pixels, Pixels], float | None]:
+    """LPIPS as a function of two pictures (H, W, 3) uint8; None where a side is below 32 pixels.
 
     Args:
         weights: state dict of torchvision's AlexNet.
@@ -47,9 +47,9 @@ def open_lpips(weights: Path) -> Callable[[Pixels, Pixels], float]:
     require_readable(weights)
     model = LPIPS(load_safely(weights), load_safely(heads), str(weights))
 
-    def distance(one: Pixels, other: Pixels) -> float:
+    def distance(one: Pixels, other: Pixels) -> float | None:
         if min(one.shape[:2]) < LPIPS_SMALLEST:
-            raise InvalidValueError(f"LPIPS needs sides of at least {LPIPS_SMALLEST} pixels, not {one.shape[:2]}")
+            return None
         with torch.inference_mode():
             return float(model(_signed(one), _signed(other)))
 
@@ -115,6 +115,7 @@ class FrechetDistance:
             raise MissingPackageError(
                 f"FID needs {error.name}, which cannot be imported: pip install torchmetrics torch-fidelity"
             ) from None
+        self._pictures = 0
         try:
             self._metric: Any = FrechetInceptionDistance(2048, feature_extractor_weights_path=str(weights))
         except Exception as error:  # whatever torch-fidelity raises for another file
@@ -123,11 +124,12 @@ class FrechetDistance:
     def add(self, restored: npt.NDArray[Any], clean: npt.NDArray[Any]) -> None:
         """(H, W, 3) uint8 or uint16, both."""
         for image, real in ((to_eight_bit(restored), False), (to_eight_bit(clean), True)):
+            self._pictures += real
             self._metric.update(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None], real=real)
 
-    def value(self) -> float:
-        """The distance so far; needs two pictures at least."""
-        return float(self._metric.compute())
+    def value(self) -> float | None:
+        """The distance so far; None before there are two pictures."""
+        return float(self._metric.compute()) if self._pictures > 1 else None
 
 
 def _normalised(features: Tensor) -> Tensor:

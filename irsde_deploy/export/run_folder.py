@@ -1,4 +1,5 @@
-"""The folder of a training run: its checkpoints, log, curve and sample sheets. Nothing in it is ever half-written.
+"""The folder of a training run: its checkpoints, log, curve and sample sheets. Its checkpoints and
+pictures appear whole or not at all; a row of the log that a killed process left unfinished is dropped when resuming.
 
 last.pt          averaged weights with the model card (what `export` and `run` take), and all that resuming needs
 best.pt          the same, from the best validation so far
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from ..errors import CheckpointError, InputFileError, OutputFileError
 from ..files import require_writable, write_atomically
 from .checkpoints import OWN_FORMAT, load_safely
 
+_OWN_PART = re.compile(r"\.(last\.pt|best\.pt|log\.csv|curve\.png|\d+\.png)\.[0-9a-f]{12}\.part")
 COLUMNS = ("iteration", "loss", "learning_rate", "seconds", "psnr")
 
 
@@ -50,6 +53,11 @@ class RunFolder:
         """Checkpoint of the best validation."""
         return self.path / "best.pt"
 
+    @property
+    def log_file(self) -> Path:
+        """One row every `log_every` iterations and at each validation."""
+        return self.path / "log.csv"
+
     @classmethod
     def create(cls, path: Path) -> RunFolder:
         """A new run's folder.
@@ -67,13 +75,15 @@ class RunFolder:
     def reopen(cls, path: Path, iteration: int) -> RunFolder:
         """The folder of a run that continues after `iteration`; what was logged later is dropped."""
         folder = cls(path)
-        for leftover in path.rglob(".*.part"):  # of a process that was killed
-            leftover.unlink(missing_ok=True)
-        log = path / "log.csv"
-        if log.exists():
-            with log.open(newline="", encoding="utf-8") as file:
+        for leftover in (*path.glob(".*.part"), *(path / "samples").glob(".*.part")):
+            if _OWN_PART.fullmatch(leftover.name):  # of a process that was killed
+                leftover.unlink(missing_ok=True)
+        if folder.log_file.exists():
+            with folder.log_file.open(newline="", encoding="utf-8") as file:
                 folder.rows = [row for row in map(_parsed_row, csv.DictReader(file)) if row is not None]
             folder.rows = [row for row in folder.rows if (row["iteration"] or 0) <= iteration]
+            with write_atomically(folder.log_file) as temporary:
+                temporary.write_text("".join([_line(COLUMNS), *map(_formatted, folder.rows)]), encoding="utf-8")
         return folder
 
     def save(self, path: Path, card: ModelCard, averaged: Mapping[str, Any], training: Mapping[str, Any]) -> None:
@@ -88,14 +98,11 @@ class RunFolder:
             torch.save(content, temporary)
 
     def log(self, **values: float) -> None:
-        """Add a row and write the log anew."""
+        """Add a row to the log."""
         self.rows.append({name: values.get(name) for name in COLUMNS})
-        with write_atomically(self.path / "log.csv") as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(
-                [["" if (v := row[name]) is None else f"{v:.10g}" for name in COLUMNS] for row in self.rows]
-            )
+        new = not self.log_file.exists()
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write((_line(COLUMNS) if new else "") + _formatted(self.rows[-1]))
         board = self._tensorboard(int(values["iteration"]))
         if board is not None:
             for name, value in values.items():
@@ -156,6 +163,14 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except ValueError:
         raise CheckpointError(f"{file}: its training plan cannot be read: start anew with --init {file}") from None
     return plan, {**training, "averaged": content.get("weights")}
+
+
+def _line(values: Iterable[str]) -> str:
+    return ",".join(values) + "\n"
+
+
+def _formatted(row: Mapping[str, float | None]) -> str:
+    return _line("" if (value := row[name]) is None else f"{value:.10g}" for name in COLUMNS)
 
 
 def _parsed_row(row: Mapping[str, Any]) -> dict[str, float | None] | None:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -22,12 +23,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Sampler
 
-from ..errors import CheckpointError, InvalidValueError, requires_extra
+from ..errors import CheckpointError, InputFileError, InvalidValueError, requires_extra
 from ..sde import SDE
 from .datasets import Batch, TrainingSamples
 from .objectives import LOSSES, Objective, at, make_objective
 from .training_settings import TrainingSettings
 
+LONGEST_VALIDATION = timedelta(hours=6)
+"""How long processes wait for the first one, which validates."""
+
+_WORKER_PREFIX = f"{InputFileError.__module__}.{InputFileError.__name__}: "
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -171,11 +176,9 @@ def process_group(device: str) -> Iterator[Process]:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
-    try:
-        yield Process(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=LONGEST_VALIDATION)
+    yield Process(dist.get_rank(), dist.get_world_size())
+    dist.destroy_process_group()  # after an error torchrun ends the others, which may be waiting for this one
 
 
 def agree(flag: bool, process: Process, device: torch.device) -> bool:
@@ -232,7 +235,8 @@ class _Numbers(Sampler[list[int]]):
 
 
 def _ignore_interrupts(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in _interrupts():
+        signal.signal(name, signal.SIG_IGN if name == signal.SIGINT else signal.SIG_DFL)
     torch.set_num_threads(1)
 
 
@@ -242,17 +246,24 @@ def run_iterations(
     process: Process,
     after: Callable[[float], None],
     interrupted: threading.Event,
-) -> bool:
+) -> None:
     """Train until the loader ends or an interrupt was noted; `after(loss)` follows every iteration.
 
-    Returns:
-        Whether the loader's end was reached.
+    Raises:
+        InputFileError: a picture cannot be read.
     """
-    for batch in loader:
+    for batch in _read(loader):
         after(trainer.step(batch))
         if agree(interrupted.is_set(), process, trainer.device):
-            return False
-    return True
+            return
+
+
+def _read(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """The loader's batches; an error of a worker process in the words it was raised with."""
+    try:
+        yield from loader
+    except InputFileError as error:
+        raise InputFileError(str(error).strip().splitlines()[-1].removeprefix(_WORKER_PREFIX)) from None
 
 
 @contextmanager
@@ -265,17 +276,20 @@ def interrupts_noted() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield noted
         return
-    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.getsignal(name) for name in names}
+    before = {name: signal.getsignal(name) for name in _interrupts()}
 
     def note(signum: int, frame: Any) -> None:
         noted.set()
-        signal.signal(signum, before[signum])
+        signal.signal(signum, before[signal.Signals(signum)])
 
-    for name in names:
+    for name in before:
         signal.signal(name, note)
     try:
         yield noted
     finally:
-        for name in names:
-            signal.signal(name, before[name])
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _interrupts() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

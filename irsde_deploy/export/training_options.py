@@ -44,7 +44,7 @@ def training_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if "lr_scheme" in train:
         values["scheme"] = _SCHEMES.get(train["lr_scheme"], train["lr_scheme"])
     warmup = train.get("warmup_iter")
-    if isinstance(warmup, int) and warmup > 0:
+    if isinstance(warmup, (int, float)) and warmup > 0:
         values["warmup"] = warmup
     return values
 

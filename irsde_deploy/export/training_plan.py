@@ -6,6 +6,7 @@ A plan is plain data (JSON) and travels in every checkpoint of its run, so that 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,12 +17,12 @@ import torch
 from torch import nn
 
 from ..card import ModelCard
-from ..degradations import degradation
+from ..degradations import Degradation, degradation
 from ..errors import InvalidValueError
 from ..sde import DenoisingSDE
-from .checkpoints import Checkpoint, read_checkpoint
-from .datasets import DegradedFolder, PairedFolders
-from .detection import build_network, outline
+from .checkpoints import Checkpoint
+from .datasets import DegradedFolder, PairedFolders, Pairs
+from .detection import NETWORKS, build_network, outline
 from .settings import Source, describe
 from .training_settings import TrainingSettings, training_settings
 
@@ -37,9 +38,10 @@ class DataPlan:
         lq: folder of degraded ones under the same names; None where they are made on the fly.
         degradation: kind and parameters of what is made on the fly.
         validation_gt, validation_lq: folders to validate on; without them, pictures of the training folder are held
-            out: `hold_out` names them, or every 10th is taken, at most 8.
+            out: `hold_out` names them, or every 10th is taken (of more than 80, 8 evenly spaced ones).
         side: of the validated middle of each picture, pixels.
         noise_level: that a Denoising-SDE is validated at (0..255 scale).
+        fingerprint: of the pictures' names, once the run has started.
     """
 
     gt: str
@@ -50,6 +52,7 @@ class DataPlan:
     hold_out: tuple[str, ...] = ()
     side: int = 256
     noise_level: float = 25.0
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
         if not 16 <= self.side <= 4096 or not 0 < self.noise_level <= 255:
@@ -57,6 +60,42 @@ class DataPlan:
                 f"the validated side must be 16..4096 and the noise level above 0 and at most 255, not {self.side} "
                 f"and {self.noise_level}"
             )
+        if (self.validation_lq is None) != (self.validation_gt is None or self.lq is None):
+            raise InvalidValueError(
+                "validation folders must be like the training's: clean and degraded pictures together "
+                "(--validation-gt and --validation-lq), or clean ones alone where training degrades them on the fly"
+            )
+        if self.hold_out and self.validation_gt is not None:
+            raise InvalidValueError("pictures are held out (--hold-out) or in folders (--validation-gt), not both")
+        if self.degradation is not None:
+            self._degrade()
+
+    def _degrade(self) -> Degradation | None:
+        if self.degradation is None:
+            return None
+        parameters = dict(self.degradation)
+        return degradation(parameters.pop("kind", None), parameters)
+
+    def require_outside(self, output: Path) -> None:
+        """Raise InvalidValueError where a run would write among the pictures that it reads."""
+        for folder in (self.gt, self.lq, self.validation_gt, self.validation_lq):
+            if folder is not None and output.resolve().is_relative_to(Path(folder).resolve()):
+                raise InvalidValueError(f"{output}: is inside {folder}, whose pictures are read: choose another folder")
+
+    def fingerprinted(self, training: Pairs, validation: Pairs) -> DataPlan:
+        """The plan with a hash of the pictures' names.
+
+        Raises:
+            InvalidValueError: it has one, of other pictures: a resumed run would not be the one that was started.
+        """
+        names = json.dumps([list(training.names), list(validation.names)])
+        found = hashlib.sha256(names.encode()).hexdigest()
+        if self.fingerprint not in ("", found):
+            raise InvalidValueError(
+                f"{self.gt}: the pictures there are not those that the run started with: restore them, or start a new "
+                "run with --init"
+            )
+        return replace(self, fingerprint=found)
 
     def open(self) -> tuple[PairedFolders | DegradedFolder, PairedFolders | DegradedFolder]:
         """(training pairs, validation pairs).
@@ -83,16 +122,12 @@ class DataPlan:
             raise InvalidValueError(f"{self.gt}: has no picture called {missing[0]} to hold out")
         if self.hold_out:
             return [i for i, name in enumerate(names) if name in self.hold_out]
-        return list(range(0, len(names), max(10, len(names) // MOST_HELD_OUT)))[:MOST_HELD_OUT]
+        return list(range(0, len(names), max(10, -(-len(names) // MOST_HELD_OUT))))
 
     def _open(self, gt: str, lq: str | None) -> PairedFolders | DegradedFolder:
         if lq is not None:
             return PairedFolders.open(Path(lq), Path(gt))
-        degrade = None
-        if self.degradation is not None:
-            parameters = dict(self.degradation)
-            degrade = degradation(parameters.pop("kind"), parameters)
-        return DegradedFolder.open(Path(gt), degrade)
+        return DegradedFolder.open(Path(gt), self._degrade())
 
 
 @dataclass(frozen=True)
@@ -157,7 +192,7 @@ def make_plan(
                 origins.append(f"{key} = {value} (from {name})")
     settings = training_settings(chosen, "training")
     card = replace(description.card, checkpoint_sha256="")
-    data = _fitting(data, card)
+    _require_fitting(data, card)
     if settings.patch % card.multiple_of:
         raise InvalidValueError(
             f"patch must be a multiple of {card.multiple_of} for this network, not {settings.patch}: use "
@@ -171,20 +206,7 @@ def initial_network(plan: TrainingPlan, initial: Checkpoint | None) -> nn.Module
     if initial is not None:
         return build_network(plan.card.network, plan.card.settings, initial.weights)
     torch.manual_seed(plan.settings.seed)
-    return fresh_network(plan.card.network, plan.card.settings)
-
-
-def fresh_network(name: str, settings: Mapping[str, Any]) -> nn.Module:
-    """A network with random weights."""
-    from .detection import NETWORKS
-
-    outline(name, settings)  # says what is wrong with the settings
-    return NETWORKS[name](**settings)
-
-
-def read_initial(path: Path | None) -> Checkpoint | None:
-    """The checkpoint to start from."""
-    return None if path is None else read_checkpoint(path)
+    return NETWORKS[plan.card.network](**plan.card.settings)
 
 
 def _blank(sources: Sequence[Source]) -> Checkpoint:
@@ -202,7 +224,7 @@ def _blank(sources: Sequence[Source]) -> Checkpoint:
     return Checkpoint(Path(name), outline(name, settings).state_dict(), None, "")
 
 
-def _fitting(data: DataPlan, card: ModelCard) -> DataPlan:
+def _require_fitting(data: DataPlan, card: ModelCard) -> None:
     """Raise InvalidValueError where the data cannot train this model."""
     if card.channels != 3 or card.value_range is None:
         raise InvalidValueError(
@@ -210,6 +232,7 @@ def _fitting(data: DataPlan, card: ModelCard) -> DataPlan:
             f"{'latents' if card.value_range is None else 'arrays'}"
         )
     if isinstance(card.sde, DenoisingSDE):
+        card.plan(noise_level=data.noise_level)  # raises where the model is not for it
         if data.lq is not None or data.degradation is not None:
             raise InvalidValueError(
                 "a Denoising-SDE makes its own noise: give clean pictures (--gt) alone, without --lq or a degradation"
@@ -218,4 +241,3 @@ def _fitting(data: DataPlan, card: ModelCard) -> DataPlan:
         raise InvalidValueError(
             "what shall be restored? give degraded pictures (--lq), or a degradation to make them (--degradation rain)"
         )
-    return data

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
-from ..errors import InvalidValueError, IrsdeError, MissingPackageError
+from ..errors import CheckpointError, InvalidValueError, IrsdeError, MissingPackageError, requires_extra
 from .checkpoints import Checkpoint
-from .datasets import TrainingSamples
+from .datasets import Batch, Pairs, TrainingSamples
 from .run_folder import RunFolder
 from .training import Process, Trainer, batches, interrupts_noted, run_iterations
 from .training_plan import TrainingPlan, initial_network
@@ -22,6 +24,14 @@ from .validation import Example, Validated, mean_psnr, read_examples, validate, 
 
 class DivergedError(IrsdeError, ArithmeticError):
     """The loss or the weights are no longer finite."""
+
+
+class Ending(Enum):
+    """How a run ended for now."""
+
+    COMPLETE = "complete"
+    STOPPED = "stopped where --stop-at said"
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -44,27 +54,32 @@ class Progress:
 
 @dataclass
 class _Tally:
-    """What happened since the last row of the log; kept in checkpoints, so that a resumed log is the unbroken one's."""
+    """What happened since the last row of the log; kept in checkpoints, so that a resumed log is the unbroken one's.
+
+    `concluded` is the last iteration that was logged, validated and saved as its number asks; an interrupt in the
+    middle of a validation leaves that to the resumed run.
+    """
 
     loss: float = 0.0
     count: int = 0
     seconds: float = 0.0
     psnr: float | None = None
     best: float = -math.inf
+    concluded: int = 0
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def mean(self) -> float:
+        return self.loss / max(1, self.count)
 
     @property
     def elapsed(self) -> float:
         return self.seconds + time.monotonic() - self.started
 
     def state(self) -> dict[str, Any]:
-        return {
-            "loss": self.loss,
-            "count": self.count,
-            "seconds": self.elapsed,
-            "psnr": self.psnr,
-            "best": self.best,
-        }
+        kept = {**asdict(self), "seconds": self.elapsed}
+        del kept["started"]
+        return kept
 
 
 def train(
@@ -77,7 +92,7 @@ def train(
     workers: int = 0,
     stop_at: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> bool:
+) -> Ending:
     """Run a plan, writing into the folder `output` (see `run_folder`).
 
     Args:
@@ -91,32 +106,39 @@ def train(
         stop_at: iteration to stop after, as an interrupt would.
         on_progress: called after every iteration.
 
-    Returns:
-        Whether the run is complete; False where it was interrupted or stopped.
-
     Raises:
         DivergedError: the loss or the weights are not finite; the last checkpoint stays.
-        InvalidValueError: nothing is left to do.
+        InputFileError: a picture cannot be read; what was trained until then is saved.
+        InvalidValueError: nothing is left to do, or the pictures are not those the run started with.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise MissingPackageError("PyTorch sees no CUDA device: use --device cpu, or see 'irsde-deploy doctor'")
+    with requires_extra("train", "drawing the training curve"):
+        import matplotlib.figure  # noqa: F401 (said before anything long starts)
     session = _Session.open(plan, output, process, initial, resumed, device)
-    settings = plan.settings
-    training = session.training_pairs
-    samples = TrainingSamples(training, settings.patch, plan.card.sde, settings.seed, settings.flip, settings.rotate)
-    loader = batches(samples, settings, session.trainer.iteration, process, workers, stop_at)
     with interrupts_noted() as interrupted:
 
+        def keep_going() -> bool:
+            return not interrupted.is_set()
+
         def after(loss: float) -> None:
-            on_progress(session.after_iteration(loss, lambda: not interrupted.is_set()))
+            on_progress(session.after_iteration(loss, keep_going))
 
         try:
-            whole = run_iterations(session.trainer, loader, process, after, interrupted)
-            if session.trainer.iteration > session.saved:
-                session.save()
+            session.catch_up(keep_going)
+            loader = session.loader(workers, stop_at)
+            run_iterations(session.trainer, loader, process, after, interrupted)
+        except DivergedError:
+            raise
+        except Exception:
+            session.save()  # between two iterations the state is whole
+            raise
         finally:
             session.folder.close()
-    return whole and session.trainer.iteration >= settings.iterations
+        session.save()
+        if session.done:
+            return Ending.COMPLETE
+        return Ending.INTERRUPTED if interrupted.is_set() else Ending.STOPPED
 
 
 @dataclass
@@ -127,11 +149,11 @@ class _Session:
     folder: RunFolder
     process: Process
     trainer: Trainer
-    training_pairs: Any
+    pairs: Pairs
     examples: list[Example]
     device: str
     tally: _Tally
-    saved: int = -1
+    saved: tuple[int, int] = (-1, -1)
 
     @classmethod
     def open(
@@ -143,69 +165,93 @@ class _Session:
         resumed: dict[str, Any] | None,
         device: str,
     ) -> _Session:
-        training_pairs, validation_pairs = plan.data.open()
+        plan.data.require_outside(output)
+        pairs, validation_pairs = plan.data.open()
+        plan = replace(plan, data=plan.data.fingerprinted(pairs, validation_pairs))
         trainer = Trainer(initial_network(plan, initial), plan.card.sde, plan.settings, device)
-        tally = _Tally()
-        if resumed is not None:
-            trainer.load_state(resumed)
-            if trainer.iteration >= plan.settings.iterations:
-                raise InvalidValueError(
-                    f"{output}: all {trainer.iteration} iterations are done: give a larger --iterations to go on"
-                )
-            tally = _Tally(**resumed["tally"])
+        tally = _Tally() if resumed is None else _restored(resumed, trainer)
+        if tally.concluded == trainer.iteration >= plan.settings.iterations:
+            raise InvalidValueError(
+                f"{output}: all {trainer.iteration} iterations are done: give a larger --iterations to go on"
+            )
         examples: list[Example] = []
         folder = RunFolder(output)
         if process.first:
-            examples = read_examples(validation_pairs, plan.card, plan.data.side, plan.data.noise_level)
-            folder = RunFolder.create(output) if resumed is None else RunFolder.reopen(output, trainer.iteration)
-        session = cls(plan, folder, process, trainer, training_pairs, examples, device, tally)
+            examples = read_examples(validation_pairs, plan.card, plan.data)
+            folder = RunFolder.create(output) if resumed is None else RunFolder.reopen(output, tally.concluded)
+        session = cls(plan, folder, process, trainer, pairs, examples, device, tally)
         if resumed is None:
             session.save()  # whatever happens from here on, there is a checkpoint
-        else:
-            session.saved = trainer.iteration
+        session.saved = session._position
         return session
 
+    @property
+    def _position(self) -> tuple[int, int]:
+        """(iterations done, iterations concluded)."""
+        return self.trainer.iteration, self.tally.concluded
+
+    @property
+    def done(self) -> bool:
+        """Whether all iterations are done, and concluded."""
+        return self.tally.concluded == self.trainer.iteration >= self.plan.settings.iterations
+
+    def loader(self, workers: int, stop_at: int | None) -> DataLoader[Batch]:
+        """The batches that are left."""
+        s = self.plan.settings
+        samples = TrainingSamples(self.pairs, s.patch, self.plan.card.sde, s.seed, s.flip, s.rotate)
+        return batches(samples, s, self.trainer.iteration, self.process, workers, stop_at)
+
     def after_iteration(self, loss: float, keep_going: Callable[[], bool]) -> Progress:
-        """Log, validate and save where it is time to."""
-        settings, i = self.plan.settings, self.trainer.iteration
+        """Count the loss, then log, validate and save where it is time to."""
         if not math.isfinite(loss):
             raise self._diverged()
         self.tally.loss += loss
         self.tally.count += 1
-        mean = self.tally.loss / self.tally.count
+        mean = self.tally.mean
+        validated = self._conclude(keep_going)
+        return Progress(self.trainer.iteration, self.plan.settings.iterations, mean, self.tally.psnr, validated)
+
+    def catch_up(self, keep_going: Callable[[], bool]) -> None:
+        """Make up for a validation that an interrupt cut short."""
+        if self.tally.concluded < self.trainer.iteration:
+            self._conclude(keep_going)
+
+    def _conclude(self, keep_going: Callable[[], bool]) -> list[Validated] | None:
+        settings, i = self.plan.settings, self.trainer.iteration
         last = i == settings.iterations
-        validated = None
-        if self.process.first and (i % settings.validate_every == 0 or last):
-            validated = self._validate(keep_going)
-        if i % settings.log_every == 0 or validated is not None:
-            self._log(mean, validated)
-        if i % settings.save_every == 0 or validated is not None or last:
+        due = i % settings.validate_every == 0 or last
+        validated = self._validate(keep_going) if due and self.process.first else None
+        if due and self.process.first and validated is None:
+            return None  # interrupted: the resumed run does it
+        self.tally.concluded = i
+        if due or i % settings.log_every == 0:
+            self._log(validated)
+        if validated is not None and self.tally.psnr is not None and self.tally.psnr > self.tally.best:
+            self.tally.best = self.tally.psnr
+            self._write(self.folder.best)
+        if due or i % settings.save_every == 0:
             self.save()
-        return Progress(i, settings.iterations, mean, self.tally.psnr, validated)
+        return validated
 
     def _diverged(self) -> DivergedError:
         return DivergedError(
             f"training has diverged at iteration {self.trainer.iteration}; {self.folder.last} holds iteration "
-            f"{self.saved}: start anew with a smaller learning_rate, or with clip_norm"
+            f"{self.saved[0]}: start anew with a smaller learning_rate, or with clip_norm"
         )
 
     def _validate(self, keep_going: Callable[[], bool]) -> list[Validated] | None:
         results = validate(
             self.trainer.averaged, self.plan.card, self.examples, self.plan.data.noise_level, self.device, keep_going
         )
-        if results is None:
-            return None
-        write_sheet(self.folder.path / "samples" / f"{self.trainer.iteration:07d}.png", results)
-        self.tally.psnr = mean_psnr(results)
-        if self.tally.psnr > self.tally.best:
-            self.tally.best = self.tally.psnr
-            self._write(self.folder.best)
+        if results is not None:
+            write_sheet(self.folder.path / "samples" / f"{self.trainer.iteration:07d}.png", results)
+            self.tally.psnr = mean_psnr(results)
         return results
 
-    def _log(self, loss: float, validated: list[Validated] | None) -> None:
+    def _log(self, validated: list[Validated] | None) -> None:
         i = self.trainer.iteration
         rate = self.plan.settings.learning_rate_at(i - 1)
-        values = {"iteration": i, "loss": loss, "learning_rate": rate, "seconds": self.tally.elapsed}
+        values = {"iteration": i, "loss": self.tally.mean, "learning_rate": rate, "seconds": self.tally.elapsed}
         if validated is not None and self.tally.psnr is not None:
             values["psnr"] = self.tally.psnr
         self.tally.loss, self.tally.count = 0.0, 0
@@ -215,15 +261,26 @@ class _Session:
                 self.folder.write_curve()
 
     def save(self) -> None:
-        """Write the last checkpoint."""
+        """Write the last checkpoint, unless it holds this very state."""
+        if self.saved == self._position:
+            return
+        if not all(bool(torch.isfinite(value).all()) for value in self.trainer.averaged.state_dict().values()):
+            raise self._diverged()  # in every process, since all have the same weights
         if self.process.first:
             self._write(self.folder.last)
-        self.saved = self.trainer.iteration
+        self.saved = self._position
 
     def _write(self, path: Path) -> None:
         state = self.trainer.state()
         averaged = state.pop("averaged")
-        if not all(bool(torch.isfinite(value).all()) for value in averaged.values()):
-            raise self._diverged()
         training = {**state, "tally": self.tally.state(), "plan": self.plan.to_json()}
         self.folder.save(path, self.plan.card, averaged, training)
+
+
+def _restored(state: dict[str, Any], trainer: Trainer) -> _Tally:
+    """Load a training state; returns the tally in it."""
+    trainer.load_state(state)
+    try:
+        return _Tally(**state["tally"])
+    except (KeyError, TypeError):
+        raise CheckpointError("the training state lacks its tally: start anew with --init") from None

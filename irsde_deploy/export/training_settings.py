@@ -136,7 +136,9 @@ def _typed(name: str, value: Any, like: Any) -> Any:
     elif isinstance(like, tuple):
         if isinstance(value, (list, tuple)):
             return tuple(_typed(name, entry, 0) for entry in value)
-    elif isinstance(value, (int, float, str)):
+    elif isinstance(value, int):
+        return type(like)(value)
+    elif isinstance(value, (float, str)):
         try:
             number = float(value)
         except ValueError:

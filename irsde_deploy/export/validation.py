@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
 from ..card import ModelCard
-from ..errors import EngineError
+from ..errors import NotFiniteError
+from ..evaluation import labelled
 from ..images import Picture, write_picture
 from ..metrics import psnr
 from ..noise import normal_field, seeded_noise
@@ -23,9 +23,12 @@ from ..runtimes.protocol import Float32
 from ..runtimes.torch_engine import TorchEngine
 from ..sde import DenoisingSDE
 from .datasets import Pairs
+from .training_plan import DataPlan
 
 SEED = 2024
-_GAP, _BAND = 4, 18
+MOST_VALIDATED = 32
+MOST_ROWS = 8
+_GAP = 4
 
 
 @dataclass(frozen=True)
@@ -47,22 +50,26 @@ class Validated:
     after: float
 
 
-def read_examples(pairs: Pairs, card: ModelCard, side: int, noise_level: float) -> list[Example]:
-    """The middle of each picture, at most side x side, degraded the same way each time it is read.
+def read_examples(pairs: Pairs, card: ModelCard, data: DataPlan) -> list[Example]:
+    """The middle of each picture, at most `data.side` squared, degraded the same way each time it is read.
 
-    For a Denoising-SDE, normal noise of `noise_level` (0..255 scale) is the degradation.
+    For a Denoising-SDE, normal noise of `data.noise_level` (0..255 scale) is the degradation. Of more than
+    `MOST_VALIDATED` pictures, as many evenly spaced ones are taken.
     """
+    side = data.side
 
     def middle(size: Size) -> tuple[slice, slice]:
         top, left = (max(0, (length - side) // 2) for length in size)
         return slice(top, top + side), slice(left, left + side)
 
     examples = []
-    for index, name in enumerate(pairs.names):
+    count = len(pairs.names)
+    for index in range(0, count, -(-count // MOST_VALIDATED)):
+        name = pairs.names[index]
         lq, gt = (_planes(image) for image in pairs.read(index, middle, [SEED, index]))
         if isinstance(card.sde, DenoisingSDE):
             noise = normal_field(SEED, index, (lq.shape[1], lq.shape[2], lq.shape[3]))
-            lq = (gt + np.float32(noise_level / 255) * noise).astype(np.float32)
+            lq = (gt + np.float32(data.noise_level / 255) * noise).astype(np.float32)
         examples.append(Example(name, lq, gt))
     return examples
 
@@ -91,7 +98,7 @@ def validate(
             after = psnr(_eight_bit(restored), _eight_bit(example.gt))
         except _StoppedError:
             return None
-        except EngineError:
+        except NotFiniteError:
             restored, after = np.zeros_like(example.lq), 0.0
         results.append(Validated(example, restored, psnr(_eight_bit(example.lq), _eight_bit(example.gt)), after))
     return results
@@ -103,7 +110,7 @@ def mean_psnr(results: Sequence[Validated]) -> float:
 
 
 def write_sheet(path: Path, results: Sequence[Validated]) -> None:
-    """Write a picture with one row an example: degraded, restored, clean, under their names and PSNR."""
+    """Write a picture with one row an example, at most 8: degraded, restored, clean, under their names and PSNR."""
     rows = [
         _row(
             [
@@ -112,7 +119,7 @@ def write_sheet(path: Path, results: Sequence[Validated]) -> None:
                 ("clean", result.example.gt),
             ]
         )
-        for result in results
+        for result in results[:MOST_ROWS]
     ]
     width = max(row.shape[1] for row in rows)
     sheet = np.vstack([np.pad(row, [(0, 0), (0, width - row.shape[1]), (0, 0)]) for row in rows])
@@ -120,13 +127,8 @@ def write_sheet(path: Path, results: Sequence[Validated]) -> None:
 
 
 def _row(cells: Sequence[tuple[str, Float32]]) -> npt.NDArray[np.uint8]:
-    drawn = []
-    for text, image in cells:
-        pixels = np.pad(_eight_bit(image)[0].transpose(1, 2, 0), [(_BAND, _GAP), (0, _GAP), (0, 0)])
-        pixels = np.ascontiguousarray(pixels)
-        cv2.putText(pixels, text, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
-        drawn.append(pixels)
-    return np.hstack(drawn)
+    drawn = [labelled(_eight_bit(image)[0].transpose(1, 2, 0), text) for text, image in cells]
+    return np.hstack([np.pad(cell, [(0, _GAP), (0, _GAP), (0, 0)]) for cell in drawn])
 
 
 class _StoppedError(Exception):

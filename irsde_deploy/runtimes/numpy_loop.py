@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..errors import EngineError
+from ..errors import EngineError, NotFiniteError
 from ..noise import NoiseSource
 from ..samplers import StepTable
 from .padding import pad_to_multiple
@@ -80,7 +80,7 @@ def restore(
     """Degraded pictures mu (B, C, H, W) -> restored pictures, same shape; `on_step(k)` after k of N steps.
 
     Raises:
-        EngineError: an evaluation failed, or the result is not finite.
+        EngineError: an evaluation failed; NotFiniteError: the result is not finite.
     """
     last = mu
     with np.errstate(all="ignore"):  # what overflows is reported below
@@ -90,5 +90,7 @@ def restore(
                 on_step(k)
         restored = mu + last
     if not np.isfinite(restored).all():
-        raise EngineError("the restored picture is not finite (NaN or infinity): the weights or the engine are damaged")
+        raise NotFiniteError(
+            "the restored picture is not finite (NaN or infinity): the weights or the engine are damaged"
+        )
     return restored

@@ -19,7 +19,8 @@ from pictures import write_photographs
 
 from irsde_deploy import DenoisingSDE, MeanRevertingSDE
 from irsde_deploy.degradations import degradation
-from irsde_deploy.errors import CheckpointError, InvalidValueError
+from irsde_deploy.errors import CheckpointError, InputFileError, InvalidValueError
+from irsde_deploy.export import validation
 from irsde_deploy.export.checkpoints import read_checkpoint
 from irsde_deploy.export.datasets import Batch, DegradedFolder, TrainingSamples
 from irsde_deploy.export.networks import ConditionalNAFNet
@@ -27,7 +28,7 @@ from irsde_deploy.export.run_folder import read_run
 from irsde_deploy.export.settings import Source, flags
 from irsde_deploy.export.training import Process, Trainer
 from irsde_deploy.export.training_plan import DataPlan, TrainingPlan, make_plan
-from irsde_deploy.export.training_run import train
+from irsde_deploy.export.training_run import Ending, train
 from irsde_deploy.export.training_settings import TrainingSettings
 
 SDE = MeanRevertingSDE(max_sigma=30, T=20, schedule="cosine", eps=0.02)
@@ -78,17 +79,83 @@ def test_the_loss_falls_whatever_the_task(photographs: Path, tmp_path: Path, kin
 
 def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(photographs: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert train(plan(photographs, 12), whole, Process())
-    assert not train(plan(photographs, 12), broken, Process(), stop_at=7)
+    assert train(plan(photographs, 12), whole, Process()) is Ending.COMPLETE
+    assert train(plan(photographs, 12), broken, Process(), stop_at=7) is Ending.STOPPED
     saved, state = read_run(broken)
     assert state["iteration"] == 7
-    assert train(TrainingPlan.from_dict(saved), broken, Process(), resumed=state)
+    assert train(TrainingPlan.from_dict(saved), broken, Process(), resumed=state) is Ending.COMPLETE
+    _require_equal_runs(whole, broken)
+
+
+def _require_equal_runs(whole: Path, broken: Path) -> None:
     one, other = read_run(whole)[1], read_run(broken)[1]
     for name, value in one["weights"].items():
         assert torch.equal(value, other["weights"][name]), name
     for name, value in weights_of(whole).items():
         assert torch.equal(value, weights_of(broken)[name]), name
     assert log_of(whole) == log_of(broken)
+
+
+@pytest.mark.parametrize("at", [6, 12], ids=["on the way", "at the end"])
+def test_a_validation_cut_short_is_made_up_for(photographs: Path, tmp_path: Path, at: int) -> None:
+    """SIGINT to this very process while it validates iteration `at`; log and best checkpoint are as if never."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert train(plan(photographs, 12, validate_every=6), whole, Process()) is Ending.COMPLETE
+    original = validation.numpy_loop.restore
+
+    def interrupting(*arguments: object, **named: object) -> object:
+        if trainer_iterations and trainer_iterations[-1] + 1 >= at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments, **named)  # type: ignore[arg-type]
+
+    trainer_iterations: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation.numpy_loop, "restore", interrupting)
+        ending = train(
+            plan(photographs, 12, validate_every=6),
+            broken,
+            Process(),
+            on_progress=lambda progress: trainer_iterations.append(progress.iteration),
+        )
+    assert ending is Ending.INTERRUPTED
+    saved, state = read_run(broken)
+    assert state["iteration"] == at
+    assert train(TrainingPlan.from_dict(saved), broken, Process(), resumed=state) is Ending.COMPLETE
+    _require_equal_runs(whole, broken)
+    best = [read_checkpoint(folder / "best.pt").weights for folder in (whole, broken)]
+    assert all(torch.equal(value, best[1][key]) for key, value in best[0].items())
+    with pytest.raises(InvalidValueError, match="all 12 iterations are done"):
+        train(TrainingPlan.from_dict(saved), broken, Process(), resumed=read_run(broken)[1])
+
+
+def test_worker_processes_change_nothing(photographs: Path, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        train(plan(photographs, 4), tmp_path / str(workers), Process(), workers=workers)
+    _require_equal_runs(tmp_path / "0", tmp_path / "2")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_breaks_ends_the_run_in_one_sentence_and_saves(tmp_path: Path, workers: int) -> None:
+    """Its header is whole, so that only reading it shows the damage; once it is mended, the run goes on."""
+    pictures = write_photographs(tmp_path / "pictures")
+    victim = pictures / "p4.png"
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 2])
+    folder = tmp_path / "run"
+    with pytest.raises(InputFileError, match=r"p4.png: the picture is damaged") as caught:
+        train(plan(pictures, 20, batch=1, save_every=1000), folder, Process(), workers=workers)
+    assert "\n" not in str(caught.value)
+    saved, state = read_run(folder)
+    victim.write_bytes(whole)
+    assert train(TrainingPlan.from_dict(saved), folder, Process(), resumed=state) is Ending.COMPLETE
+    victim.unlink()
+    with pytest.raises(InvalidValueError, match="not those that the run started with"):
+        train(TrainingPlan.from_dict(read_run(folder)[0], 30), folder, Process(), resumed=read_run(folder)[1])
+
+
+def test_a_run_among_its_own_pictures_is_refused(photographs: Path) -> None:
+    with pytest.raises(InvalidValueError, match="whose pictures are read"):
+        train(plan(photographs, 1), photographs / "run", Process())
 
 
 def test_the_checkpoint_is_one_that_export_and_run_take(photographs: Path, tmp_path: Path) -> None:
@@ -218,9 +285,11 @@ def test_a_killed_run_leaves_a_checkpoint_to_resume_from(photographs: Path, tmp_
     saved, state = read_run(folder)
     assert state["iteration"] > 0
     resumed = TrainingPlan.from_dict(saved, iterations=state["iteration"] + 2)
-    assert train(resumed, folder, Process(), resumed=state)
+    for name in (".last.pt.0123456789ab.part", ".download.part"):
+        (folder / name).write_bytes(b"")
+    assert train(resumed, folder, Process(), resumed=state) is Ending.COMPLETE
+    assert [path.name for path in folder.rglob("*.part")] == [".download.part"], "only what is ours is swept up"
     assert read_run(folder)[1]["iteration"] == state["iteration"] + 2
-    assert not list(folder.rglob("*.part"))
 
 
 def test_an_interrupt_ends_the_iteration_and_saves(photographs: Path, tmp_path: Path) -> None:
@@ -305,7 +374,7 @@ logger: {{print_freq: 1, save_checkpoint_freq: !!float 5e3}}
     assert (s.validate_every, s.save_every, s.log_every, s.warmup) == (5000, 5000, 1, 0)
     assert (made.card.sde.max_sigma, made.card.task) == (10, "derain")
     assert (made.data.gt, made.data.lq, made.data.validation_gt) == (str(photographs), str(rainy), str(photographs))
-    assert train(made, tmp_path / "run", Process())
+    assert train(made, tmp_path / "run", Process()) is Ending.COMPLETE
     assert len(_losses(tmp_path / "run")) == 3
 
 

@@ -284,7 +284,7 @@ def degrade_picture(pixels: npt.NDArray[Any], degrade: Degradation, seed: int) -
     """Degrade (H, W, 3) uint8 or uint16 pixels and round back to the same type."""
     white = np.iinfo(pixels.dtype).max
     degraded = degrade((pixels / np.float32(white)).astype(np.float32), seed)
-    rounded: npt.NDArray[Any] = np.rint(degraded * white).astype(pixels.dtype)
+    rounded: npt.NDArray[Any] = np.rint(np.clip(degraded, 0, 1) * white).astype(pixels.dtype)
     return rounded
 
 

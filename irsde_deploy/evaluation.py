@@ -152,7 +152,8 @@ def evaluate(
             measurement = Measurement(pair.name, values)
             keep(measurement, lq, restored, gt)
         except (IrsdeError, MemoryError) as error:
-            yield Measurement(pair.name, {}, str(error) or f"{pair.lq}: not enough memory")
+            message = str(error) or "not enough memory"
+            yield Measurement(pair.name, {}, message if isinstance(error, OSError) else f"{pair.lq}: {message}")
         else:
             yield measurement
 

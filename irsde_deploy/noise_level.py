@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -34,5 +35,7 @@ def estimate_noise(picture: npt.NDArray[Any]) -> float:
     with requires_extra("evaluate", "estimating the noise level"):
         from skimage.restoration import estimate_sigma
     white = float(np.iinfo(picture.dtype).max) if np.issubdtype(picture.dtype, np.integer) else 1.0
-    sigma = estimate_sigma(picture.astype(np.float64) / white, average_sigmas=True, channel_axis=-1)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of pictures with a single row, or with nothing in them
+        sigma = estimate_sigma(picture.astype(np.float64) / white, average_sigmas=True, channel_axis=-1)
     return max(LEAST, 255 * float(np.nan_to_num(sigma)))

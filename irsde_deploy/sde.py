@@ -310,9 +310,9 @@ class DenoisingSDE(SDE):
         Raises:
             InvalidValueError: sigma is not above 0, or above the highest level.
         """
-        if not 0 < sigma <= self.sigma[-1] * (1 + 1e-6):
+        if not 0 < sigma <= self.lam * (1 + 1e-6):
             raise InvalidValueError(
-                f"the noise level must be above 0 and at most {255 * self.sigma[-1]:.4g} (on the 0..255 scale), the "
+                f"the noise level must be above 0 and at most {255 * self.lam:.4g} (on the 0..255 scale), the "
                 f"highest that this model was trained for, not {255 * sigma:.4g}"
             )
         theta_bar = -0.5 * np.log1p(-(min(sigma / self.lam, self.sigma[-1] / self.lam) ** 2))

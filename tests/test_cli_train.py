@@ -139,7 +139,7 @@ def test_run_denoises_at_a_given_and_at_an_estimated_level(tmp_path: Path) -> No
     assert estimated == pytest.approx(20, rel=0.25)  # texture counts as noise, clipping takes some away
     result = irsde("run", "--engine", blank, tmp_path / "in.png", "-o", tmp_path / "x.png", "--noise-level", 80)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
-    assert "at most 74.94" in result.stderr
+    assert "at most 75" in result.stderr
 
 
 def _described(network: torch.nn.Module) -> ModelCard:
@@ -170,6 +170,45 @@ def test_mistakes_in_training_are_one_sentence(data: Path, tmp_path: Path, fails
     (lonely / "q2.png").unlink()
     fails_with(1, "p2.png: is 64x40 and its partner", "train", *out, *gt, "--lq", lonely, *small)
     assert not (tmp_path / "run").exists()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "best.pt").write_bytes(b"precious")
+    fails_with(1, "best.pt: exists already, from another run", "train", "-o", mine, *gt, *lq, *small)
+    assert (mine / "best.pt").read_bytes() == b"precious"
+    fails_with(2, "is given for clean and for degraded", "train", *out, *gt, "--lq", data / "GT", *small)
+    fails_with(2, "is inside", "train", "-o", data / "GT" / "run", *gt, *lq, *small)
+    fails_with(2, "validation folders must be like", "train", *out, *gt, *lq, *small, "--validation-lq", data / "LQ")
+    options = tmp_path / "odd.yml"
+    options.write_text("sde: {max_sigma: 10, T: 9, schedule: cosine, eps: 0.1}\ntrain: {lr_scheme: [a]}\n")
+    fails_with(2, "scheme must be one of cosine", "train", *out, *gt, *lq, "--recipe", TINY, "--opt", options)
+
+
+def test_mistakes_in_resuming_are_one_sentence(data: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+    run = tmp_path / "run"
+    folders = ["--lq", data / "LQ", "--gt", data / "GT", "--recipe", TINY]
+    assert irsde("train", *folders, "-o", run, "--iterations", 4, "--stop-at", 3).returncode == 0
+    fails_with(2, "give a larger --stop-at", "train", "--resume", run, "--stop-at", 2)
+    fails_with(2, "give a larger --iterations", "train", "--resume", run, "--iterations", 2)
+    fails_with(2, "leave out --set, or start", "train", "--resume", run, "--set", "ema=0")
+    whole = torch.load(run / "last.pt", weights_only=True)
+    for change, message in (
+        ({"optimizer": 5}, "last.pt: the training state does not fit"),
+        ({"iteration": -3}, "last.pt: the training state is not finite, or of no iteration"),
+        ({"tally": 5}, "last.pt: the training state lacks its tally"),
+        ({"plan": "{}"}, "training plan cannot be read"),
+    ):
+        torch.save({**whole, "training": {**whole["training"], **change}}, run / "last.pt")
+        code = 2 if "plan" in change else 1
+        fails_with(code, message, "train", "--resume", run)
+    (run / "last.pt").write_bytes(b"PK" + bytes(500))
+    fails_with(1, "last.pt: not a PyTorch checkpoint", "train", "--resume", run)
+
+
+def test_white_stays_in_range_where_noise_is_not_clipped(tmp_path: Path) -> None:
+    write_picture(tmp_path / "white.png", Picture(np.full((40, 40, 3), 255, np.uint8)))
+    arguments = ["--kind", "gaussian-noise", "--set", "clip=false", "-o", tmp_path / "o.png"]
+    assert irsde("degrade", tmp_path / "white.png", *arguments).returncode == 0
+    assert read_picture(tmp_path / "o.png").rgb.min() > 100  # six standard deviations of 25
 
 
 def test_mistakes_in_evaluating_and_degrading_are_one_sentence(
@@ -177,6 +216,11 @@ def test_mistakes_in_evaluating_and_degrading_are_one_sentence(
 ) -> None:
     engine, out = ("--engine", checkpoint), ("-o", tmp_path / "r")
     fails_with(2, "give either --data FOLDER", "evaluate", *engine, *out)
+    report = tmp_path / "report"
+    report.mkdir()
+    (report / "summary.json").write_text("{}")
+    fails_with(1, "holds a report already", "evaluate", *engine, "-o", report, "--data", data)
+    fails_with(1, "whose pictures are measured", "evaluate", *engine, "-o", data / "GT", "--data", data)
     fails_with(1, "expected two subfolders, LQ and GT", "evaluate", *engine, *out, "--data", data / "GT")
     fails_with(1, "no such file", "evaluate", *engine, *out, "--data", data, "--lpips-weights", tmp_path / "a.pth")
     fails_with(2, "a noise level chooses", "evaluate", *engine, *out, "--data", data, "--noise-level", 25)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import InvalidValueError, OutputFileError
-from .common import KINDS, PATH, SEED
+from .common import KINDS, PATH, SEED, say
 
 
 @click.command()
@@ -26,7 +26,7 @@ def degrade(picture: Path, kind: str, output: Path, seed: int, assigned: tuple[s
     What training makes on the fly; parameters that are left out are drawn by the seed.
     """
     from ..degradations import degradation, degrade_picture
-    from ..images import read_picture, require_target, write_picture
+    from ..images import losses, read_picture, require_target, to_eight_bit, write_picture
     from ..metrics import psnr
 
     if os.path.lexists(output) and not overwrite:
@@ -34,9 +34,11 @@ def degrade(picture: Path, kind: str, output: Path, seed: int, assigned: tuple[s
     apply = degradation(kind, dict(_parameter(text) for text in assigned))
     clean = read_picture(picture)
     require_target(output, clean)
-    degraded = degrade_picture(clean.rgb, apply, seed)
-    write_picture(output, clean.with_rgb(degraded))
-    click.echo(f"wrote {output}: {kind}, seed {seed}, {psnr(degraded, clean.rgb):.2f} dB from the clean picture")
+    write_picture(output, clean.with_rgb(degrade_picture(clean.rgb, apply, seed)))
+    if lost := losses(clean, output):
+        say(f"note: {output}: its format cannot hold {' and '.join(lost)}")
+    written = psnr(to_eight_bit(read_picture(output).rgb), to_eight_bit(clean.rgb))
+    click.echo(f"wrote {output}: {kind}, seed {seed}, {written:.2f} dB from the clean picture")
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InvalidValueError, requires_extra
+from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..noise_level import estimate_start
 from ..runtimes.protocol import DEVICES
 from ..samplers import SAMPLERS
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--fid-weights", type=PATH, help="Inception weights of torch-fidelity (.pth): measures FID too.")
 @click.option("--worst", type=click.IntRange(0, 64), default=8, show_default=True, help="Pictures on worst.png.")
 @click.option("--save-pictures", is_flag=True, help="Write the restored pictures too.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
 def evaluate(
     engine: Path,
@@ -60,6 +61,7 @@ def evaluate(
     fid_weights: Path | None,
     worst: int,
     save_pictures: bool,
+    overwrite: bool,
     device: str,
 ) -> None:
     """Measure how well a model restores a data set of degraded and clean pictures.
@@ -71,11 +73,10 @@ def evaluate(
         import skimage  # noqa: F401 (SSIM; said before anything long starts)
     from ..evaluation import Evaluation, WorstPictures, format_summary, write_reports
     from ..evaluation import evaluate as evaluate_pairs
-    from ..files import require_writable
     from ..restorer import load
 
     pairs = _pairs(data, lq, gt)
-    require_writable(output / "summary.json")
+    _require_output(output, pairs, overwrite)
     restorer = require_rgb(load(engine, device), engine)
     options = {"sampler": sampler, "steps": steps, "seed": seed, "debias": debias, "t0": t0, "clip": clip}
     restore = _Restoring(restorer, options, noise_level)
@@ -98,6 +99,17 @@ def evaluate(
     click.echo(format_summary(evaluation.summary()).rstrip())
     if any(m.error for m in evaluation.measurements):
         sys.exit(EXIT_SOME_FAILED)
+
+
+def _require_output(output: Path, pairs: list[Pair], overwrite: bool) -> None:
+    from ..files import require_writable
+
+    if (output / "summary.json").exists() and not overwrite:
+        raise OutputFileError(f"{output}: holds a report already: pass --overwrite to replace it")
+    folders = {path.resolve().parent for pair in pairs for path in (pair.lq, pair.gt)}
+    if inside := [folder for folder in folders if output.resolve().is_relative_to(folder)]:
+        raise OutputFileError(f"{output}: is inside {inside[0]}, whose pictures are measured: choose another folder")
+    require_writable(output / "summary.json")
 
 
 class _Restoring:

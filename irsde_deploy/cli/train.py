@@ -94,7 +94,8 @@ def train(
 def _require_nothing_else(given: Mapping[str, Any], init: Path | None) -> None:
     surplus = [name for name, value in given.items() if value not in (None, ()) and name != "iterations"]
     if surplus or init is not None:
-        names = ", ".join("--" + name.replace("_", "-") for name in [*surplus, *(["init"] if init else [])])
+        surplus = ["set" if name == "assigned" else name for name in [*surplus, *(["init"] if init else [])]]
+        names = ", ".join("--" + name.replace("_", "-") for name in surplus)
         raise InvalidValueError(
             f"a resumed run keeps its settings (only --iterations may change): leave out {names}, or start a new run "
             "with --init and -o"
@@ -137,6 +138,8 @@ def _data_plan(given: dict[str, Any], offered: list[Mapping[str, Any]]) -> DataP
         chosen["degradation"] = {"kind": chosen["degradation"]}
     for source in offered:
         for name, value in source.items():
+            if name == "degradation" and value.get("kind") == chosen.get("degradation", {}).get("kind"):
+                chosen[name] = value  # the flag names the kind, the recipe its parameters
             other_folders = flags["gt"] is not None and name in _FOLDERS
             if name not in chosen and not other_folders:
                 chosen[name] = value
@@ -154,7 +157,7 @@ def _data_plan(given: dict[str, Any], offered: list[Mapping[str, Any]]) -> DataP
 
 def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
-    if not equals:
+    if not equals or not name.strip():
         raise InvalidValueError(f"--set takes NAME=VALUE, not {text!r}")
     if value.lower() in ("true", "false"):
         return name.strip(), value.lower() == "true"

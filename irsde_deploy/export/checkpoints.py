@@ -107,9 +107,15 @@ def load_safely(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from EOFError to KeyError
         raise CheckpointError(
-            f"{path}: not a PyTorch checkpoint that can be read safely ({reason(error)}): "
+            f"{path}: not a PyTorch checkpoint that can be read safely ({_why(error)}): "
             "give a file that holds tensors only, such as a saved state dict"
         ) from None
+
+
+def _why(error: Exception) -> str:
+    """What keeps a file from being loaded, without PyTorch's advice to load it unsafely."""
+    text = reason(error)
+    return "it is damaged, or holds more than tensors and plain containers" if "eights only load" in text else text
 
 
 def _read_torch(path: Path) -> tuple[Any, str | None]:
@@ -122,14 +128,15 @@ def _read_torch(path: Path) -> tuple[Any, str | None]:
 def _check_archive(path: Path) -> None:
     """PyTorch stores tensors uncompressed, with checksums; refuse an archive that unpacks to more, or is damaged."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > path.stat().st_size:
-                raise CheckpointError(f"{path}: a compressed archive, which PyTorch never writes: unpack it first")
-            try:
-                damaged = archive.testzip()
-            except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
-                damaged = reason(error)
+        unpacked: int = 0
+        try:
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+                damaged = archive.testzip() if unpacked <= path.stat().st_size else None
+        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+            damaged = reason(error)
+        if unpacked > path.stat().st_size:
+            raise CheckpointError(f"{path}: a compressed archive, which PyTorch never writes: unpack it first")
         if damaged:
             raise CheckpointError(f"{path}: the file is damaged (its checksum fails at {damaged}): copy it again")
 

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from ..card import METADATA_KEY, ModelCard
-from ..errors import CheckpointError, InputFileError, OutputFileError
-from ..files import require_writable, write_atomically
+from ..errors import CheckpointError, InputFileError, OutputFileError, reason
+from ..files import require_readable, require_writable, write_atomically
 from .checkpoints import OWN_FORMAT, load_safely
 
 _OWN_PART = re.compile(r"\.(last\.pt|best\.pt|log\.csv|curve\.png|\d+\.png)\.[0-9a-f]{12}\.part")
@@ -66,8 +66,13 @@ class RunFolder:
             OutputFileError: there is a run in it already, or it cannot be written.
         """
         folder = cls(path)
+        if path.exists() and not path.is_dir():
+            raise OutputFileError(f"{path}: is a file; a run needs a folder: give another name with -o")
         if folder.last.exists():
             raise OutputFileError(f"{path}: holds a training run already: --resume {path} continues it")
+        for name in ("best.pt", "log.csv", "curve.png", "samples"):
+            if (path / name).exists():
+                raise OutputFileError(f"{path / name}: exists already, from another run: give another folder with -o")
         require_writable(folder.last)
         return folder
 
@@ -79,7 +84,7 @@ class RunFolder:
             if _OWN_PART.fullmatch(leftover.name):  # of a process that was killed
                 leftover.unlink(missing_ok=True)
         if folder.log_file.exists():
-            with folder.log_file.open(newline="", encoding="utf-8") as file:
+            with folder.log_file.open(newline="", encoding="utf-8", errors="replace") as file:
                 folder.rows = [row for row in map(_parsed_row, csv.DictReader(file)) if row is not None]
             folder.rows = [row for row in folder.rows if (row["iteration"] or 0) <= iteration]
             with write_atomically(folder.log_file) as temporary:
@@ -95,7 +100,10 @@ class RunFolder:
             "training": dict(training),
         }
         with write_atomically(path) as temporary:
-            torch.save(content, temporary)
+            try:
+                torch.save(content, temporary)
+            except RuntimeError as error:  # PyTorch's own writer, where the disk is full
+                raise OutputFileError(f"{path}: cannot be written ({reason(error)}): is the disk full?") from None
 
     def log(self, **values: float) -> None:
         """Add a row to the log."""
@@ -151,9 +159,10 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         InputFileError: no run there.
         CheckpointError: the checkpoint is damaged or holds no training state.
     """
-    file = path / "last.pt" if path.is_dir() else path
+    file = path if path.is_file() else path / "last.pt"
     if not file.exists():
         raise InputFileError(f"{path}: no training run to resume there (looked for {file})")
+    require_readable(file)
     content = load_safely(file)
     training = content.get("training") if isinstance(content, Mapping) else None
     if not isinstance(training, Mapping) or not isinstance(training.get("plan"), str):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Sampler
 
-from ..errors import CheckpointError, InputFileError, InvalidValueError, requires_extra
+from ..errors import CheckpointError, InputFileError, InvalidValueError, reason, requires_extra
 from ..sde import SDE
 from .datasets import Batch, TrainingSamples
 from .objectives import LOSSES, Objective, at, make_objective
@@ -108,9 +108,13 @@ class Trainer:
             self._optimizer.load_state_dict(state["optimizer"])
             self._scaler.load_state_dict(state["scaler"])
             self.iteration = int(state["iteration"])
-        except (KeyError, ValueError, RuntimeError, TypeError) as error:
-            line = str(error).splitlines()[0][:120]
-            raise CheckpointError(f"the training state does not fit this network and optimizer ({line})") from None
+            whole = self.iteration >= 0 and all(bool(torch.isfinite(v).all()) for v in state["averaged"].values())
+        except Exception as error:  # an edited file can hold anything
+            raise CheckpointError(
+                f"the training state does not fit this network and optimizer ({reason(error)})"
+            ) from None
+        if not whole:
+            raise CheckpointError("the training state is not finite, or of no iteration: start anew with --init")
 
 
 class _Loss(nn.Module):
@@ -235,8 +239,8 @@ class _Numbers(Sampler[list[int]]):
 
 
 def _ignore_interrupts(worker: int) -> None:
-    for name in _interrupts():
-        signal.signal(name, signal.SIG_IGN if name == signal.SIGINT else signal.SIG_DFL)
+    for name in _interrupts():  # the main process ends them when the iteration at hand is saved
+        signal.signal(name, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

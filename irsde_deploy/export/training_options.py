@@ -42,7 +42,7 @@ def training_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if "optimizer" in train:
         values["optimizer"] = str(train["optimizer"]).lower()
     if "lr_scheme" in train:
-        values["scheme"] = _SCHEMES.get(train["lr_scheme"], train["lr_scheme"])
+        values["scheme"] = _SCHEMES.get(str(train["lr_scheme"]), str(train["lr_scheme"]))
     warmup = train.get("warmup_iter")
     if isinstance(warmup, (int, float)) and warmup > 0:
         values["warmup"] = warmup

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..card import ModelCard
 from ..degradations import Degradation, degradation
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, reason
 from ..sde import DenoisingSDE
 from .checkpoints import Checkpoint
 from .datasets import DegradedFolder, PairedFolders, Pairs
@@ -55,6 +55,13 @@ class DataPlan:
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
+        folders = (self.gt, self.lq, self.validation_gt, self.validation_lq)
+        texts = (*(folder for folder in folders if folder is not None), *self.hold_out)
+        numbers = isinstance(self.side, int) and isinstance(self.noise_level, (int, float))
+        if not all(isinstance(text, str) and text for text in texts) or not numbers or self.gt is None:
+            raise InvalidValueError("folders and names of pictures must be text, the side and the noise level numbers")
+        if self.lq is not None and Path(self.lq).resolve() == Path(self.gt).resolve():
+            raise InvalidValueError(f"{self.gt}: is given for clean and for degraded pictures: give two folders")
         if not 16 <= self.side <= 4096 or not 0 < self.noise_level <= 255:
             raise InvalidValueError(
                 f"the validated side must be 16..4096 and the noise level above 0 and at most 255, not {self.side} "
@@ -117,11 +124,12 @@ class DataPlan:
         return pairs.subset(kept), pairs.subset(held)
 
     def _held_out(self, names: Sequence[str]) -> list[int]:
-        missing = sorted(set(self.hold_out) - set(names))
+        wanted = {name if name in names else str(Path(name).with_suffix("")) for name in self.hold_out}
+        missing = sorted(wanted - set(names))
         if missing:
             raise InvalidValueError(f"{self.gt}: has no picture called {missing[0]} to hold out")
-        if self.hold_out:
-            return [i for i, name in enumerate(names) if name in self.hold_out]
+        if wanted:
+            return [i for i, name in enumerate(names) if name in wanted]
         return list(range(0, len(names), max(10, -(-len(names) // MOST_HELD_OUT))))
 
     def _open(self, gt: str, lq: str | None) -> PairedFolders | DegradedFolder:
@@ -164,7 +172,10 @@ class TrainingPlan:
             made = cls(ModelCard.from_dict(plan["card"]), settings, DataPlan(**data))
         except (KeyError, TypeError, AttributeError) as error:
             raise InvalidValueError(f"the checkpoint's training plan cannot be read ({error})") from None
-        return replace(made, settings=replace(settings, iterations=iterations)) if iterations else made
+        _require_whole_patches(settings, made.card)
+        if iterations is None:
+            return made
+        return replace(made, settings=replace(settings, iterations=iterations))
 
 
 def make_plan(
@@ -190,14 +201,12 @@ def make_plan(
             if key not in chosen:
                 chosen[key] = value
                 origins.append(f"{key} = {value} (from {name})")
+    if data.degradation is not None:
+        origins.append(f"degradation = {_listed_degradation(data.degradation)}")
     settings = training_settings(chosen, "training")
     card = replace(description.card, checkpoint_sha256="")
     _require_fitting(data, card)
-    if settings.patch % card.multiple_of:
-        raise InvalidValueError(
-            f"patch must be a multiple of {card.multiple_of} for this network, not {settings.patch}: use "
-            f"{max(1, round(settings.patch / card.multiple_of)) * card.multiple_of}"
-        )
+    _require_whole_patches(settings, card)
     return TrainingPlan(card, settings, data, [*description.origins, *origins])
 
 
@@ -206,7 +215,22 @@ def initial_network(plan: TrainingPlan, initial: Checkpoint | None) -> nn.Module
     if initial is not None:
         return build_network(plan.card.network, plan.card.settings, initial.weights)
     torch.manual_seed(plan.settings.seed)
-    return NETWORKS[plan.card.network](**plan.card.settings)
+    try:
+        return NETWORKS[plan.card.network](**plan.card.settings)
+    except (RuntimeError, MemoryError) as error:  # PyTorch's own, where memory runs out
+        raise InvalidValueError(f"{plan.card.network} of this size cannot be built ({reason(error)})") from None
+
+
+def _require_whole_patches(settings: TrainingSettings, card: ModelCard) -> None:
+    if settings.patch % card.multiple_of:
+        nearest = max(1, round(settings.patch / card.multiple_of)) * card.multiple_of
+        raise InvalidValueError(
+            f"patch must be a multiple of {card.multiple_of} for this network, not {settings.patch}: use {nearest}"
+        )
+
+
+def _listed_degradation(degradation: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in degradation.items())
 
 
 def _blank(sources: Sequence[Source]) -> Checkpoint:

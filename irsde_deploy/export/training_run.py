@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..errors import CheckpointError, InvalidValueError, IrsdeError, MissingPackageError, requires_extra
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, naming
 from .datasets import Batch, Pairs, TrainingSamples
 from .run_folder import RunFolder
 from .training import Process, Trainer, batches, interrupts_noted, run_iterations
@@ -116,6 +116,8 @@ def train(
     with requires_extra("train", "drawing the training curve"):
         import matplotlib.figure  # noqa: F401 (said before anything long starts)
     session = _Session.open(plan, output, process, initial, resumed, device)
+    if stop_at is not None and stop_at <= session.trainer.iteration:
+        raise InvalidValueError(f"{output}: {session.trainer.iteration} iterations are done: give a larger --stop-at")
     with interrupts_noted() as interrupted:
 
         def keep_going() -> bool:
@@ -169,13 +171,11 @@ class _Session:
         pairs, validation_pairs = plan.data.open()
         plan = replace(plan, data=plan.data.fingerprinted(pairs, validation_pairs))
         trainer = Trainer(initial_network(plan, initial), plan.card.sde, plan.settings, device)
-        tally = _Tally() if resumed is None else _restored(resumed, trainer)
-        if tally.concluded == trainer.iteration >= plan.settings.iterations:
-            raise InvalidValueError(
-                f"{output}: all {trainer.iteration} iterations are done: give a larger --iterations to go on"
-            )
-        examples: list[Example] = []
         folder = RunFolder(output)
+        with naming(folder.last):
+            tally = _Tally() if resumed is None else _restored(resumed, trainer)
+        _require_work_left(output, plan.settings.iterations, trainer.iteration, tally.concluded)
+        examples: list[Example] = []
         if process.first:
             examples = read_examples(validation_pairs, plan.card, plan.data)
             folder = RunFolder.create(output) if resumed is None else RunFolder.reopen(output, tally.concluded)
@@ -281,6 +281,14 @@ def _restored(state: dict[str, Any], trainer: Trainer) -> _Tally:
     """Load a training state; returns the tally in it."""
     trainer.load_state(state)
     try:
-        return _Tally(**state["tally"])
-    except (KeyError, TypeError):
+        saved = state["tally"]
+        psnr = None if saved["psnr"] is None else float(saved["psnr"])
+        loss, seconds, best = (float(saved[name]) for name in ("loss", "seconds", "best"))
+        return _Tally(loss, int(saved["count"]), seconds, psnr, best, int(saved["concluded"]))
+    except (KeyError, TypeError, ValueError):
         raise CheckpointError("the training state lacks its tally: start anew with --init") from None
+
+
+def _require_work_left(output: Path, planned: int, done: int, concluded: int) -> None:
+    if done > planned or done == planned == concluded:
+        raise InvalidValueError(f"{output}: {done} iterations are done: give a larger --iterations to go on")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 from ..errors import InvalidValueError
@@ -70,9 +71,9 @@ class TrainingSettings:
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise InvalidValueError(f"{name} must be from {low:g} to {high:g}, not {value!r}")
-        if any(later <= earlier for earlier, later in zip(self.milestones, self.milestones[1:], strict=False)):
-            raise InvalidValueError(f"milestones must increase, not {list(self.milestones)}")
+                raise InvalidValueError(f"{name} must be from {low!r} to {high!r}, not {value!r}")
+        if any(later <= earlier for earlier, later in pairwise((0, *self.milestones))):
+            raise InvalidValueError(f"milestones must be above 0 and increase, not {list(self.milestones)}")
 
     def learning_rate_at(self, iteration: int) -> float:
         """The learning rate of an iteration, counted from 0."""
@@ -134,8 +135,8 @@ def _typed(name: str, value: Any, like: Any) -> Any:
         if type(value) is type(like):
             return value
     elif isinstance(like, tuple):
-        if isinstance(value, (list, tuple)):
-            return tuple(_typed(name, entry, 0) for entry in value)
+        entries = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_typed(name, entry, 0) for entry in entries)
     elif isinstance(value, int):
         return type(like)(value)
     elif isinstance(value, (float, str)):

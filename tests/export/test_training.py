@@ -124,7 +124,7 @@ def test_a_validation_cut_short_is_made_up_for(photographs: Path, tmp_path: Path
     _require_equal_runs(whole, broken)
     best = [read_checkpoint(folder / "best.pt").weights for folder in (whole, broken)]
     assert all(torch.equal(value, best[1][key]) for key, value in best[0].items())
-    with pytest.raises(InvalidValueError, match="all 12 iterations are done"):
+    with pytest.raises(InvalidValueError, match="12 iterations are done: give a larger"):
         train(TrainingPlan.from_dict(saved), broken, Process(), resumed=read_run(broken)[1])
 
 
@@ -387,7 +387,7 @@ logger: {{print_freq: 1, save_checkpoint_freq: !!float 5e3}}
         ({"learning_rate": float("nan")}, "learning_rate must be a number"),
         ({"patch": 18}, "patch must be a multiple of 4"),
         ({"momentum": 0.9}, "no setting momentum"),
-        ({"milestones": [5, 5]}, "milestones must increase"),
+        ({"milestones": [5, 5]}, "milestones must be above 0 and increase"),
     ],
 )
 def test_settings_out_of_range_are_named(photographs: Path, changes: dict[str, object], message: str) -> None:

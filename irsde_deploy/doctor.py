@@ -29,6 +29,8 @@ PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
         ("yaml", "pyyaml"),
         ("matplotlib", "matplotlib"),
     ),
+    "train": (("tensorboard", "tensorboard"), ("lion_pytorch", "lion-pytorch")),
+    "evaluate": (("skimage", "scikit-image"), ("pywt", "PyWavelets"), ("torchmetrics", "torchmetrics")),
 }
 """Extra -> (module, distribution) of each package."""
 

@@ -308,6 +308,45 @@ def test_an_interrupt_ends_the_iteration_and_saves(photographs: Path, tmp_path: 
     assert read_run(folder)[1]["iteration"] == int(rows[-1]["iteration"]) >= 1
 
 
+def test_a_terminated_group_of_processes_saves_too(photographs: Path, tmp_path: Path) -> None:
+    """What timeout, systemd and batch systems do: SIGTERM to the workers as well."""
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "irsde_deploy", "train", "-o", str(folder), "--gt", str(photographs)]
+    command += ["--degradation", "rain", *_tiny_options(100_000), "--set", "save_every=100000", "--workers", "1"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    _wait_for(folder / "log.csv", process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(complaint.strip().splitlines()) == 1, complaint
+    assert read_run(folder)[1]["iteration"] == int(log_of(folder)[-1]["iteration"]) >= 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_mixed_precision_has_the_loss_of_full_precision(device: str, precision: str) -> None:
+    """The first losses differ by the rounding of the network alone: 2^-8 in bf16, for each of a few layers."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU")
+    generator = torch.Generator().manual_seed(5)
+    gt, mu, z = torch.rand(3, 4, 3, 16, 16, generator=generator)
+    losses = {}
+    for kind in ("fp32", precision):
+        torch.manual_seed(0)
+        settings = TrainingSettings(objective="noise", precision=kind, learning_rate=1e-3, warmup=0)
+        trainer = Trainer(ConditionalNAFNet(**TINY), SDE, settings, device)  # type: ignore[arg-type]
+        losses[kind] = [trainer.step(Batch(gt, mu, torch.tensor([1, 7, 13, 20]), z)) for _ in range(5)]
+    np.testing.assert_allclose(losses[precision], losses["fp32"], rtol=2e-2)
+    assert losses[precision] != losses["fp32"]
+    assert losses[precision][-1] < losses[precision][0]
+
+
 def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
     for _ in range(1200):
         if path.exists():

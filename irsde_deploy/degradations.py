@@ -33,12 +33,13 @@ def rain(
     clean: Pixels,
     rng: np.random.Generator,
     layers: Range = (1, 4),
-    coverage: Range = (0.01, 0.12),
+    coverage: Range = (0.02, 0.3),
     length: Range = (8, 60),
     width: Range = (0.6, 3.0),
     angle: Range = (-30, 30),
     strength: Range = (0.3, 1.0),
-    contrast: Range = (1.0, 1.0),
+    softness: Range = (0.0, 1.0),
+    textured: float = 0.5,
 ) -> Pixels:
     """Bright streaks added to the picture, in layers of their own direction, length and width.
 
@@ -46,12 +47,13 @@ def rain(
         clean: the picture.
         rng: source of randomness.
         layers: how many, rounded down.
-        coverage: share of the pixels that the streaks of a layer start from, times their length: about how much of
-            the picture a layer covers.
+        coverage: about how much of the picture the streaks of a layer cover.
         length, width: of a streak.
-        angle: from the vertical, degrees; the layers fall within 25 degrees of each other's mean direction.
-        strength: brightness of a layer's streaks; single streaks have 40 to 100 % of it.
-        contrast: of the picture underneath, about its mean.
+        angle: from the vertical, degrees; the layers fall within 25 degrees of the first one's direction.
+        strength: brightness of a layer's streaks.
+        softness: 0 for streaks with sharp edges, 1 for edges and ends that fade.
+        textured: probability that a layer is noise smeared along its direction, as photo editors make rain; the others
+            are single streaks of 40 to 100 % of the layer's strength.
     """
     height, size_x = clean.shape[:2]
     streaks = np.zeros((height, size_x), np.float32)
@@ -59,16 +61,26 @@ def rain(
     for _ in range(int(_draw(rng, layers, upper_end=True))):
         long, wide = _draw(rng, length), _draw(rng, width)
         slant = float(np.clip(main + rng.uniform(-25, 25), min(_ends(angle)), max(_ends(angle))))
-        margin = int(long) + 4
+        kernel = _streak(long, slant, wide, _draw(rng, softness))
+        margin = kernel.shape[0] // 2
         field = (height + 2 * margin, size_x + 2 * margin)
-        drops = rng.random(field, dtype=np.float32) < _draw(rng, coverage) / max(long * wide, 1)
-        brightness = np.where(drops, rng.uniform(0.4, 1.0, field), 0).astype(np.float32)
-        layer = cv2.filter2D(brightness, -1, _line_kernel(long, slant, wide), borderType=cv2.BORDER_CONSTANT)
-        layer = layer[margin : margin + height, margin : margin + size_x]
-        streaks += _draw(rng, strength) * np.minimum(layer, 1)
-    level = clean.mean(dtype=np.float64)
-    below = level + (clean - level) * _draw(rng, contrast)
-    return _clipped(below + streaks[:, :, None])
+        make = _smeared_noise if rng.random() < textured else _single_streaks
+        layer = make(rng, field, kernel, _draw(rng, coverage))[margin : margin + height, margin : margin + size_x]
+        streaks += _draw(rng, strength) * layer
+    return _clipped(clean + streaks[:, :, None])
+
+
+def _single_streaks(rng: np.random.Generator, field: tuple[int, int], kernel: Pixels, coverage: float) -> Pixels:
+    drops = rng.random(field, dtype=np.float32) < coverage / max(float(kernel.sum()), 1)
+    brightness = np.where(drops, rng.uniform(0.4, 1.0, field), 0).astype(np.float32)
+    return _clipped(cv2.filter2D(brightness, -1, kernel, borderType=cv2.BORDER_CONSTANT))
+
+
+def _smeared_noise(rng: np.random.Generator, field: tuple[int, int], kernel: Pixels, coverage: float) -> Pixels:
+    """Normal noise smeared by the kernel; its highest values, `coverage` of them, are streaks, the higher the brighter."""
+    smeared = cv2.filter2D(rng.standard_normal(field, dtype=np.float32), -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    level, spread = np.quantile(smeared, 1 - coverage), rng.uniform(0.3, 1.5) * smeared.std()
+    return _clipped((smeared - level) / spread)
 
 
 def haze(
@@ -229,7 +241,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "width": (0.5, 200),
     "angle": (-360, 360),
     "strength": (0, 1),
-    "contrast": (0, 4),
+    "textured": (0, 1),
     "density": (0, 20),
     "airlight": (0, 1),
     "unevenness": (0, 1),
@@ -325,12 +337,19 @@ def _convolved(image: Pixels, kernel: npt.NDArray[Any]) -> Pixels:
 
 
 def _line_kernel(length: float, angle: float, width: float) -> Pixels:
-    """A line through the centre with soft ends and sides, peak 1; angle from the vertical in degrees."""
-    reach = math.ceil(length / 2 + width) + 1
+    """A line through the centre, peak 1; angle from the vertical in degrees."""
+    return _streak(length, angle, width, softness=0.0)
+
+
+def _streak(length: float, angle: float, width: float, softness: float) -> Pixels:
+    """A streak through the centre, peak 1, from sharp edges (softness 0) to a bell across and fading ends (1)."""
+    reach = math.ceil(length / 2 + (1 + softness) * width) + 1
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     along, across = np.abs(x * sine + y * cosine), np.abs(x * cosine - y * sine)
-    kernel = np.clip(length / 2 + 0.5 - along, 0, 1) * np.clip(width / 2 + 0.5 - across, 0, 1)
+    sharp = np.clip(width / 2 + 0.5 - across, 0, 1)
+    profile = (1 - softness) * sharp + softness * np.exp(-2 * (across / max(width, 1)) ** 2)
+    kernel = np.clip((length / 2 + 0.5 - along) / (1 + softness * length / 4), 0, 1) * profile
     normalised: Pixels = (kernel / kernel.max()).astype(np.float32)
     return normalised
 

@@ -77,7 +77,7 @@ def _single_streaks(rng: np.random.Generator, field: tuple[int, int], kernel: Pi
 
 
 def _smeared_noise(rng: np.random.Generator, field: tuple[int, int], kernel: Pixels, coverage: float) -> Pixels:
-    """Normal noise smeared by the kernel; its highest values, `coverage` of them, are streaks, the higher the brighter."""
+    """Normal noise smeared by the kernel; the highest, `coverage` of them, are streaks, the higher the brighter."""
     smeared = cv2.filter2D(rng.standard_normal(field, dtype=np.float32), -1, kernel, borderType=cv2.BORDER_REFLECT_101)
     level, spread = np.quantile(smeared, 1 - coverage), rng.uniform(0.3, 1.5) * smeared.std()
     return _clipped((smeared - level) / spread)

@@ -1,4 +1,4 @@
-"""What the models of assets/ reach on the held-out photographs, degraded in ways that they were and were not trained on.
+"""What the models of assets/ reach on held-out photographs, degraded as in training and otherwise.
 
     python benchmarks/models.py PHOTOS [MODEL ...]
 
@@ -77,9 +77,8 @@ CASES: dict[str, list[tuple[str, Callable[[np.ndarray, int], np.ndarray], list[s
 def main(photos: Path, models: tuple[str, ...]) -> None:
     """Evaluate MODELS (all by default) on the held-out ones of PHOTOS."""
     print(f"{platform.machine()}, Python {platform.python_version()}, pictures of at most {LONGEST} px")
-    print(
-        f"{'model':<20}{'case':<15}{'PSNR before':>12}{'after':>8}{'gain':>7}{'SSIM before':>13}{'after':>8}{'s/picture':>11}"
-    )
+    columns = f"{'PSNR before':>12}{'after':>8}{'gain':>7}{'SSIM before':>13}{'after':>8}{'s/picture':>11}"
+    print(f"{'model':<20}{'case':<15}{columns}")
     with tempfile.TemporaryDirectory() as name:
         for model in models or CASES:
             engine = Path(name) / f"{model}.onnx"

@@ -2,7 +2,8 @@
 
     python assets/publish.py runs/derain derain_nafnet_w16 [--sampler mean --steps 10]
 
-Writes NAME.safetensors, and NAME/ with the plan (settings, data, seed), the log, the curve and the last sample sheet.
+Writes NAME.safetensors, and NAME/ with the plan (settings, data, seed), the log, the curve and a sheet of those
+held-out photographs that may be shown here.
 """
 
 from __future__ import annotations
@@ -14,10 +15,16 @@ from pathlib import Path
 
 import click
 
-from irsde_deploy.export.checkpoints import read_checkpoint, save_checkpoint
+from irsde_deploy import ModelCard
+from irsde_deploy.export.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
+from irsde_deploy.export.detection import build_network
 from irsde_deploy.export.run_folder import read_run
+from irsde_deploy.export.training_plan import TrainingPlan
+from irsde_deploy.export.validation import Validated, read_examples, validate, write_sheet
 
 HERE = Path(__file__).parent
+FREE = ("astronaut", "coffee", "rocket")
+"""Public domain and CC0; the other photographs may not be copied."""
 
 
 @click.command()
@@ -41,8 +48,17 @@ def main(run: Path, name: str, sampler: str | None, steps: int | None) -> None:
     (folder / "plan.json").write_text(json.dumps(plan, indent=1) + "\n")
     shutil.copy(run / "log.csv", folder / "log.csv")
     shutil.copy(run / "curve.png", folder / "curve.png")
-    shutil.copy(max((run / "samples").iterdir()), folder / "samples.png")
+    write_sheet(folder / "samples.jpg", restored_samples(run, checkpoint, card))
     print(f"wrote {name}.safetensors and {name}/, iteration {state['iteration']}")
+
+
+def restored_samples(run: Path, checkpoint: Checkpoint, card: ModelCard) -> list[Validated]:
+    """The middles of the free photographs, degraded as in validation and restored with the published weights."""
+    plan = TrainingPlan.from_dict(read_run(run / "best.pt")[0])
+    _, held_out = plan.data.open()
+    examples = [e for e in read_examples(held_out, card, plan.data) if e.name in FREE]
+    network = build_network(card.network, card.settings, checkpoint.weights)
+    return validate(network, card, examples, plan.data.noise_level) or []
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/models.py PHOTOS [MODEL ...]
 
-Makes the pairs (seeded), runs `irsde-deploy evaluate` on the exported engine, keeps its summary, CSV and worst pictures
-in assets/MODEL/evaluation/, and prints a table. `lines` is rain that the training's generator does not make: straight
-anti-aliased lines of one width and angle, blended, blurred and slightly veiled.
+Makes the pairs (seeded), runs `irsde-deploy evaluate` on the exported engine, keeps its summary and CSV in
+assets/MODEL/evaluation/ (no pictures: most may not be copied), and prints a table. `lines` is rain that the training's
+generator does not make: straight anti-aliased lines of one angle, blended, blurred and slightly veiled.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main(photos: Path, models: tuple[str, ...]) -> None:
                 make_pairs(photos, data, degrade)
                 report = ASSETS / model / "evaluation" / case
                 shutil.rmtree(report, ignore_errors=True)
-                irsde("evaluate", "--engine", engine, "--data", data, "-o", report, "--worst", 3, *options)
+                irsde("evaluate", "--engine", engine, "--data", data, "-o", report, "--worst", 0, *options)
                 show(model, case, report)
 
 

@@ -120,12 +120,16 @@ class PictureCache:
 
 
 class Batch(NamedTuple):
-    """Training samples: clean pictures gt and degraded ones mu (B, C, H, W), timesteps t (B,), noise z (B, C, H, W)."""
+    """Training samples: clean pictures gt and degraded ones mu (B, C, H, W), timesteps t (B,), noise z (B, C, H, W).
+
+    `left` (B,) is 1 where the state is y = a_t y_0 + sigma_t z and 0 where it is y = lam z, what sampling starts from.
+    """
 
     gt: Tensor
     mu: Tensor
     t: Tensor
     z: Tensor
+    left: Tensor
 
 
 class TrainingSamples(Dataset[Batch]):
@@ -139,11 +143,21 @@ class TrainingSamples(Dataset[Batch]):
         sde: for T.
         seed: of everything drawn.
         flip, rotate: whether to mirror and to turn by quarters.
+        start_share: share of the samples that are states y = lam z at t = T.
     """
 
-    def __init__(self, pairs: Pairs, patch: int, sde: SDE, seed: int, flip: bool = True, rotate: bool = True) -> None:
+    def __init__(
+        self,
+        pairs: Pairs,
+        patch: int,
+        sde: SDE,
+        seed: int,
+        flip: bool = True,
+        rotate: bool = True,
+        start_share: float = 0.0,
+    ) -> None:
         self._pairs, self._patch, self._sde, self._seed = pairs, patch, sde, seed
-        self._flip, self._rotate = flip, rotate
+        self._flip, self._rotate, self._start_share = flip, rotate, start_share
 
     def __getitem__(self, number: int) -> Batch:
         """The sample as tensors without the batch axis."""
@@ -161,7 +175,14 @@ class TrainingSamples(Dataset[Batch]):
         t = int(rng.integers(1, self._sde.T + 1))
         lq, gt = (self._oriented(_filled(image, self._patch), turns, mirrored) for image in (lq, gt))
         z = rng.standard_normal((3, self._patch, self._patch), dtype=np.float32)
-        return Batch(_to_tensor(gt), _to_tensor(lq), torch.tensor(t), torch.from_numpy(z))
+        start = bool(rng.random() < self._start_share)
+        return Batch(
+            _to_tensor(gt),
+            _to_tensor(lq),
+            torch.tensor(self._sde.T if start else t),
+            torch.from_numpy(z),
+            torch.tensor(0.0 if start else 1.0),
+        )
 
     def _oriented(self, image: Pixels, turns: int, mirrored: bool) -> Pixels:
         image = np.rot90(image, turns) if self._rotate else image

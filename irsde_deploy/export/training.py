@@ -124,9 +124,10 @@ class _Loss(nn.Module):
         super().__init__()
         self.model, self._sde, self._settings, self._objective = model, sde, settings, objective
 
-    def forward(self, gt: Tensor, mu: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        y0 = gt - mu
-        y = at(self._sde.a, t, gt) * y0 + at(self._sde.sigma, t, gt) * z
+    def forward(self, gt: Tensor, mu: Tensor, t: Tensor, z: Tensor, left: Tensor) -> Tensor:
+        y0, left = gt - mu, left.reshape(-1, 1, 1, 1)
+        sigma = left * at(self._sde.sigma, t, gt) + (1 - left) * self._sde.start
+        y = left * at(self._sde.a, t, gt) * y0 + sigma * z
         kind = _AUTOCAST.get(self._settings.precision)
         with torch.autocast(gt.device.type, kind) if kind else nullcontext():
             output = self.model(y + mu, mu, t.to(gt.dtype))

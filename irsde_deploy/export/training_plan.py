@@ -207,6 +207,10 @@ def make_plan(
     card = replace(description.card, checkpoint_sha256="")
     _require_fitting(data, card)
     _require_whole_patches(settings, card)
+    if settings.start_share and isinstance(card.sde, DenoisingSDE):
+        raise InvalidValueError(
+            "start_share is for mean-reverting SDEs: leave it out, since denoising has no such start"
+        )
     return TrainingPlan(card, settings, data, [*description.origins, *origins])
 
 

@@ -198,7 +198,7 @@ class _Session:
     def loader(self, workers: int, stop_at: int | None) -> DataLoader[Batch]:
         """The batches that are left."""
         s = self.plan.settings
-        samples = TrainingSamples(self.pairs, s.patch, self.plan.card.sde, s.seed, s.flip, s.rotate)
+        samples = TrainingSamples(self.pairs, s.patch, self.plan.card.sde, s.seed, s.flip, s.rotate, s.start_share)
         return batches(samples, s, self.trainer.iteration, self.process, workers, stop_at)
 
     def after_iteration(self, loss: float, keep_going: Callable[[], bool]) -> Progress:

@@ -23,6 +23,8 @@ class TrainingSettings:
     Attributes:
         objective, loss: see `objectives`; `weighted` multiplies each sample's loss by exp(-theta_bar_t), as the
             reference's `is_weighted` does.
+        start_share: share of the samples that are what sampling starts from, y = lam z at t = T, in place of
+            y = a_t y_0 + sigma_t z: with a large eps, a_T y_0 gives away more of the clean picture than a sampler has.
         iterations: optimizer steps; `batch` samples each, over all processes; `patch` is the side of a sample.
         optimizer, learning_rate, beta1, beta2, weight_decay: of the optimizer.
         scheme: `cosine` from learning_rate to min_learning_rate over all iterations, `multi-step` (times `gamma` at
@@ -41,6 +43,7 @@ class TrainingSettings:
     objective: str = "ml-exact"
     loss: str = "l1"
     weighted: bool = False
+    start_share: float = 0.0
     iterations: int = 100_000
     batch: int = 8
     patch: int = 128
@@ -94,6 +97,7 @@ _CHOICES = {
     "precision": PRECISIONS,
 }
 _LIMITS = {
+    "start_share": (0, 0.9),
     "iterations": (1, 10**9),
     "batch": (1, 65_536),
     "patch": (8, 4096),

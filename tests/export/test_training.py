@@ -180,7 +180,7 @@ def test_averaging_and_the_learning_rate_follow_their_formulas() -> None:
     expected = trainer.averaged.ending.weight.clone()
     for i in range(5):
         gt, mu, z = torch.rand(3, 2, 3, 16, 16, generator=generator)
-        trainer.step(Batch(gt, mu, torch.tensor([3, 17]), z))
+        trainer.step(Batch(gt, mu, torch.tensor([3, 17]), z, torch.ones(2)))
         decay = min(0.3, (1 + i) / (10 + i))
         expected = decay * expected + (1 - decay) * trainer.model.ending.weight.detach()
     torch.testing.assert_close(trainer.averaged.ending.weight, expected, rtol=1e-5, atol=1e-7)
@@ -206,6 +206,26 @@ def test_the_loss_of_the_first_batch_is_the_formula_written_again(photographs: P
     euler = x + delta * (x - mu) - 2 * SDE.lam**2 * delta * eps / sigma
     optimum = np.stack([SDE.optimal_reverse_step(x[i] - mu[i], gt[i] - mu[i], int(t[i])) + mu[i] for i in range(4)])
     assert trainer.step(batch) == pytest.approx(np.abs(euler - optimum).mean(), rel=1e-4)
+
+
+def test_a_share_of_the_samples_is_what_sampling_starts_from(photographs: Path) -> None:
+    """Those have t = T and y = lam z; the loss is the formula on that state, its target the optimal step from there."""
+    pairs = DegradedFolder.open(photographs, degradation("rain"))
+    samples = TrainingSamples(pairs, 16, SDE, seed=3, start_share=0.4)
+    starts = [samples[i].left == 0 for i in range(300)]
+    assert 0.3 < np.mean(starts) < 0.5  # 0.4 within 3.5 standard deviations
+    number = starts.index(True)
+    batch = Batch(*(column[None] for column in samples[number]))
+    assert int(batch.t) == SDE.T
+    torch.manual_seed(0)
+    trainer = Trainer(ConditionalNAFNet(**TINY), SDE, TrainingSettings(objective="ml"))  # type: ignore[arg-type]
+    gt, mu, z = (part.double().numpy() for part in (batch.gt, batch.mu, batch.z))
+    y = SDE.lam * z
+    with torch.no_grad():
+        eps = trainer.model(torch.from_numpy(y + mu).float(), batch.mu, batch.t.float()).double().numpy()
+    cy, cn, _ = SDE.euler_step(SDE.T)
+    target = SDE.optimal_reverse_step(y, gt - mu, SDE.T)
+    assert trainer.step(batch) == pytest.approx(np.abs(cy * y + cn * eps - target).mean(), rel=1e-4)
 
 
 def test_samples_depend_on_seed_and_number_alone(photographs: Path) -> None:
@@ -234,7 +254,7 @@ def _gradients(rank: int, count: int, port: int, out: str) -> None:
     gt, mu, z = torch.rand(3, 4, 3, 16, 16, generator=generator)
     t, share = torch.tensor([1, 7, 13, 20]), 4 // count
     mine = slice(rank * share, (rank + 1) * share)
-    trainer.step(Batch(gt[mine], mu[mine], t[mine], z[mine]))
+    trainer.step(Batch(gt[mine], mu[mine], t[mine], z[mine], torch.ones(share)))
     torch.save({name: p.grad for name, p in trainer.model.named_parameters()}, f"{out}.{count}.{rank}")
     if count > 1:
         torch.distributed.destroy_process_group()
@@ -341,7 +361,7 @@ def test_mixed_precision_has_the_loss_of_full_precision(device: str, precision: 
         torch.manual_seed(0)
         settings = TrainingSettings(objective="noise", precision=kind, learning_rate=1e-3, warmup=0)
         trainer = Trainer(ConditionalNAFNet(**TINY), SDE, settings, device)  # type: ignore[arg-type]
-        losses[kind] = [trainer.step(Batch(gt, mu, torch.tensor([1, 7, 13, 20]), z)) for _ in range(5)]
+        losses[kind] = [trainer.step(Batch(gt, mu, torch.tensor([1, 7, 13, 20]), z, torch.ones(4))) for _ in range(5)]
     np.testing.assert_allclose(losses[precision], losses["fp32"], rtol=2e-2)
     assert losses[precision] != losses["fp32"]
     assert losses[precision][-1] < losses[precision][0]

@@ -61,7 +61,6 @@ def noise(sigma: float) -> Callable[[np.ndarray, int], np.ndarray]:
 
 CASES: dict[str, list[tuple[str, Callable[[np.ndarray, int], np.ndarray], list[str]]]] = {
     "derain_nafnet_w16": [("rain", rain, []), ("lines", lines, [])],
-    "derain_unet_nf16": [("rain", rain, []), ("lines", lines, [])],
     "denoise_nafnet_w16": [
         ("sigma25", noise(25), ["--noise-level", "25"]),
         ("sigma25-blind", noise(25), []),

@@ -33,17 +33,28 @@ SAMPLERS = [("mean", 4), ("mean", 10), ("sde-2m", 10), ("posterior", 20)]
 @click.option("--iterations", default=800, show_default=True)
 @click.option("--max-sigma", type=float)
 @click.option("--eps", type=float)
+@click.option("--start-share", type=float, help="In place of the recipe's.")
 def main(
-    photos: Path, recipe: str, objectives: tuple[str, ...], iterations: int, max_sigma: float | None, eps: float | None
+    photos: Path,
+    recipe: str,
+    objectives: tuple[str, ...],
+    iterations: int,
+    max_sigma: float | None,
+    eps: float | None,
+    start_share: float | None,
 ) -> None:
     """Train every objective for the same number of iterations on PHOTOS and compare."""
     source = read_recipe(recipe)
     changed = {name: value for name, value in (("max_sigma", max_sigma), ("eps", eps)) if value is not None}
     source = replace(source, values={**source.values, **changed})
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {recipe}, {iterations} iterations, {changed}")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; {recipe}, {iterations} iterations, {changed}, {start_share=}"
+    )
     print(f"{'objective':<14}{'s':>6}  " + "".join(f"{name + ' ' + str(n):>14}" for name, n in SAMPLERS))
     for objective in objectives:
-        given = {"objective": objective, "iterations": iterations}
+        given: dict[str, object] = {"objective": objective, "iterations": iterations}
+        if start_share is not None:
+            given["start_share"] = start_share
         plan = make_plan([source], DataPlan(str(photos), degradation=source.data["degradation"], side=192), given, None)
         trainer, seconds = trained(plan)
         for debias in (False, True) if objective == "ml" else (False,):
@@ -58,7 +69,8 @@ def trained(plan: TrainingPlan) -> tuple[Trainer, float]:
     """The plan's network after all iterations, and the seconds they took."""
     pairs, _ = plan.data.open()
     trainer = Trainer(initial_network(plan, None), plan.card.sde, plan.settings)
-    samples = TrainingSamples(pairs, plan.settings.patch, plan.card.sde, plan.settings.seed)
+    s = plan.settings
+    samples = TrainingSamples(pairs, s.patch, plan.card.sde, s.seed, start_share=s.start_share)
     started = time.perf_counter()
     for batch in batches(samples, plan.settings, 0, Process()):
         trainer.step(batch)

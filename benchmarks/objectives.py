@@ -47,9 +47,8 @@ def main(
     source = read_recipe(recipe)
     changed = {name: value for name, value in (("max_sigma", max_sigma), ("eps", eps)) if value is not None}
     source = replace(source, values={**source.values, **changed})
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads; {recipe}, {iterations} iterations, {changed}, {start_share=}"
-    )
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {recipe}, {iterations} iterations")
+    print(f"changed: {changed}, {start_share=}")
     print(f"{'objective':<14}{'s':>6}  " + "".join(f"{name + ' ' + str(n):>14}" for name, n in SAMPLERS))
     for objective in objectives:
         given: dict[str, object] = {"objective": objective, "iterations": iterations}

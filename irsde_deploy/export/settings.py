@@ -22,7 +22,7 @@ from ..sde import SDES, DenoisingSDE, MeanRevertingSDE
 from .checkpoints import Checkpoint, naming
 from .detection import detect_network, outline, require_agreement
 from .networks.nafnet import FORMS
-from .training_options import data_options, training_options
+from .training_options import data_options, training_mode, training_options
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -142,6 +142,10 @@ def read_options_file(path: str | Path) -> Source:
         values["form"] = "latent"
     values = _coerced(values, path)
     stated = _stated_network(options.get("network_G"), path)
+    if "eps" not in values and training_mode(options) == "GT":
+        values["kind"] = DenoisingSDE.kind  # the reference fixes its eps, and trains it on clean pictures alone
+        if stated is not None and stated[0] == "ConditionalUNet":
+            stated = stated[0], {"mid_attention": "full", **stated[1]}
     return Source(
         f"--opt {path.name}",
         values,

@@ -64,6 +64,11 @@ def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def training_mode(options: Mapping[str, Any]) -> Any:
+    """What the training data set holds: `LQGT`, `GT` alone, or nothing said."""
+    return _section(_section(options, "datasets"), "train").get("mode")
+
+
 def _section(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = options.get(name)
     return section if isinstance(section, Mapping) else {}

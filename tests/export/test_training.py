@@ -437,6 +437,29 @@ logger: {{print_freq: 1, save_checkpoint_freq: !!float 5e3}}
     assert len(_losses(tmp_path / "run")) == 3
 
 
+def test_the_references_denoising_options_mean_its_other_process(photographs: Path, tmp_path: Path) -> None:
+    """No eps, clean pictures alone: the Denoising-SDE, whose U-Net attends fully in its middle block."""
+    from irsde_deploy.export.settings import read_options_file
+
+    options = tmp_path / "ir-sde.yml"
+    options.write_text(
+        f"""
+sde: {{max_sigma: 70, T: 1000, schedule: cosine}}
+degradation: {{sigma: 50}}
+datasets: {{train: {{mode: GT, dataroot_GT: {photographs}, batch_size: 1, GT_size: 16}}}}
+network_G: {{which_model_G: ConditionalUNet, setting: {{in_nc: 3, out_nc: 3, nf: 8, depth: 2}}}}
+train: {{optimizer: Adam, lr_G: 1e-4, lr_scheme: MultiStepLR, lr_steps: [5], lr_gamma: 0.5, niter: 1, val_freq: 5}}
+"""
+    )
+    source = read_options_file(options)
+    made = make_plan([source], DataPlan(**source.data), {"iterations": 3}, None)
+    assert made.card.sde == DenoisingSDE(70, 1000, "cosine", 0.04)
+    assert (made.card.settings["mid_attention"], made.card.settings["conditional"]) == ("full", False)
+    assert (made.data.noise_level, made.settings.scheme, made.settings.milestones) == (50, "multi-step", (5,))
+    train(made, tmp_path / "run", Process(), stop_at=1)
+    assert weights_of(tmp_path / "run")["mid_attn.fn.fn.to_out.weight"].shape == (32, 128, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

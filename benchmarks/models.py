@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from irsde_deploy.degradations import degradation, degrade_picture
+from irsde_deploy.evaluation import format_summary
 from irsde_deploy.export.settings import read_recipe
 from irsde_deploy.images import Picture, read_picture, write_picture
 
@@ -113,8 +114,9 @@ def irsde(*arguments: Any) -> None:
 def show(model: str, case: str, report: Path) -> None:
     """One row of the table, from the summary."""
     summary = json.loads((report / "summary.json").read_text())
-    summary["engine"] = Path(summary["engine"]).name
+    summary["engine"] = Path(summary["engine"]).name  # without the temporary folder
     (report / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (report / "summary.md").write_text(format_summary(summary))
     mean = summary["mean"]
     before, after = mean["input_psnr"], mean["psnr"]
     print(

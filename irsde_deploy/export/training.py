@@ -32,6 +32,9 @@ from .training_settings import TrainingSettings
 LONGEST_VALIDATION = timedelta(hours=6)
 """How long processes wait for the first one, which validates."""
 
+WORKER_GRACE = 60
+"""Seconds that a data-loading process lives on after SIGTERM."""
+
 _WORKER_PREFIX = f"{InputFileError.__module__}.{InputFileError.__name__}: "
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -219,7 +222,7 @@ def batches(
             settings, range(start, min(stop_at or settings.iterations, settings.iterations)), process
         ),
         num_workers=workers,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_outlive_interrupts,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -239,9 +242,12 @@ class _Numbers(Sampler[list[int]]):
         return len(self._iterations)
 
 
-def _ignore_interrupts(worker: int) -> None:
-    for name in _interrupts():  # the main process ends them when the iteration at hand is saved
+def _outlive_interrupts(worker: int) -> None:
+    """A worker process goes on until the main process has saved and ends it, but not for ever."""
+    for name in _interrupts():
         signal.signal(name, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(WORKER_GRACE))
     torch.set_num_threads(1)
 
 
@@ -265,10 +271,15 @@ def run_iterations(
 
 def _read(loader: DataLoader[Batch]) -> Iterator[Batch]:
     """The loader's batches; an error of a worker process in the words it was raised with."""
+    iterator = iter(loader)
     try:
-        yield from loader
+        yield from iterator
     except InputFileError as error:
         raise InputFileError(str(error).strip().splitlines()[-1].removeprefix(_WORKER_PREFIX)) from None
+    finally:
+        shut_down = getattr(iterator, "_shutdown_workers", None)
+        if shut_down is not None:  # at once: a traceback may keep the iterator, and with it its processes, alive
+            shut_down()
 
 
 @contextmanager

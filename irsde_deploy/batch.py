@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputFileError, IrsdeError, OutputFileError
-from .images import SUFFIXES, Picture, losses, read_picture, require_target, write_picture
+from .images import SUFFIXES, Picture, is_picture_file, losses, read_picture, require_target, write_picture
 
 _SAME_FORMAT = {".jpg": (".jpg", ".jpeg"), ".tiff": (".tif", ".tiff")}
 
@@ -141,7 +141,7 @@ def _find(text: str, output: Path) -> list[tuple[Path, Path]]:
         if ".." in path.parts[len(root.parts) :]:
             raise InputFileError(f"{text}: a pattern may have '..' only before its first wildcard")
         matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207 (takes ** and absolute patterns)
-        pairs = [(file, file.relative_to(root)) for file in matches if _is_picture(file)]
+        pairs = [(file, file.relative_to(root)) for file in matches if is_picture_file(file)]
     else:
         raise InputFileError(f"{text}: no such file or folder")
     if not pairs:
@@ -154,17 +154,13 @@ def _pictures_below(folder: Path, output: Path) -> list[Path]:
     inside = _real(output)
     own = inside if inside != _real(folder) else None
     return sorted(
-        file for file in folder.rglob("*") if _is_picture(file) and (own is None or own not in _real(file).parents)
+        file for file in folder.rglob("*") if is_picture_file(file) and (own is None or own not in _real(file).parents)
     )
 
 
 def _real(path: Path) -> Path:
     """Absolute, links followed; loops of links stay as they are."""
     return Path(os.path.realpath(path))
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -143,8 +143,8 @@ def evaluate(
             restored, evaluations = restore(lq)
             seconds = time.perf_counter() - started
             values = measure(restored, gt, crop_border)
-            before = measure(lq, gt, crop_border)
-            values |= {f"input_{name}": before[name] for name in ("psnr", "ssim")}
+            before = _compared(_inside(lq, crop_border), _inside(gt, crop_border))
+            values |= {f"input_{name}": value for name, value in before.items()}
             values |= {
                 name: distance(to_eight_bit(restored), to_eight_bit(gt)) for name, distance in perceptual.items()
             }
@@ -161,14 +161,13 @@ def evaluate(
 def measure(restored: Pixels, gt: Pixels, crop_border: int) -> dict[str, float | None]:
     """PSNR and SSIM of RGB and of luma, without the border; SSIM is None where the picture is too small for it."""
     restored, gt = _inside(restored, crop_border), _inside(gt, crop_border)
-    y, reference = luma(restored), luma(gt)
-    large = min(gt.shape[:2]) >= SSIM_WINDOW
-    return {
-        "psnr": psnr(restored, gt),
-        "ssim": ssim(restored, gt) if large else None,
-        "psnr_y": psnr(y, reference),
-        "ssim_y": ssim(y, reference) if large else None,
-    }
+    of_luma = _compared(luma(restored), luma(gt))
+    return {**_compared(restored, gt), **{f"{name}_y": value for name, value in of_luma.items()}}
+
+
+def _compared(image: Pixels, reference: Pixels) -> dict[str, float | None]:
+    large = min(reference.shape[:2]) >= SSIM_WINDOW
+    return {"psnr": psnr(image, reference), "ssim": ssim(image, reference) if large else None}
 
 
 def _inside(image: Pixels, border: int) -> Pixels:

@@ -35,7 +35,7 @@ _NO_PROFILE = (".tif", ".tiff")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 _PROFILED_MODES = ("RGB", "RGBA", "P", "PA")
 _MODES = (*_GREY_MODES, *_PROFILED_MODES, "RGBa", "CMYK", "YCbCr")
-_ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG = 0x0112
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # errors are raised; nothing else belongs on stderr
 
@@ -61,6 +61,11 @@ class Picture:
     def with_rgb(self, rgb: Pixels) -> Picture:
         """The same picture with other colours."""
         return replace(self, rgb=rgb)
+
+
+def is_picture_file(path: Path) -> bool:
+    """Whether a path is a file, not hidden, with a picture's suffix."""
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
 
 
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -182,7 +187,7 @@ def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
                 alpha = None if rgba is None else rgba[:, :, 3]
                 straight = None if rgba is None or image.format != "TIFF" else rgba[:, :, :3]
                 profile = image.info.get("icc_profile") if image.mode in _PROFILED_MODES else None
-                orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+                orientation = image.getexif().get(ORIENTATION_TAG, 1)
                 return _Header(orientation, image.mode in _GREY_MODES, profile or None, alpha, straight)
     except (InputFileError, MemoryError):
         raise

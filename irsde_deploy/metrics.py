@@ -27,7 +27,7 @@ def psnr(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | Non
     if image.shape != reference.shape:
         raise InvalidValueError(f"PSNR compares pictures of one shape, not {image.shape} with {reference.shape}")
     error = float(np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2))
-    return math.inf if error == 0 else 10 * math.log10((peak or _white(reference)) ** 2 / error)
+    return math.inf if error == 0 else 10 * math.log10((peak or white_value(reference)) ** 2 / error)
 
 
 def ssim(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | None = None) -> float:
@@ -52,7 +52,7 @@ def ssim(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | Non
         structural_similarity(
             image.astype(np.float64),
             reference.astype(np.float64),
-            data_range=peak or _white(reference),
+            data_range=peak or white_value(reference),
             gaussian_weights=True,
             sigma=1.5,
             use_sample_covariance=False,
@@ -66,9 +66,10 @@ def luma(rgb: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
     As in MATLAB's rgb2ycbcr and the reference's bgr2ycbcr, without its rounding.
     """
-    y: npt.NDArray[np.float64] = (rgb.astype(np.float64) / _white(rgb) @ _LUMA + 16) / 255
+    y: npt.NDArray[np.float64] = (rgb.astype(np.float64) / white_value(rgb) @ _LUMA + 16) / 255
     return y
 
 
-def _white(image: npt.NDArray[Any]) -> float:
+def white_value(image: npt.NDArray[Any]) -> float:
+    """White in the type of a picture: the maximum of integers, 1 for floating point."""
     return float(np.iinfo(image.dtype).max) if np.issubdtype(image.dtype, np.integer) else 1.0

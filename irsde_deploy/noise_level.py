@@ -9,10 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import requires_extra
-from .sde import DenoisingSDE
+from .metrics import white_value
+from .sde import SDE, DenoisingSDE
 
 LEAST = 0.1
 """Estimates are never below this, so that every picture has a timestep to start from."""
+
+
+def blind_sde(sde: SDE, noise_level: float | None, t0: int | None) -> DenoisingSDE | None:
+    """The SDE, where sampling it needs the picture's noise level and nobody has said it or the first timestep."""
+    return sde if isinstance(sde, DenoisingSDE) and noise_level is None and t0 is None else None
 
 
 def estimate_start(picture: npt.NDArray[Any], sde: DenoisingSDE) -> float:
@@ -34,8 +40,7 @@ def estimate_noise(picture: npt.NDArray[Any]) -> float:
     """
     with requires_extra("evaluate", "estimating the noise level"):
         from skimage.restoration import estimate_sigma
-    white = float(np.iinfo(picture.dtype).max) if np.issubdtype(picture.dtype, np.integer) else 1.0
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of pictures with a single row, or with nothing in them
-        sigma = estimate_sigma(picture.astype(np.float64) / white, average_sigmas=True, channel_axis=-1)
+        sigma = estimate_sigma(picture.astype(np.float64) / white_value(picture), average_sigmas=True, channel_axis=-1)
     return max(LEAST, 255 * float(np.nan_to_num(sigma)))

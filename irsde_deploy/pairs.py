@@ -12,12 +12,10 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from .errors import InputFileError, reason
-from .images import FORMATS, SUFFIXES
+from .images import FORMATS, ORIENTATION_TAG, SUFFIXES, is_picture_file
 
 Size: TypeAlias = "tuple[int, int]"
 """(height, width)."""
-
-_ORIENTATION_TAG = 0x0112
 
 
 class Pair(NamedTuple):
@@ -77,7 +75,7 @@ def pictures_below(folder: Path) -> dict[str, Path]:
         raise InputFileError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'} of pictures")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+        if is_picture_file(path):
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in found:
                 raise InputFileError(
@@ -107,7 +105,7 @@ def picture_size(path: Path) -> Size:
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            turned = image.format != "PNG" and image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+            turned = image.format != "PNG" and image.getexif().get(ORIENTATION_TAG, 1) in (5, 6, 7, 8)
             return (width, height) if turned else (height, width)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputFileError(f"{path}: not a picture that can be read ({reason(error)})") from None

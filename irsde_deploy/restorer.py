@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .card import ModelCard
 from .errors import InvalidValueError
 from .noise import given_noise, seeded_noise
+from .noise_level import blind_sde
 from .runtimes import Engine, numpy_loop, open_engine
 from .runtimes.protocol import Float32
 from .samplers import StepTable
@@ -91,7 +92,7 @@ class Restorer:
         """
         picture = np.asarray(picture)
         mu = self.to_network(picture)
-        if isinstance(self.sde, DenoisingSDE) and noise_level is None and t0 is None:
+        if blind_sde(self.sde, noise_level, t0):
             raise InvalidValueError(
                 "this model starts at the timestep that matches the picture's noise: give noise_level (standard "
                 "deviation on the 0..255 scale; irsde_deploy.noise_level.estimate_noise estimates it) or t0"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidValueError, OutputFileError, requires_extra
-from ..noise_level import estimate_start
+from ..noise_level import blind_sde, estimate_start
 from ..runtimes.protocol import DEVICES
 from ..samplers import SAMPLERS
 from ..sde import DenoisingSDE
@@ -118,7 +118,7 @@ class _Restoring:
     def __init__(self, restorer: Restorer, options: dict[str, Any], noise_level: float | None) -> None:
         self._restorer, self._options, self._level = restorer, options, noise_level
         sde = restorer.sde
-        self._blind = sde if isinstance(sde, DenoisingSDE) and noise_level is None and options["t0"] is None else None
+        self._blind = blind_sde(sde, noise_level, options["t0"])
         table = restorer.plan(options["sampler"], options["steps"], options["debias"], options["t0"], noise_level)
         self.about = {**options, "sampler": options["sampler"] or restorer.card.sampler}
         if isinstance(sde, DenoisingSDE):

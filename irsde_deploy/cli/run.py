@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from ..errors import OutputFileError
-from ..noise_level import estimate_start
+from ..noise_level import blind_sde, estimate_start
 from ..runtimes.protocol import DEVICES
 from ..samplers import SAMPLERS
 from ..sde import DenoisingSDE
@@ -84,8 +84,7 @@ def run(
     restorer = require_rgb(load(engine, device), engine)
     table = restorer.plan(sampler, steps, debias, t0, noise_level)
     name = sampler or restorer.card.sampler
-    sde = restorer.sde
-    blind = isinstance(sde, DenoisingSDE) and noise_level is None and t0 is None
+    blind = blind_sde(restorer.sde, noise_level, t0)
     click.echo(f"{restorer.engine.name}: {name}, {len(table)} steps, seed {seed}" + _noise_note(blind, noise_level))
 
     tally = _Tally(pictures=len(jobs), steps=len(table))
@@ -99,9 +98,9 @@ def run(
                 options: dict[str, Any] = {"debias": debias, "t0": t0, "clip": clip, "noise_level": level}
                 return restorer(some, name, steps, seed, on_step=on_step, **options)
 
-            if not blind or not isinstance(sde, DenoisingSDE):
+            if blind is None:
                 return restore_alike(pictures, noise_level)
-            levels = [tally.note_level(estimate_start(picture, sde)) for picture in pictures]
+            levels = [tally.note_level(estimate_start(picture, blind)) for picture in pictures]
             return np.stack([restore_alike(p, level) for p, level in zip(pictures, levels, strict=True)])
 
         for outcome in restore_files(restore, jobs, batch):
@@ -112,7 +111,7 @@ def run(
         sys.exit(EXIT_SOME_FAILED)
 
 
-def _noise_note(blind: bool, level: float | None) -> str:
+def _noise_note(blind: DenoisingSDE | None, level: float | None) -> str:
     return ", noise level estimated" if blind else "" if level is None else f", noise level {level:g}"
 
 

@@ -68,7 +68,7 @@ def read_examples(pairs: Pairs, card: ModelCard, data: DataPlan) -> list[Example
         name = pairs.names[index]
         lq, gt = (_planes(image) for image in pairs.read(index, middle, [SEED, index]))
         if isinstance(card.sde, DenoisingSDE):
-            noise = normal_field(SEED, index, (lq.shape[1], lq.shape[2], lq.shape[3]))
+            noise = normal_field(SEED, index, lq.shape[1:])
             lq = (gt + np.float32(data.noise_level / 255) * noise).astype(np.float32)
         examples.append(Example(name, lq, gt))
     return examples
@@ -93,7 +93,7 @@ def validate(
     for example in examples:
         try:
             restored = numpy_loop.restore(
-                engine, example.lq, table, seeded_noise(SEED, _shape(example.lq)), on_step=_stopping(keep_going)
+                engine, example.lq, table, seeded_noise(SEED, example.lq.shape), on_step=_stopping(keep_going)
             )
             after = psnr(_eight_bit(restored), _eight_bit(example.gt))
         except _StoppedError:
@@ -151,8 +151,3 @@ def _planes(image: npt.NDArray[Any]) -> Float32:
 def _eight_bit(image: Float32) -> npt.NDArray[np.uint8]:
     rounded: npt.NDArray[np.uint8] = np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
     return rounded
-
-
-def _shape(image: Float32) -> tuple[int, int, int, int]:
-    batch, channels, height, width = image.shape
-    return batch, channels, height, width

@@ -185,6 +185,17 @@ def test_the_checkpoint_is_one_that_export_and_run_take(photographs: Path, tmp_p
     assert (tmp_path / "run" / "samples" / "0000002.png").exists()
 
 
+def test_tensorboard_has_the_same_log(photographs: Path, tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(plan(photographs, 6, validate_every=3), tmp_path / "run", Process())
+    events = event_accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    rows = log_of(tmp_path / "run")
+    for name in ("loss", "learning_rate", "psnr"):
+        logged = {event.step: event.value for event in events.Scalars(name)}
+        written = {int(row["iteration"]): float(row[name]) for row in rows if row[name]}
+        assert logged == pytest.approx(written, rel=1e-6), name  # float32 there
+
+
 def test_averaging_and_the_learning_rate_follow_their_formulas() -> None:
     torch.manual_seed(0)
     settings = TrainingSettings(iterations=100, ema=0.3, learning_rate=1e-3, min_learning_rate=1e-5, warmup=4)

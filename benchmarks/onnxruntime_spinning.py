@@ -3,7 +3,7 @@
     python benchmarks/onnxruntime_spinning.py
 
 Interleaved, medians of 15: one evaluation with and without spinning, then 50 small PyTorch convolutions right after it.
-The engine turns spinning off (irsde_deploy/runtimes/onnx_engine.py).
+The engine turns spinning off (irsde_deploy/runtimes/onnx_session.py).
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ctypes
 import importlib.metadata
 import importlib.util
 import platform
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import reason
+from .runtimes.drivers.probe import devices
 
 PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
     "base": (
@@ -20,7 +20,14 @@ PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
         ("click", "click"),
     ),
     "cpu": (("onnxruntime", "onnxruntime"),),
-    "gpu": (("onnxruntime", "onnxruntime-gpu"), ("tensorrt", "tensorrt"), ("pycuda", "pycuda")),
+    "gpu": (
+        ("onnxruntime", "onnxruntime-gpu"),
+        ("tensorrt", "tensorrt"),
+        ("cuda.bindings", "cuda-bindings"),
+        ("nvidia", "nvidia-cuda-nvrtc"),
+    ),
+    "rtx": (("tensorrt_rtx", "tensorrt-rtx"),),
+    "pycuda": (("pycuda", "pycuda"),),
     "export": (
         ("torch", "torch"),
         ("onnx", "onnx"),
@@ -104,12 +111,10 @@ def _providers() -> Iterator[Finding]:
 
 
 def _cuda_driver() -> Finding:
-    """Ask the driver itself how many devices there are; no library above it may be asked without one."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
-    except OSError:
+    """Ask the driver itself which devices there are; no library above it may be asked without one."""
+    found = devices()
+    if found is None:
         return Finding("NVIDIA driver", False, "not found: engines run on the CPU; for a GPU install NVIDIA's driver")
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+    if not found:
         return Finding("NVIDIA driver", False, "installed, but it sees no device: check nvidia-smi")
-    return Finding("NVIDIA driver", True, f"{count.value} device{'s' if count.value > 1 else ''}")
+    return Finding("NVIDIA driver", True, ", ".join(map(str, found)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -44,6 +45,15 @@ def require_readable(path: Path) -> None:
         raise InputFileError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'is not an ordinary file'}")
     if path.stat().st_size == 0:
         raise InputFileError(f"{path}: the file is empty")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def require_writable(path: Path) -> None:

@@ -23,7 +23,8 @@ def inspect_file(path: Path) -> dict[str, Any]:
         raise InputFileError(
             f"{path}: inspect reads {', '.join(ENGINES)}, not {path.suffix or 'files without a suffix'}"
         )
-    described = _inspect_onnx(path) if suffix == ".onnx" else _inspect_checkpoint(path)
+    inspect = {".onnx": _inspect_onnx, ".plan": _inspect_plan}.get(suffix, _inspect_checkpoint)
+    described = inspect(path)
     return {"file": str(path), "bytes": path.stat().st_size, **described}
 
 
@@ -41,8 +42,23 @@ def format_inspection(description: dict[str, Any], indent: str = "") -> str:
     return "\n".join(lines)
 
 
+def _inspect_plan(path: Path) -> dict[str, Any]:
+    """The card inside a plan; neither TensorRT nor a GPU is needed."""
+    from .runtimes.plan_card import read_plan_card
+    from .runtimes.tensorrt_engine import unfit
+
+    card = read_plan_card(path)
+    reasons = unfit(card, path)
+    return {
+        "kind": "TensorRT plan",
+        **card.to_dict(),
+        "runs_here": "yes" if not reasons else f"no: {'; '.join(reasons)}",
+        "rebuild": card.rebuild_command(path),
+    }
+
+
 def _inspect_onnx(path: Path) -> dict[str, Any]:
-    from .runtimes.onnx_engine import open_session, read_card
+    from .runtimes.onnx_session import open_session, read_card
 
     session = open_session(path)
     card = read_card(session, path)

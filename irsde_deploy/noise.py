@@ -16,6 +16,7 @@ bit. A crop of a field is the field of the crop. Step 0 is the initial state, st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -116,19 +117,28 @@ def _check_address(
         raise InvalidValueError(f"a noise window must lie within 0..2^32, not rows {rows}, columns {columns}")
 
 
-def seeded_noise(seed: int, shape: tuple[int, int, int, int], frames: Sequence[int] | None = None) -> NoiseSource:
+@dataclass(frozen=True)
+class SeededNoise:
+    """The noise of a batch (B, C, H, W) by address, entry b's under frames[b]; device loops draw it anew."""
+
+    seed: int
+    shape: tuple[int, int, int, int]
+    frames: tuple[int, ...]
+
+    def __call__(self, k: int) -> npt.NDArray[np.float32]:
+        """Normals of the initial state (k = 0) or of step k."""
+        fields = {frame: normal_field(self.seed, k, self.shape[1:], frame) for frame in set(self.frames)}
+        return np.stack([fields[frame] for frame in self.frames])
+
+
+def seeded_noise(seed: int, shape: tuple[int, int, int, int], frames: Sequence[int] | None = None) -> SeededNoise:
     """The noise of a batch (B, C, H, W). Every entry has frame 0, hence the same field, unless `frames` differ."""
     batch, channels, height, width = shape
     entries = [0] * batch if frames is None else list(frames)
     if len(entries) != batch:
         raise InvalidValueError(f"frames must have one entry a picture: {batch}, not {len(entries)}")
     _check_address(seed, 0, max(entries), channels, (0, height), (0, width))
-
-    def draw(k: int) -> npt.NDArray[np.float32]:
-        fields = {frame: normal_field(seed, k, (channels, height, width), frame) for frame in set(entries)}
-        return np.stack([fields[frame] for frame in entries])
-
-    return draw
+    return SeededNoise(int(seed), shape, tuple(entries))
 
 
 def given_noise(noise: npt.NDArray[Any], steps: int, shape: tuple[int, int, int, int]) -> NoiseSource:

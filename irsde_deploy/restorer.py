@@ -10,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from .card import ModelCard
-from .errors import InvalidValueError
-from .noise import given_noise, seeded_noise
+from .errors import InvalidValueError, NotFiniteError
+from .noise import NoiseSource, given_noise, seeded_noise
 from .noise_level import blind_sde
-from .runtimes import Engine, numpy_loop, open_engine
-from .runtimes.protocol import Float32
+from .runtimes import Engine, open_engine
+from .runtimes.device_array import DeviceArray
+from .runtimes.device_engine import DeviceEngine
+from .runtimes.device_loop import DeviceLoop
+from .runtimes.numpy_loop import NumpyLoop
+from .runtimes.pictures import check_picture, check_shape
 from .samplers import StepTable
 from .sde import DenoisingSDE, MeanRevertingSDE
-
-FLOAT_LIMIT = 2.0
-"""Float pictures are in [0, 1]; a value beyond this is taken for a wrong scale, not for an overshoot."""
 
 
 class Restorer:
@@ -27,10 +28,23 @@ class Restorer:
 
     Args:
         engine: any `Engine`; `load` makes one from a file.
+        fallback: a restorer of the same model, such as its FP32 engine, that does a picture again where a state of
+            this one is not finite.
+
+    Attributes:
+        fallbacks: how many pictures the fallback has done.
+
+    Raises:
+        InvalidValueError: the fallback is of another model.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, fallback: Restorer | None = None) -> None:
         self.engine = engine
+        self.fallback = fallback
+        self.fallbacks = 0
+        self._loop = DeviceLoop(engine) if isinstance(engine, DeviceEngine) else NumpyLoop(engine)
+        if fallback is not None:
+            _require_same_model(self.card, fallback.card)
 
     @property
     def card(self) -> ModelCard:
@@ -91,54 +105,116 @@ class Restorer:
             EngineError: the evaluation failed.
         """
         picture = np.asarray(picture)
-        mu = self.to_network(picture)
+        batch = check_picture(self.card, picture)
+        table = self._table(sampler, steps, debias, t0, noise_level, clip)
+        draw = self._noise(seed, noise, table, batch.shape)
+        restored: npt.NDArray[Any] = self._run(lambda loop: loop(batch, table, draw, clip, on_step), len(batch))
+        return restored.reshape(picture.shape)
+
+    def on_device(
+        self,
+        picture: Any,
+        sampler: str | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        debias: bool = False,
+        t0: int | None = None,
+        clip: bool = False,
+        noise_level: float | None = None,
+        out: Any = None,
+        stream: int | None = None,
+        bgr: bool = False,
+    ) -> DeviceArray:
+        """Restore a picture that is in the GPU's memory already; it never visits the host.
+
+        Args:
+            picture: (H, W, C) or (B, H, W, C) with `__cuda_array_interface__` (CuPy, PyTorch, Numba) or `__dlpack__`
+                (JAX, and all of them); uint8, uint16, or float16 or float32 in [0, 1]; any strides.
+            sampler, steps, seed, debias, t0, clip, noise_level: as for pictures in host memory.
+            out: array to write to, same shape and type, `picture` itself if you like; by default a new `DeviceArray`,
+                which has `__cuda_array_interface__`.
+            stream: CUDA stream handle to work on; by default one of the engine's own, after waiting for the stream
+                that the picture's interface names.
+            bgr: the channels are blue, green, red.
+
+        Returns:
+            The array written to, complete: the stream has been waited for.
+
+        Raises:
+            InvalidValueError: an engine that does not run on a device, or a picture that is not on the same.
+            EngineError: the evaluation failed; NotFiniteError: a state is not finite, and nothing was written.
+        """
+        if not isinstance(self._loop, DeviceLoop):
+            raise InvalidValueError(f"{self.engine.name} works on pictures in host memory: call the restorer itself")
+        source = DeviceArray.of(picture).as_batch()
+        check_shape(self.card, source.shape, source.shape)
+        target = None if out is None else DeviceArray.of(out).as_batch()
+        table = self._table(sampler, steps, debias, t0, noise_level, clip)
+        draw = self._noise(seed, None, table, source.shape)
+        restored: DeviceArray = self._run(
+            lambda loop: loop.on_device(source, table, draw, clip, target, stream, bgr), source.shape[0]
+        )
+        return restored if len(DeviceArray.of(picture).shape) == 4 else restored.without_batch()
+
+    def _table(
+        self,
+        sampler: str | None,
+        steps: int | None,
+        debias: bool,
+        t0: int | None,
+        noise_level: float | None,
+        clip: bool,
+    ) -> StepTable:
+        """The step table, once the settings are known to fit the model."""
         if blind_sde(self.sde, noise_level, t0):
             raise InvalidValueError(
                 "this model starts at the timestep that matches the picture's noise: give noise_level (standard "
                 "deviation on the 0..255 scale; irsde_deploy.noise_level.estimate_noise estimates it) or t0"
             )
-        table = self.plan(sampler, steps, debias, t0, noise_level)
-        draw = seeded_noise(seed, mu.shape) if noise is None else given_noise(noise, len(table), mu.shape)
         if clip and self.card.value_range is None:
             raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
-        restored = numpy_loop.restore(self.engine, mu, table, draw, clip, on_step)
-        return _from_network(restored, picture.dtype).reshape(picture.shape)
+        return self.plan(sampler, steps, debias, t0, noise_level)
 
-    def to_network(self, picture: npt.NDArray[Any]) -> Float32:
-        """(H, W, C) or (B, H, W, C) of any picture type -> mu (B, C, H, W) float32, pictures in [0, 1]."""
-        batch = picture[None] if picture.ndim == 3 else picture
-        channels = self.card.channels
-        if batch.ndim != 4 or batch.shape[3] != channels or 0 in batch.shape:
+    def _noise(
+        self, seed: int, given: npt.NDArray[Any] | None, table: StepTable, batch: tuple[int, ...]
+    ) -> NoiseSource:
+        """The noise of a batch (B, H, W, C): of a seed, or given."""
+        shape = (batch[0], batch[3], batch[1], batch[2])
+        return seeded_noise(seed, shape) if given is None else given_noise(given, len(table), shape)
+
+    def _run(self, restore: Callable[[Any], Any], pictures: int) -> Any:
+        """Restore with the engine's loop, and where a state is not finite with the fallback's."""
+        try:
+            return restore(self._loop)
+        except NotFiniteError:
+            if self.fallback is None:
+                raise
+            self.fallbacks += pictures
+            return restore(self.fallback._loop)
+
+
+def load(
+    path: str | Path,
+    device: str | None = None,
+    card: ModelCard | None = None,
+    fallback: str | Path | None = None,
+    driver: str = "cuda-bindings",
+    provider: str = "cuda",
+) -> Restorer:
+    """Open an engine file as a Restorer: `.onnx`, `.plan`, or a PyTorch checkpoint.
+
+    Args:
+        path, device, card, driver, provider: see `irsde_deploy.runtimes.open_engine`.
+        fallback: engine file of the same model to restore with where this one's states are not finite.
+    """
+    other = None if fallback is None else load(fallback, device, card, None, driver, provider)
+    return Restorer(open_engine(path, device, card, driver, provider), other)
+
+
+def _require_same_model(card: ModelCard, fallback: ModelCard) -> None:
+    for name in ("network", "sde", "channels", "pad_mode", "checkpoint_sha256"):
+        mine, other = getattr(card, name), getattr(fallback, name)
+        if mine != other:
             raise InvalidValueError(
-                f"a picture must have the shape (H, W, {channels}) or (B, H, W, {channels}), not {picture.shape}"
+                f"the fallback is of another model: its {name} is {other}, and this one's is {mine}"
             )
-        values = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
-        latent = self.card.value_range is None
-        if values.dtype.kind == "u" and values.dtype.itemsize <= 2 and not latent:
-            scaled: Float32 = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
-            return scaled
-        if not np.issubdtype(values.dtype, np.floating):
-            expected = "a latent must be" if latent else "a picture must be uint8, uint16 or"
-            raise InvalidValueError(f"{expected} floating point, not {values.dtype}")
-        if not np.isfinite(values).all():
-            raise InvalidValueError("the picture has NaN or infinite values: every value must be finite")
-        if not latent and np.abs(values).max() > FLOAT_LIMIT:
-            raise InvalidValueError(
-                f"floating-point pictures are in [0, 1], and this one goes to {np.abs(values).max():g}: "
-                "divide by its white value first"
-            )
-        return values.astype(np.float32)
-
-
-def load(path: str | Path, device: str = "cpu", card: ModelCard | None = None) -> Restorer:
-    """Open an engine file as a Restorer: `.onnx`, or a PyTorch checkpoint; see `irsde_deploy.runtimes.open_engine`."""
-    return Restorer(open_engine(path, device, card))
-
-
-def _from_network(restored: Float32, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """(B, C, H, W) float32 -> (B, H, W, C) of the type that came in."""
-    values = restored.transpose(0, 2, 3, 1)
-    if not np.issubdtype(dtype, np.floating):
-        values = np.rint(np.clip(values, 0, 1) * np.float32(np.iinfo(dtype).max))
-    restored_type: npt.NDArray[Any] = values.astype(dtype)
-    return restored_type

@@ -185,7 +185,9 @@ def test_bad_models_each_get_one_sentence(
     fails_with(2, "must end in .onnx", "export", weights, *recipe, "-o", tmp_path / "a.plan")
     for name in ("text.onnx", "text.plan", "empty.onnx"):
         (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"hello")
-        message = {"text.onnx": "not an ONNX model", "text.plan": "no engine", "empty.onnx": "is empty"}[name]
+        message = {"text.onnx": "not an ONNX model", "text.plan": "no card of irsde-deploy", "empty.onnx": "is empty"}[
+            name
+        ]
         fails_with(1, message, "run", "--engine", tmp_path / name, picture, "-o", tmp_path / "out.png")
     assert not (tmp_path / "a.onnx").exists()
     assert not (tmp_path / "out.png").exists()

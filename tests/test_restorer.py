@@ -127,7 +127,8 @@ def test_files_that_are_no_engines(tmp_path: Path) -> None:
     for name, content, error, message in [
         ("empty.onnx", b"", InputFileError, "is empty"),
         ("text.onnx", b"hello", EngineError, "not an ONNX model"),
-        ("text.plan", b"hello", InputFileError, "no engine of this version reads .plan"),
+        ("text.mp3", b"hello", InputFileError, "no engine of this version reads .mp3"),
+        ("text.plan", b"hello", EngineError, "there is no card of irsde-deploy inside"),
         ("noise.onnx", bytes(range(256)) * 40, EngineError, "not an ONNX model"),
     ]:
         (tmp_path / name).write_bytes(content)

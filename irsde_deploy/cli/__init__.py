@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .build import build
 from .degrade import degrade
 from .evaluate import evaluate
 from .export import export
@@ -23,5 +24,5 @@ def cli() -> None:
     """Deploy image restoration with mean-reverting SDEs: export, run and verify, without PyTorch at run time."""
 
 
-for command in (train, export, run, verify, evaluate, inspect, degrade, doctor):
+for command in (train, export, build, run, verify, evaluate, inspect, degrade, doctor):
     cli.add_command(command)

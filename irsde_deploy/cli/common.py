@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import click
 
 from ..errors import InvalidValueError
 from ..noise import MAX_SEED
+from ..runtimes.protocol import DEVICES
 from ..sde import SCHEDULES
 
 if TYPE_CHECKING:
@@ -56,6 +58,38 @@ def model_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where an engine runs, given to the command as one dict, `device_settings`, for `load`."""
+
+    @functools.wraps(command)
+    def with_settings(device: str | None, driver: str, engine_provider: str, **settings: Any) -> Any:
+        return command(device_settings={"device": device, "driver": driver, "provider": engine_provider}, **settings)
+
+    for option in (
+        click.option(
+            "--engine-provider",
+            type=click.Choice(["cuda", "tensorrt"]),
+            default="cuda",
+            show_default=True,
+            help="ONNX Runtime's on a GPU.",
+        ),
+        click.option(
+            "--driver",
+            type=click.Choice(["cuda-bindings", "pycuda"]),
+            default="cuda-bindings",
+            show_default=True,
+            help="What drives the GPU.",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(DEVICES),
+            help="Never another one, but for auto: the GPU where it can be used [default: cuda for plans, else cpu].",
+        ),
+    ):
+        with_settings = option(with_settings)
+    return with_settings
 
 
 def describe_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Checkpoint, Description]:

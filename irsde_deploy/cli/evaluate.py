@@ -11,10 +11,9 @@ import click
 
 from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..noise_level import blind_sde, estimate_start
-from ..runtimes.protocol import DEVICES
 from ..samplers import SAMPLERS
 from ..sde import DenoisingSDE
-from .common import EXIT_SOME_FAILED, PATH, SEED, progress, require_rgb, say
+from .common import EXIT_SOME_FAILED, PATH, SEED, device_options, progress, require_rgb, say
 
 if TYPE_CHECKING:
     from ..evaluation import Measurement, Perceptual, WorstPictures
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--worst", type=click.IntRange(0, 64), default=8, show_default=True, help="Pictures on worst.png.")
 @click.option("--save-pictures", is_flag=True, help="Write the restored pictures too.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
+@device_options
 def evaluate(
     engine: Path,
     data: Path | None,
@@ -62,7 +61,7 @@ def evaluate(
     worst: int,
     save_pictures: bool,
     overwrite: bool,
-    device: str,
+    device_settings: dict[str, Any],
 ) -> None:
     """Measure how well a model restores a data set of degraded and clean pictures.
 
@@ -77,7 +76,7 @@ def evaluate(
 
     pairs = _pairs(data, lq, gt)
     _require_output(output, pairs, overwrite)
-    restorer = require_rgb(load(engine, device), engine)
+    restorer = require_rgb(load(engine, **device_settings), engine)
     options = {"sampler": sampler, "steps": steps, "seed": seed, "debias": debias, "t0": t0, "clip": clip}
     restore = _Restoring(restorer, options, noise_level)
     keeping = _Keeping(WorstPictures(worst), _frechet(fid_weights), output if save_pictures else None)

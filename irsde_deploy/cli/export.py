@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidValueError, OutputFileError, requires_extra
+from ..files import write_atomically
+from .build import require_plan_name
 from .common import DIVERGENCE, PATH, describe_checkpoint, model_options, progress, say
+from .engines import build, build_options, in_precision, read_build_options, require_builder
 
 if TYPE_CHECKING:
     from ..export.parity import Comparison
@@ -19,9 +22,34 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=PATH, help="ONNX file to write [default: the checkpoint's name with .onnx].")
 @model_options
 @click.option("--opset", type=int, default=18, show_default=True, help="ONNX opset, 17..20.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-def export(checkpoint: Path, output: Path | None, opset: int, overwrite: bool, **settings: Any) -> None:
-    """Export CHECKPOINT (.pt, .pth, .safetensors) to ONNX and prove it equal to PyTorch.
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "mixed"]),
+    help="Of the graph; inputs and outputs stay float32 [default: fp32, with --engine mixed].",
+)
+@click.option(
+    "--psnr-budget",
+    type=float,
+    metavar="DB",
+    help="Search the smallest set of FP32 nodes that keeps restored pictures within DB of FP32's.",
+)
+@click.option("--pictures", type=PATH, multiple=True, help="Degraded pictures or folders to measure precision on.")
+@click.option("--engine", type=PATH, help="Build this TensorRT plan (.plan) too; the options below are for it.")
+@build_options
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+def export(
+    checkpoint: Path,
+    output: Path | None,
+    opset: int,
+    precision: str | None,
+    psnr_budget: float | None,
+    pictures: tuple[Path, ...],
+    engine: Path | None,
+    overwrite: bool,
+    build_settings: dict[str, Any],
+    **settings: Any,
+) -> None:
+    """Export CHECKPOINT (.pt, .pth, .safetensors) to ONNX and prove it equal to PyTorch; --engine builds a plan too.
 
     Exit code 3, and no file, where ONNX Runtime and PyTorch disagree.
     """
@@ -30,18 +58,35 @@ def export(checkpoint: Path, output: Path | None, opset: int, overwrite: bool, *
         raise InvalidValueError(f"{output}: the output must end in .onnx")
     if output.exists() and not overwrite:
         raise OutputFileError(f"{output}: exists already: pass --overwrite to replace it")
+    if engine is not None:
+        require_plan_name(engine, overwrite)
+    precision = precision or ("mixed" if engine is not None or psnr_budget is not None else "fp32")
+    if precision != "mixed" and psnr_budget is not None:
+        raise InvalidValueError(f"--psnr-budget searches a mixed precision: leave out --precision {precision}")
+    if precision == "fp32" and pictures:
+        raise InvalidValueError("--pictures is for measuring --precision fp16 or mixed: leave one of them out")
     with requires_extra("export", "exporting a checkpoint"):
         from ..export.exporter import export_checkpoint
+        from ..export.onnx_model import read_model, write_model
         from ..export.report import format_comparison, format_heading
     loaded, description = describe_checkpoint(checkpoint, settings)
+    options = None if engine is None else read_build_options(description.card, build_settings)
+    if options is not None:
+        require_builder(options)
     click.echo(f"opset = {opset}")
     comparisons: list[Comparison] = []
-    try:
-        with progress(description.card.sde.T, "comparing with PyTorch") as advance:
-            complete = export_checkpoint(loaded, description.card, output, opset, comparisons.append, advance)
-    finally:
-        if comparisons:
-            click.echo("\n".join([format_heading(), *map(format_comparison, comparisons)]))
+    with write_atomically(output) as temporary:
+        try:
+            with progress(description.card.sde.T, "comparing with PyTorch") as advance:
+                complete = export_checkpoint(loaded, description.card, temporary, opset, comparisons.append, advance)
+        finally:
+            if comparisons:
+                click.echo("\n".join([format_heading(), *map(format_comparison, comparisons)]))
+        if precision != "fp32":
+            lowered = in_precision(*read_model(temporary), precision, pictures, psnr_budget)
+            write_model(lowered.model, lowered.card, temporary)
     if not complete:
         say(f"note: {DIVERGENCE}")
     click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    if engine is not None and options is not None:
+        build(*read_model(output), output, engine, options)

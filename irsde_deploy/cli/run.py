@@ -14,10 +14,10 @@ import numpy as np
 
 from ..errors import OutputFileError
 from ..noise_level import blind_sde, estimate_start
-from ..runtimes.protocol import DEVICES
 from ..samplers import SAMPLERS
 from ..sde import DenoisingSDE
-from .common import EXIT_SOME_FAILED, PATH, SEED, progress, require_rgb, say
+from .common import EXIT_SOME_FAILED, PATH, SEED, device_options, progress, require_rgb, say
+from .engines import rebuild_where_unfit
 
 if TYPE_CHECKING:
     from ..batch import Job, Outcome
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True)
-@click.option("--engine", type=PATH, required=True, help="Model to run: .onnx, or a PyTorch checkpoint.")
+@click.option("--engine", type=PATH, required=True, help="Model to run: .onnx, .plan, or a PyTorch checkpoint.")
 @click.option("-o", "--output", type=PATH, required=True, help="Picture file for one input, else a folder.")
 @click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]")
 @click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's].")
@@ -40,7 +40,13 @@ if TYPE_CHECKING:
     "--debias", is_flag=True, help="Take the bias of maximum-likelihood training out of the network's output."
 )
 @click.option("--clip", is_flag=True, help="Keep the predicted picture within [0, 1] at each step.")
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
+@device_options
+@click.option(
+    "--fallback",
+    type=PATH,
+    help="Engine of the same model, in FP32, that does a picture again where a state is not finite.",
+)
+@click.option("--rebuild", is_flag=True, help="Build a plan again first where it does not fit this machine.")
 @click.option(
     "--batch",
     type=click.IntRange(1, 256),
@@ -67,7 +73,9 @@ def run(
     seed: int,
     debias: bool,
     clip: bool,
-    device: str,
+    device_settings: dict[str, Any],
+    fallback: Path | None,
+    rebuild: bool,
     batch: int,
     suffix: str | None,
     existing: str | None,
@@ -81,7 +89,9 @@ def run(
 
     planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None)
     jobs = _still_to_do(planned, existing)
-    restorer = require_rgb(load(engine, device), engine)
+    if rebuild and engine.suffix.lower() == ".plan":
+        rebuild_where_unfit(engine)
+    restorer = require_rgb(load(engine, fallback=fallback, **device_settings), engine)
     table = restorer.plan(sampler, steps, debias, t0, noise_level)
     name = sampler or restorer.card.sampler
     blind = blind_sde(restorer.sde, noise_level, t0)
@@ -106,6 +116,8 @@ def run(
         for outcome in restore_files(restore, jobs, batch):
             tally.add(outcome)
             advance(tally.evaluations, tally.rate)
+    if restorer.fallbacks:
+        say(f"note: {restorer.fallbacks} of {len(jobs)} done by {fallback}: a state of {engine} was not finite")
     click.echo(f"{tally.summary}, {len(planned) - len(jobs)} skipped" if len(jobs) < len(planned) else tally.summary)
     if tally.failed:
         sys.exit(EXIT_SOME_FAILED)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidValueError, requires_extra
-from ..runtimes.protocol import DEVICES
 from .common import KINDS, PATH, model_options, progress, read_sources
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ DEFAULT_RECIPE = "small"
 @click.option("--seed", type=int, help="Of initial weights and samples.")
 @click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="Any other training setting.")
 @click.option("--stop-at", type=click.IntRange(1), help="Stop after this iteration, as an interrupt would.")
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--workers", type=click.IntRange(0, 64), default=0, show_default=True, help="Data-loading processes.")
 def train(
     output: Path | None,

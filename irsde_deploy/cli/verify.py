@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidValueError, requires_extra
-from ..runtimes.protocol import DEVICES
 from ..samplers import SAMPLERS
-from .common import DIVERGENCE, PATH, SEED, progress, require_rgb, say
+from .common import DIVERGENCE, PATH, SEED, device_options, progress, require_rgb, say
 
 if TYPE_CHECKING:
     from ..restorer import Restorer
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--csv", "csv_path", type=PATH, help="[default: ENGINE.parity.csv]")
 @click.option("--plot", "plot_path", type=PATH, help="[default: ENGINE.parity.png]")
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
+@device_options
 def verify(
     engine: Path,
     against: Path,
@@ -43,7 +42,7 @@ def verify(
     tolerance: float,
     csv_path: Path | None,
     plot_path: Path | None,
-    device: str,
+    device_settings: dict[str, Any],
 ) -> None:
     """Compare ENGINE with PyTorch: single evaluations, then a whole trajectory with the same noise.
 
@@ -63,7 +62,7 @@ def verify(
         )
     if not 0 < tolerance <= 1:
         raise InvalidValueError(f"--tolerance must be above 0 and at most 1, not {tolerance}")
-    candidate = load(engine, device)
+    candidate = load(engine, **device_settings)
     checkpoint = read_checkpoint(against)
     if candidate.card.checkpoint_sha256 not in ("", checkpoint.sha256):
         say(f"note: {engine} says it was exported from another file than {against} (their SHA-256 differ)")
@@ -86,5 +85,6 @@ def verify(
 
 def _read_network_input(restorer: Restorer, engine: Path, picture: Path) -> Any:
     from ..images import read_picture
+    from ..runtimes.pictures import check_picture, to_network
 
-    return require_rgb(restorer, engine).to_network(read_picture(picture).rgb)
+    return to_network(check_picture(require_rgb(restorer, engine).card, read_picture(picture).rgb))

@@ -5,7 +5,6 @@ Nothing is unpickled but tensors and plain containers (`weights_only=True`), so 
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from ..card import METADATA_KEY, ModelCard
 from ..errors import CheckpointError, InputFileError, InvalidValueError, reason, requires_extra
-from ..files import require_readable, write_atomically
+from ..files import file_sha256, require_readable, write_atomically
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 OWN_FORMAT = "irsde-deploy checkpoint 1"
@@ -75,7 +74,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     notes: list[str] = []
     weights = _strip_prefixes(_select_state_dict(content, path, notes), notes)
     card = _parse_card(card_text, path) if card_text is not None else None
-    return Checkpoint(path, _to_float32(weights, path), card, _sha256(path), tuple(notes))
+    return Checkpoint(path, _to_float32(weights, path), card, file_sha256(path), tuple(notes))
 
 
 def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], card: ModelCard, half: bool = False) -> None:
@@ -208,11 +207,3 @@ def _parse_card(text: str, path: Path) -> ModelCard:
         return ModelCard.from_json(text)
     except InvalidValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

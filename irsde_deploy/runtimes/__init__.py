@@ -6,30 +6,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..card import ModelCard
-from ..errors import InputFileError
+from ..errors import InputFileError, InvalidValueError, MissingPackageError
 from ..files import require_readable
-from .protocol import Engine
+from .protocol import DEVICES, Engine
 
-__all__ = ["ENGINES", "Engine", "open_engine"]
-
-
-def _onnx(path: Path, device: str, card: ModelCard | None) -> Engine:
-    from .onnx_engine import OnnxEngine
-
-    return OnnxEngine.open(path, device, card)
+__all__ = ["DEVICES", "ENGINES", "Engine", "OpenOptions", "open_engine"]
 
 
-def _torch(path: Path, device: str, card: ModelCard | None) -> Engine:
-    from .torch_engine import TorchEngine
+@dataclass(frozen=True)
+class OpenOptions:
+    """How to open an engine.
 
-    return TorchEngine.open(path, device, card)
+    Attributes:
+        device: `cpu` or `cuda`.
+        card: for files without a model card of their own.
+        driver: of the device loop on a GPU: `cuda-bindings` or `pycuda`.
+        provider: of ONNX Runtime on a GPU: `cuda` or `tensorrt`.
+    """
+
+    device: str = "cpu"
+    card: ModelCard | None = None
+    driver: str = "cuda-bindings"
+    provider: str = "cuda"
 
 
-ENGINES: dict[str, Callable[[Path, str, ModelCard | None], Engine]] = {
+def _onnx(path: Path, options: OpenOptions) -> Engine:
+    from .drivers import open_driver
+    from .onnx_engine import OnnxDeviceEngine, OnnxEngine
+    from .onnx_session import onnxruntime_for
+
+    if options.device == "cpu":
+        return OnnxEngine.open(path, options.card)
+    onnxruntime_for(options.provider)
+    return OnnxDeviceEngine.open(path, open_driver(options.driver), options.provider, options.card)
+
+
+def _torch(path: Path, options: OpenOptions) -> Engine:
+    from .torch_engine import TorchEngine, require_torch_device
+
+    require_torch_device(options.device)
+    if options.device == "cpu":
+        return TorchEngine.open(path, "cpu", options.card)
+    from .drivers import open_driver
+    from .torch_device_engine import TorchDeviceEngine
+
+    return TorchDeviceEngine.open(path, open_driver(options.driver), options.card)
+
+
+def _plan(path: Path, options: OpenOptions) -> Engine:
+    from .tensorrt_engine import TensorRtEngine
+
+    return TensorRtEngine.open(path, options.device, options.driver)
+
+
+ENGINES: dict[str, Callable[[Path, OpenOptions], Engine]] = {
     ".onnx": _onnx,
+    ".plan": _plan,
     ".pt": _torch,
     ".pth": _torch,
     ".safetensors": _torch,
@@ -37,13 +73,22 @@ ENGINES: dict[str, Callable[[Path, str, ModelCard | None], Engine]] = {
 """File suffix -> how to open it."""
 
 
-def open_engine(path: str | Path, device: str = "cpu", card: ModelCard | None = None) -> Engine:
-    """Open an engine file on a device, `cpu` or `cuda`.
+def open_engine(
+    path: str | Path,
+    device: str | None = None,
+    card: ModelCard | None = None,
+    driver: str = "cuda-bindings",
+    provider: str = "cuda",
+) -> Engine:
+    """Open an engine file on a device.
 
     Args:
-        path: `.onnx` for ONNX Runtime; `.pt`, `.pth` or `.safetensors` for the PyTorch reference.
-        device: where it runs. A device that is not there is an error, never a silent change.
+        path: `.onnx` for ONNX Runtime; `.plan` for TensorRT; `.pt`, `.pth` or `.safetensors` for the PyTorch reference.
+        device: `cpu` or `cuda`, and then no other: a device that is not there is an error. `auto` takes the GPU where
+            it can be used and the CPU elsewhere; the engine's name says which. By default `cuda` for plans, else `cpu`.
         card: for checkpoints without a model card of their own.
+        driver: what drives the GPU: `cuda-bindings` or `pycuda`.
+        provider: ONNX Runtime's on a GPU: `cuda` or `tensorrt`.
 
     Raises:
         InputFileError: no such file, an empty one, or a suffix that no engine reads.
@@ -51,10 +96,21 @@ def open_engine(path: str | Path, device: str = "cpu", card: ModelCard | None = 
         MissingPackageError: the package that reads it, or the device, is not there.
     """
     path = Path(path)
-    if path.suffix.lower() not in ENGINES:
+    suffix = path.suffix.lower()
+    if suffix not in ENGINES:
         raise InputFileError(
             f"{path}: no engine of this version reads {path.suffix or 'files without a suffix'}: "
             f"give one of {', '.join(ENGINES)} ('irsde-deploy export' makes .onnx)"
         )
+    device = device or ("cuda" if suffix == ".plan" else "cpu")
+    if device not in DEVICES:
+        raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
     require_readable(path)
-    return ENGINES[path.suffix.lower()](path, device, card)
+    if device != "auto":
+        return ENGINES[suffix](path, OpenOptions(device, card, driver, provider))
+    try:
+        return ENGINES[suffix](path, OpenOptions("cuda", card, driver, provider))
+    except MissingPackageError:
+        if suffix == ".plan":  # nothing on a CPU reads it
+            raise
+        return ENGINES[suffix](path, OpenOptions("cpu", card))

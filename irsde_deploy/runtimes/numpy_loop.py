@@ -7,14 +7,16 @@ does; the numbers depend on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import EngineError, NotFiniteError
 from ..noise import NoiseSource
 from ..samplers import StepTable
 from .padding import pad_to_multiple
+from .pictures import from_network, to_network
 from .protocol import Engine, Float32
 
 Evaluate: TypeAlias = Callable[[Float32, int], Float32]
@@ -80,17 +82,44 @@ def restore(
     """Degraded pictures mu (B, C, H, W) -> restored pictures, same shape; `on_step(k)` after k of N steps.
 
     Raises:
-        EngineError: an evaluation failed; NotFiniteError: the result is not finite.
+        EngineError: an evaluation failed; NotFiniteError: a state is not finite (says after which step).
     """
     last = mu
     with np.errstate(all="ignore"):  # what overflows is reported below
         for k, y in enumerate(states(padded_evaluation(engine, mu), mu, table, noise, clip)):
+            if not np.isfinite(y).all():
+                raise not_finite(engine, table, k)
             last = y
             if on_step is not None:
                 on_step(k)
-        restored = mu + last
-    if not np.isfinite(restored).all():
-        raise NotFiniteError(
-            "the restored picture is not finite (NaN or infinity): the weights or the engine are damaged"
-        )
-    return restored
+        return mu + last
+
+
+def not_finite(engine: Engine, table: StepTable, step: int) -> NotFiniteError:
+    """The error for a state that is not finite after step 1..N (0: at the start)."""
+    timestep = f" (t = {table.t[step - 1]})" if step else ""
+    half = engine.card.precision in ("fp16", "mixed")
+    return NotFiniteError(
+        f"after step {step} of {len(table)}{timestep} the state is not finite (NaN or infinity), in "
+        f"{engine.card.precision} on {engine.name}: "
+        + ("give an FP32 engine as fallback, or build one with more nodes in FP32" if half else "")
+        + ("" if half else "the weights or the engine are damaged")
+    )
+
+
+class NumpyLoop:
+    """The loop on the CPU around any engine that is a function of arrays; see `runtimes.Loop`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __call__(
+        self,
+        batch: npt.NDArray[Any],
+        table: StepTable,
+        noise: NoiseSource,
+        clip: bool = False,
+        on_step: Callable[[int], None] | None = None,
+    ) -> npt.NDArray[Any]:
+        """A checked batch (B, H, W, C) -> restored, same shape and type."""
+        return from_network(restore(self.engine, to_network(batch), table, noise, clip, on_step), batch.dtype)

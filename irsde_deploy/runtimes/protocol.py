@@ -12,8 +12,8 @@ from ..card import ModelCard
 Float32: TypeAlias = npt.NDArray[np.float32]
 
 
-DEVICES = ("cpu", "cuda")
-"""Where an engine can run."""
+DEVICES = ("cpu", "cuda", "auto")
+"""Where an engine can run; `auto`: on the GPU where it can be used, else on the CPU."""
 
 
 class Engine(Protocol):

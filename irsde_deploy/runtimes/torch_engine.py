@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from ..card import ModelCard
 from ..errors import EngineError, InvalidValueError, MissingPackageError, reason, requires_extra
-from .protocol import DEVICES, Float32
+from .protocol import Float32
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def require_torch_device(device: str) -> None:
+    """Raise MissingPackageError unless PyTorch is there and sees the device, `cpu` or `cuda`."""
+    with requires_extra("export", "running a PyTorch checkpoint"):
+        import torch
+    if device not in ("cpu", "cuda"):
+        raise InvalidValueError(f"device must be cpu or cuda, not {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MissingPackageError("PyTorch sees no CUDA device: use the device cpu, or see 'irsde-deploy doctor'")
 
 
 class TorchEngine:
@@ -19,13 +29,10 @@ class TorchEngine:
     def __init__(self, model: nn.Module, card: ModelCard, device: str = "cpu") -> None:
         import torch
 
-        if device not in DEVICES:
-            raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise MissingPackageError("PyTorch sees no CUDA device: use the device cpu, or see 'irsde-deploy doctor'")
+        require_torch_device(device)
         self._torch = torch
         self._device = device
-        self._model = model.eval().to(device)
+        self.model = model.eval().to(device)
         self.card = card
         self.name = f"PyTorch {torch.__version__}, {device}"
 
@@ -49,7 +56,7 @@ class TorchEngine:
         inputs = [self._torch.from_numpy(array).to(self._device) for array in (x, mu, t)]
         try:
             with self._torch.inference_mode():
-                eps: Any = self._model(*inputs).cpu().numpy()
+                eps: Any = self.model(*inputs).cpu().numpy()
         except RuntimeError as error:
             raise EngineError(f"PyTorch failed at input size {x.shape}: {reason(error)}") from error
         return eps  # type: ignore[no-any-return]

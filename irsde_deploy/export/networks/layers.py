@@ -109,8 +109,11 @@ class LinearAttention(nn.Module):
         per_head = (batch, self.heads, self.dim_head, height * width)
         q, k, v = (part.reshape(per_head) for part in torch.split(self.to_qkv(x), self.heads * self.dim_head, dim=1))
         q, k = q.softmax(dim=-2), k.softmax(dim=-1)
-        context = v @ k.transpose(-1, -2) * (self.scale / (height * width))  # scaled where it is small
-        out: Tensor = self.to_out((context @ q).reshape(batch, -1, height, width))
+        attended = (v @ k.transpose(-1, -2) @ q).reshape(batch, -1, height, width)
+        project, norm = self.to_out
+        # Scaled last, beside the norm: 1 / (height * width) on a smaller factor would vanish in half precision.
+        projected = F.conv2d(attended, cast(Tensor, project.weight)) * (self.scale / (height * width))
+        out: Tensor = norm(projected + cast(Tensor, project.bias)[:, None, None])
         return out
 
 

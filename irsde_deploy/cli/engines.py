@@ -1,0 +1,201 @@
+"""What `export` and `build` share: precision, the options of a TensorRT build, and building with the time shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import EngineError, InputFileError, requires_extra
+from ..runtimes.build_options import BACKENDS, BuildOptions
+from .common import progress, say
+
+if TYPE_CHECKING:
+    import onnx
+
+    from ..card import ModelCard
+    from ..export.lowering import Lowered
+
+MAX_PICTURES = 64
+"""That precision is measured on; more take long and tell no more."""
+
+
+_BUILD_OPTIONS = (
+    click.option("--backend", type=click.Choice(list(BACKENDS)), default="tensorrt", show_default=True),
+    click.option(
+        "--min-size", "--min", "min_sizes", multiple=True, metavar="HxW", help="Smallest picture; repeat for profiles."
+    ),
+    click.option("--opt-size", "opt_sizes", multiple=True, metavar="HxW", help="The size that kernels are chosen for."),
+    click.option("--max-size", "--max", "max_sizes", multiple=True, metavar="HxW", help="Largest picture."),
+    click.option("--batch", "batches", multiple=True, metavar="MIN:OPT:MAX", help="Batch sizes [default: 1:1:1]."),
+    click.option("--minShapes", "min_shapes", multiple=True, metavar="x:1x3xHxW", help="As trtexec takes it."),
+    click.option("--optShapes", "opt_shapes", multiple=True, metavar="x:1x3xHxW", help="As trtexec takes it."),
+    click.option("--maxShapes", "max_shapes", multiple=True, metavar="x:1x3xHxW", help="As trtexec takes it."),
+    click.option("--workspace", type=int, metavar="MIB", help="Scratch memory for kernels [default: TensorRT's]."),
+    click.option(
+        "--opt-level", "optimization_level", type=int, help="0 (fast build) to 5 (fast plan) [default: TensorRT's, 3]."
+    ),
+    click.option("--hardware-compatible", is_flag=True, help="Run on later GPU generations too (TensorRT)."),
+    click.option("--version-compatible", is_flag=True, help="Run with later TensorRT 10 (or 11) too (TensorRT)."),
+    click.option(
+        "--compute-capability",
+        "compute_capabilities",
+        multiple=True,
+        metavar="X.Y",
+        help="GPU to build for, or 'current'; repeat for more (tensorrt-rtx) [default: 8.0 and later].",
+    ),
+    click.option("--tf32", is_flag=True, help="Let FP32 convolutions use TF32 tensor cores (10-bit mantissa)."),
+    click.option("--timing-cache/--no-timing-cache", default=True, help="Keep kernel timings beside the plan."),
+)
+BUILD_SETTINGS = (
+    *(f"{end}_{kind}" for kind in ("sizes", "shapes") for end in ("min", "opt", "max")),
+    "batches",
+    *(field.name for field in dataclasses.fields(BuildOptions) if field.name != "profiles"),
+)
+"""Parameters that those options fill."""
+
+
+def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of a TensorRT build, given to the command as one dict, `build_settings`, for `read_build_options`.
+
+    `--opt` for `--opt-size` is added by the command that has no options file of that name.
+    """
+
+    @functools.wraps(command)
+    def with_settings(**settings: Any) -> Any:
+        build_settings = {name: settings.pop(name) for name in BUILD_SETTINGS}
+        return command(build_settings=build_settings, **settings)
+
+    for option in reversed(_BUILD_OPTIONS):
+        with_settings = option(with_settings)
+    return with_settings
+
+
+def read_build_options(card: ModelCard, settings: dict[str, Any]) -> BuildOptions:
+    """BuildOptions for a model from what `build_options` gave."""
+    from ..runtimes.profiles import parse_profiles
+
+    rest = dict(settings)
+    sizes, shapes = (
+        (rest.pop(f"min_{kind}"), rest.pop(f"opt_{kind}"), rest.pop(f"max_{kind}")) for kind in ("sizes", "shapes")
+    )
+    profiles = parse_profiles(sizes, rest.pop("batches"), shapes, card.channels, card.multiple_of)
+    return BuildOptions(profiles=profiles, **rest)
+
+
+def in_precision(
+    model: onnx.ModelProto,
+    card: ModelCard,
+    precision: str,
+    pictures: Sequence[Path] = (),
+    psnr_budget: float | None = None,
+) -> Lowered:
+    """Lower a graph with progress, and print what was kept and what it costs."""
+    from ..export.lowering import lower_model
+
+    with progress(1, f"measuring {precision}") as advance:
+
+        def on_trial(done: int, about: int) -> None:
+            advance(min(done / about, 1.0), f"{done} of about {about} trials")
+
+        lowered = lower_model(model, card, precision, read_pictures(card, pictures), psnr_budget, on_trial)
+    click.echo(lowered.summary)
+    if psnr_budget is not None:
+        click.echo("\n".join(["kept in FP32:", *(f"  {name}" for name in lowered.kept)]))
+    return lowered
+
+
+def read_pictures(card: ModelCard, paths: Sequence[Path]) -> list[Any]:
+    """Pictures of files and folders as the network takes them, each (1, C, H, W)."""
+    from ..images import is_picture_file, read_picture
+    from ..runtimes.pictures import check_picture, to_network
+
+    files = [
+        file
+        for path in paths
+        for file in (sorted(filter(is_picture_file, path.iterdir())) if path.is_dir() else [path])
+    ]
+    if paths and not files:
+        raise InputFileError(f"{paths[0]}: no pictures there")
+    if len(files) > MAX_PICTURES:
+        raise InputFileError(f"{len(files)} pictures are too many to measure on: give {MAX_PICTURES} at most")
+    return [to_network(check_picture(card, read_picture(file).rgb)) for file in files]
+
+
+def require_builder(options: BuildOptions) -> None:
+    """Raise MissingPackageError before any work, where the backend or the GPU that it needs is not there."""
+    with requires_extra("gpu", "building a plan"):
+        from ..export import to_tensorrt
+    to_tensorrt.require_builder(options)
+
+
+def rebuild_where_unfit(plan: Path) -> None:
+    """Build a plan again if it cannot run on this machine; says why."""
+    from ..runtimes.plan_card import read_plan_card
+    from ..runtimes.tensorrt_engine import unfit
+
+    reasons = unfit(read_plan_card(plan), plan)
+    if reasons:
+        say(f"note: rebuilding {plan}: {'; '.join(reasons)}")
+        rebuild(plan)
+
+
+def rebuild(plan: Path) -> None:
+    """Build a plan again for this machine, as its card says, from the ONNX file beside it.
+
+    Raises:
+        EngineError: that file is not there, or no longer the same model.
+    """
+    from ..runtimes.plan_card import read_plan_card
+
+    card = read_plan_card(plan)
+    source = plan.with_name(card.onnx)
+    if not source.is_file():
+        raise EngineError(f"{plan}: to rebuild it, {source} must be there, which it was built from")
+    with requires_extra("gpu", "building a plan"):
+        from ..export.onnx_model import read_model
+    require_builder(card.build)
+    model, own = read_model(source)
+    if own.precision != card.model.precision:
+        lowered = in_precision(model, own, card.model.precision)
+        model, own = lowered.model, lowered.card
+    build(model, own, source, plan, card.build)
+
+
+def build(model: onnx.ModelProto, card: ModelCard, source: Path, plan: Path, options: BuildOptions) -> None:
+    """Build a plan, with the elapsed time on a terminal, and print what was built."""
+    with requires_extra("gpu", "building a plan"):
+        from ..export.to_tensorrt import build_plan
+
+    for profile in options.profiles:
+        click.echo(f"profile: {profile} (batch x height x width)")
+    started = time.monotonic()
+    with _elapsed(f"building with {options.backend}") as show:
+        plan_card = build_plan(model, card, source, plan, options, show)
+    click.echo(
+        f"wrote {plan} ({plan.stat().st_size / 1e6:.1f} MB, {card.precision}) in {time.monotonic() - started:.1f} s by "
+        f"{options.backend} {plan_card.version}; runs on {plan_card.needs}"
+    )
+
+
+@contextmanager
+def _elapsed(label: str) -> Iterator[Callable[[float, str], None]]:
+    """Elapsed time on stderr, on a terminal only; nobody knows how long a build takes."""
+    shown = sys.stderr.isatty()
+
+    def show(seconds: float, phase: str) -> None:
+        if shown:
+            click.echo(f"\r\033[K{label}: {seconds:.0f} s  {phase[:60]}", nl=False, err=True)
+
+    try:
+        yield show
+    finally:
+        if shown:
+            click.echo("\r\033[K", nl=False, err=True)

@@ -1,0 +1,67 @@
+"""What the device loop asks of an engine: evaluate the network on buffers that are on the device already."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import ModelCard
+from .drivers import Driver
+from .protocol import Float32
+
+PaddedShape: TypeAlias = tuple[int, int, int]
+"""(batch, height, width) of what the network sees; the channels are the card's."""
+
+
+Evaluation: TypeAlias = Callable[[int, int, int, int, int], None]
+"""(x, mu, t, eps, stream): puts one evaluation on the stream; device pointers, (B, C, H, W) and t (B,)."""
+
+
+class DeviceEngine(ABC):
+    """A score network on a device. It is an `Engine` too: called with arrays, it copies them there and back.
+
+    Attributes:
+        card: how pictures must be prepared, and the SDE.
+        name: library, version and device, for people.
+        driver: the device.
+        io_type: of x, mu and eps on the device: float32 or float16. Timesteps are float32.
+        capturable: whether an evaluation may be recorded into a graph.
+    """
+
+    card: ModelCard
+    name: str
+    driver: Driver
+    io_type: npt.DTypeLike = np.float32
+    capturable: bool = True
+
+    @abstractmethod
+    def evaluation(self, shape: PaddedShape, stream: int) -> Evaluation:
+        """The network for one shape, with what it needs for that alone (a profile, memory) as long as it is kept.
+
+        Raises:
+            EngineError: the engine cannot take this shape; says which it can.
+        """
+
+    def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
+        """See `Engine`."""
+        driver = self.driver
+        driver.activate()
+        arrays = [np.ascontiguousarray(a, dtype=d) for a, d in ((x, self.io_type), (mu, self.io_type), (t, np.float32))]
+        eps: npt.NDArray[Any] = np.empty_like(arrays[0])
+        stream = driver.new_stream()
+        evaluate = self.evaluation((x.shape[0], x.shape[2], x.shape[3]), stream)
+        pointers = [driver.malloc(array.nbytes) for array in (*arrays, eps)]
+        try:
+            for pointer, array in zip(pointers, arrays, strict=False):
+                driver.upload(pointer, array, stream)
+            evaluate(pointers[0], pointers[1], pointers[2], pointers[3], stream)
+            driver.download(eps, pointers[3], stream)
+            driver.synchronize(stream)
+        finally:
+            for pointer in pointers:
+                driver.free(pointer)
+        return eps.astype(np.float32)

@@ -1,0 +1,43 @@
+"""Drivers: the devices that the device loop runs on. `open_driver` picks one from a plain dict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...errors import InvalidValueError
+from .protocol import Driver
+
+__all__ = ["DRIVERS", "Driver", "open_driver"]
+
+
+def _cuda_bindings() -> Driver:
+    from .cuda_bindings import CudaBindingsDriver
+
+    return CudaBindingsDriver()
+
+
+def _pycuda() -> Driver:
+    from .pycuda_driver import PyCudaDriver
+
+    return PyCudaDriver()
+
+
+def _host() -> Driver:
+    from .host import HostDriver
+
+    return HostDriver()
+
+
+DRIVERS: dict[str, Callable[[], Driver]] = {"cuda-bindings": _cuda_bindings, "pycuda": _pycuda, "host": _host}
+"""Name -> how to open it."""
+
+
+def open_driver(name: str = "cuda-bindings") -> Driver:
+    """Open a driver: `cuda-bindings`, `pycuda` or, for tests without a GPU, `host`.
+
+    Raises:
+        MissingPackageError: its package or its device is not there.
+    """
+    if name not in DRIVERS:
+        raise InvalidValueError(f"a driver must be one of {', '.join(DRIVERS)}, not {name!r}")
+    return DRIVERS[name]()

@@ -1,0 +1,113 @@
+"""ONNX Runtime sessions: on the provider that was asked for, or not at all; and the card inside their graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..card import METADATA_KEY, ModelCard
+from ..errors import EngineError, InvalidValueError, MissingPackageError, reason, requires_extra
+from .kernels import cache_folder
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+"""Our name -> ONNX Runtime's."""
+
+
+def onnxruntime_for(provider: str) -> Any:
+    """The module onnxruntime, if it has a provider of `PROVIDERS`.
+
+    Raises:
+        MissingPackageError: not installed, or built without that provider.
+    """
+    if provider not in PROVIDERS:
+        raise InvalidValueError(f"a provider must be one of {', '.join(PROVIDERS)}, not {provider!r}")
+    with requires_extra("cpu" if provider == "cpu" else "gpu", "running an .onnx engine"):
+        import onnxruntime
+    if PROVIDERS[provider] not in onnxruntime.get_available_providers():
+        raise MissingPackageError(
+            f"this ONNX Runtime has no {PROVIDERS[provider]}: pip uninstall onnxruntime, then "
+            "pip install 'irsde-deploy[gpu]'"
+        )
+    return onnxruntime
+
+
+def open_session(model: Path | bytes, provider: str = "cpu") -> Any:
+    """An ONNX Runtime session, from a file or a serialized graph, that really has the provider; never another one.
+
+    TensorRT's provider keeps its engines in the user's cache folder, and leaves to CUDA's what it cannot take.
+
+    Raises:
+        EngineError: not a model; MissingPackageError: the provider is not there or does not start.
+    """
+    onnxruntime = onnxruntime_for(provider)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions; nothing else belongs on stderr
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # benchmarks/onnxruntime_spinning.py
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=_with_options(provider))
+    except Exception as error:  # ONNX Runtime has no common base class for its errors
+        raise EngineError(
+            f"{'the graph' if isinstance(model, bytes) else model}: not an ONNX model that ONNX Runtime can load "
+            f"({reason(error)}): make it with 'irsde-deploy export'"
+        ) from None
+    require_provider(session.get_providers(), provider)
+    return session
+
+
+def require_provider(started: list[str], provider: str) -> None:
+    """Raise MissingPackageError unless the first provider that a session started is the one asked for."""
+    if started[0] != PROVIDERS[provider]:
+        raise MissingPackageError(
+            f"ONNX Runtime could not start {PROVIDERS[provider]} (it fell back to {started[0]}): "
+            "'irsde-deploy doctor' says what is missing; --device auto would take the CPU instead"
+        )
+
+
+def _with_options(provider: str) -> list[Any]:
+    if provider != "tensorrt":
+        return [PROVIDERS[provider]]
+    cache = cache_folder() / "onnxruntime-tensorrt"
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache), "trt_timing_cache_enable": True}
+    return [(PROVIDERS["tensorrt"], settings), PROVIDERS["cuda"]]
+
+
+def read_card(session: Any, path: Path) -> ModelCard | None:
+    """The model card in a session's metadata, if there is one."""
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        return ModelCard.from_json(text)
+    except InvalidValueError as error:
+        raise EngineError(f"{path}: {error}") from None
+
+
+def checked_card(session: Any, path: Path, card: ModelCard | None) -> ModelCard:
+    """The graph's own card, or else `card`, if the graph is what it says.
+
+    Raises:
+        EngineError: no card at all, or a graph that is not (x, mu, t) -> eps with the card's channels.
+    """
+    card = read_card(session, path) or card
+    if card is None:
+        raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
+    _require_graph(session, card, path)
+    return card
+
+
+def _require_graph(session: Any, card: ModelCard, path: Path) -> None:
+    """Raise EngineError unless the graph is (x, mu, t) -> eps, or (x, t) -> eps, float32, with the card's channels."""
+    expected = {"x": card.channels, "mu": card.channels, "t": None, "eps": card.channels}
+    if not card.conditional:
+        del expected["mu"]
+    nodes = [*session.get_inputs(), *session.get_outputs()]
+    channels = {node.name: node.shape[1] if len(node.shape) == 4 else None for node in nodes}
+    if channels != expected or any(node.type != "tensor(float)" for node in nodes):
+        found = ", ".join(f"{node.name} {node.type} {node.shape}" for node in nodes)
+        raise EngineError(
+            f"{path}: the graph must map {', '.join(name for name in expected if name != 'eps')} to eps, float32 with "
+            f"{card.channels} channels, and has {found}: "
+            "make it with 'irsde-deploy export'"
+        )

@@ -1,0 +1,203 @@
+"""PlanCard: what a TensorRT plan is, kept inside it and read without TensorRT.
+
+The plan's network is named `irsde-card:` + compact JSON, which stays verbatim inside the serialized plan. So the plan
+is pure (trtexec, Triton and DeepStream load it), needs no second file, and is checked before TensorRT sees a byte.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..card import ModelCard
+from ..errors import EngineError, InvalidValueError
+from ..files import require_readable
+from .build_options import BuildOptions
+from .drivers.probe import Device
+from .profiles import Profile
+
+PREFIX = "irsde-card:"
+MAX_NAME = 4095
+"""Characters that TensorRT keeps of a network's name."""
+
+PLAN_SCHEMA = 1
+RTX_DEFAULT = (8, 0)
+"""Lowest compute capability of an RTX plan that names none."""
+
+
+@dataclass(frozen=True)
+class PlanCard:
+    """Everything that decides whether and how a plan can be run.
+
+    Attributes:
+        model: the model's card, with the precision of the plan's graph.
+        build: how it was built: backend, profiles and the rest.
+        version: of the TensorRT that built it.
+        gpu: name of the GPU that it was built on; empty for one built ahead of time.
+        compute_capabilities: such as `8.9`; of the building GPU, or those chosen; none for an RTX plan that runs on 8.0
+            and later.
+        onnx: name of the ONNX file, and onnx_sha256 of its content.
+        platform: such as `Linux x86_64`; RTX plans run on others too.
+        tool_version: of irsde-deploy.
+    """
+
+    model: ModelCard
+    build: BuildOptions
+    version: str
+    gpu: str
+    compute_capabilities: tuple[str, ...]
+    onnx: str
+    onnx_sha256: str
+    platform: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}")
+    tool_version: str = ""
+
+    def network_name(self) -> str:
+        """What the network is named.
+
+        Raises:
+            InvalidValueError: longer than TensorRT keeps.
+        """
+        content = {
+            "schema": PLAN_SCHEMA,
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "model": self.model.to_dict(),
+            "build": asdict(self.build),
+        }
+        name = PREFIX + json.dumps(content, separators=(",", ":"))
+        if len(name) > MAX_NAME:
+            raise InvalidValueError(
+                f"the plan's card takes {len(name)} characters and TensorRT keeps {MAX_NAME}: "
+                "build with fewer profiles or a shorter file name"
+            )
+        return name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, for people and scripts."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("model", "build")}
+        fields["compute_capabilities"] = list(self.compute_capabilities)
+        profiles = [str(profile) for profile in self.build.profiles]
+        return {
+            **fields,
+            "runs_on": self.needs,
+            "build": {
+                **asdict(self.build),
+                "compute_capabilities": list(self.build.compute_capabilities),
+                "profiles": profiles,
+            },
+            "card": self.model.to_dict(),
+        }
+
+    @property
+    def needs(self) -> str:
+        """What it runs on, in words."""
+        if self.build.backend == "tensorrt-rtx" and not self.compute_capabilities:
+            return f"any GPU of compute capability {_dotted(RTX_DEFAULT)} or later"
+        if self.build.hardware_compatible:
+            return "any GPU of compute capability 8.0 or later"
+        return f"a GPU of compute capability {' or '.join(self.compute_capabilities)}"
+
+    def rebuild_command(self, plan: Path) -> str:
+        """The command that builds this plan again, for the machine it is typed on."""
+        parts = ["irsde-deploy build", shlex.quote(str(plan.with_name(self.onnx))), "-o", shlex.quote(str(plan))]
+        return " ".join([*parts, f"--precision {self.model.precision}", self.build.arguments, "--overwrite"])
+
+
+def read_plan_card(path: Path) -> PlanCard:
+    """The card inside a plan file; TensorRT is not needed.
+
+    Raises:
+        InputFileError: no such file. EngineError: no card in it, or one that cannot be read.
+    """
+    require_readable(path)
+    content = path.read_bytes()
+    for match in re.finditer(re.escape((PREFIX + "{").encode()), content):
+        start = match.end() - 1
+        text = content[start : start + MAX_NAME].decode("latin-1")
+        try:
+            fields, _ = json.JSONDecoder().raw_decode(text)
+            return _from_dict(fields)
+        except InvalidValueError as error:
+            raise EngineError(f"{path}: {error}") from None
+        except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+            continue
+    raise EngineError(f"{path}: there is no card of irsde-deploy inside: make the plan with 'irsde-deploy build'")
+
+
+def _from_dict(fields: Mapping[str, Any]) -> PlanCard:
+    fields = dict(fields)
+    schema = fields.pop("schema")
+    if schema != PLAN_SCHEMA:
+        raise InvalidValueError(
+            f"the plan's card has schema version {schema}; this irsde-deploy reads {PLAN_SCHEMA}: build the plan again"
+        )
+    fields["model"] = ModelCard.from_dict(fields["model"])
+    build = dict(fields["build"])
+    build["profiles"] = tuple(
+        Profile(*((int(b), int(h), int(w)) for b, h, w in (p["min"], p["opt"], p["max"]))) for p in build["profiles"]
+    )
+    build["compute_capabilities"] = tuple(map(str, build["compute_capabilities"]))
+    fields["build"] = BuildOptions(**build)
+    fields["compute_capabilities"] = tuple(map(str, fields["compute_capabilities"]))
+    return PlanCard(**fields)
+
+
+def differences(
+    card: PlanCard,
+    version: str | None,
+    device: Device | None,
+    system: str | None = None,
+    onnx_sha256: str | None = None,
+) -> list[str]:
+    """Why a plan cannot run here, or should not, each in words; empty where it can.
+
+    Args:
+        card: of the plan.
+        version: of the installed TensorRT of the plan's backend; None where there is none.
+        device: the GPU; None where there is none.
+        system: such as `Linux x86_64`; this machine's by default.
+        onnx_sha256: of the ONNX file of the card's name beside the plan, if there is one.
+    """
+    system = system or f"{platform.system()} {platform.machine()}"
+    rtx = card.build.backend == "tensorrt-rtx"
+    found = []
+    if version is None:
+        found.append(f"it needs {card.build.backend} {card.version}, which is not installed")
+    elif not _version_fits(card, version):
+        found.append(f"it was built by {card.build.backend} {card.version}, and {version} is installed")
+    if card.platform != system and not rtx:
+        found.append(f"it was built on {card.platform}, and this is {system}")
+    if device is None:
+        found.append("it needs an NVIDIA GPU, and NVIDIA's driver sees none")
+    elif not _device_fits(card, device):
+        built = f" (built on {card.gpu})" if card.gpu else ""
+        found.append(f"it runs on {card.needs}{built}, and this machine has {device}")
+    if onnx_sha256 not in (None, card.onnx_sha256):
+        found.append(f"{card.onnx} beside it has changed since it was built")
+    return found
+
+
+def _version_fits(card: PlanCard, version: str) -> bool:
+    built, installed = _numbers(card.version), _numbers(version)
+    if card.build.version_compatible:
+        return built[:1] == installed[:1] and installed >= built
+    return built == installed
+
+
+def _device_fits(card: PlanCard, device: Device) -> bool:
+    if card.build.hardware_compatible or (card.build.backend == "tensorrt-rtx" and not card.compute_capabilities):
+        return device.compute_capability >= RTX_DEFAULT
+    return _dotted(device.compute_capability) in card.compute_capabilities
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return f"{capability[0]}.{capability[1]}"

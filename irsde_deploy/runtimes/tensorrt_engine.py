@@ -1,0 +1,125 @@
+"""TensorRT as a device engine: plans of TensorRT 10.13 to 11 and of TensorRT-RTX, checked by their card first.
+
+One execution context for each picture size: a CUDA graph belongs to the context it was captured with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import EngineError, InvalidValueError, MissingPackageError
+from ..files import file_sha256
+from .device_engine import DeviceEngine, Evaluation, PaddedShape
+from .drivers import Driver, open_driver
+from .drivers.probe import devices
+from .plan_card import PlanCard, differences, read_plan_card
+from .tensorrt_backend import installed_version, load_backend, make_logger
+
+
+class TensorRtEngine(DeviceEngine):
+    """A plan (x, mu, t) -> eps on an NVIDIA GPU."""
+
+    def __init__(self, trt: Any, engine: Any, plan: PlanCard, driver: Driver) -> None:
+        self._trt, self._engine, self.plan = trt, engine, plan
+        self.driver = driver
+        self.card = plan.model
+        self.name = f"{plan.build.backend} {trt.__version__}, {driver.name}"
+        self._inputs = self._checked_tensors()
+
+    @classmethod
+    def open(cls, path: Path, device: str = "cuda", driver: str = "cuda-bindings") -> TensorRtEngine:
+        """Load a plan, if its card says that it can run here.
+
+        Raises:
+            EngineError: not a plan of this toolkit, or one for another machine; says the exact difference and the
+                exact command that rebuilds it.
+            MissingPackageError: no GPU, or the backend is not installed.
+        """
+        if device != "cuda":
+            raise InvalidValueError(f"{path}: a plan runs on a GPU alone: use the device cuda, or the .onnx on the cpu")
+        plan = read_plan_card(path)
+        require_fitting(plan, path)
+        opened = open_driver(driver)  # before TensorRT, so that it finds this context
+        trt = load_backend(plan.build.backend)
+        logger = make_logger(trt)
+        runtime = trt.Runtime(logger)
+        runtime.engine_host_code_allowed = plan.build.version_compatible  # a lean runtime inside; the card is our own
+        engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        if engine is None:
+            why = logger.errors[0].splitlines()[0][:200] if logger.errors else "it gives no reason"
+            raise EngineError(f"{path}: {plan.build.backend} cannot load it ({why}): {plan.rebuild_command(path)}")
+        return cls(trt, engine, plan, opened)
+
+    def evaluation(self, shape: PaddedShape, stream: int) -> Evaluation:
+        """See `DeviceEngine`."""
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise EngineError("TensorRT has no memory for another execution context: use smaller pictures or batches")
+        if not context.set_optimization_profile_async(self._profile_for(shape), stream):
+            raise EngineError("TensorRT refuses the profile")
+        self.driver.synchronize(stream)
+        batch, height, width = shape
+        for name in self._inputs:
+            sizes = (batch,) if name == "t" else (batch, self.card.channels, height, width)
+            if not context.set_input_shape(name, sizes):
+                raise EngineError(f"TensorRT refuses the shape {sizes} of {name}")
+
+        def enqueue(x: int, mu: int, t: int, eps: int, stream: int) -> None:
+            for name, pointer in (("x", x), ("mu", mu), ("t", t), ("eps", eps)):
+                if name == "eps" or name in self._inputs:
+                    context.set_tensor_address(name, pointer)
+            if not context.execute_async_v3(stream):
+                raise EngineError(f"TensorRT failed at input size {(batch, self.card.channels, height, width)}")
+
+        return enqueue
+
+    def _profile_for(self, shape: PaddedShape) -> int:
+        """The profile that takes a shape and was chosen for the nearest size."""
+        taking = [i for i, profile in enumerate(self.plan.build.profiles) if profile.takes(shape)]
+        if not taking:
+            ranges = "; ".join(map(str, self.plan.build.profiles))
+            raise EngineError(
+                f"the plan takes batch x height x width of {ranges}, and this picture needs "
+                f"{shape[0]}x{shape[1]}x{shape[2]} (padded): build a plan that takes it, with --max or another profile"
+            )
+        return min(taking, key=lambda i: self.plan.build.profiles[i].distance(shape))
+
+    def _checked_tensors(self) -> set[str]:
+        """Names of the inputs, if inputs and output are what the card says; sets `io_type`."""
+        trt, engine = self._trt, self._engine
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        types = {name: engine.get_tensor_dtype(name) for name in names}
+        inputs = {name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
+        expected = {"x", "mu", "t"} if self.card.conditional else {"x", "t"}
+        halves = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16}
+        pictures = {types.get(name) for name in names if name != "t"}
+        if inputs != expected or set(names) - inputs != {"eps"} or len(pictures) != 1 or not pictures <= halves.keys():
+            found = ", ".join(f"{name} {types[name]}" for name in names)
+            raise EngineError(f"the plan's tensors are {found}; expected {', '.join(sorted(expected))} and eps")
+        self.io_type = halves[pictures.pop()]
+        return inputs
+
+
+def require_fitting(plan: PlanCard, path: Path) -> None:
+    """Raise unless the plan can run on this machine, with the exact differences and the command that rebuilds it.
+
+    Raises:
+        MissingPackageError: no GPU, or the backend is not installed. EngineError: a plan for another machine.
+    """
+    reasons = unfit(plan, path)
+    if reasons:
+        missing = installed_version(plan.build.backend) is None or not devices()
+        kind = MissingPackageError if missing else EngineError
+        raise kind(f"{path}: this plan cannot run here: {'; '.join(reasons)}; to rebuild: {plan.rebuild_command(path)}")
+
+
+def unfit(plan: PlanCard, path: Path) -> list[str]:
+    """Why a plan cannot run on this machine, each in words; empty where it can."""
+    found = devices()
+    version = installed_version(plan.build.backend)
+    source = path.with_name(plan.onnx)
+    sha256 = file_sha256(source) if source.is_file() else None
+    return differences(plan, version, found[0] if found else None, onnx_sha256=sha256)

@@ -35,6 +35,35 @@ def unet_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def onnx_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Name of a golden case or of a random network that does not see mu -> its FP32 ONNX file, written once."""
+    from golden import torch_engine
+    from unconditional import CASES, random_network
+
+    from irsde_deploy.card import ModelCard
+    from irsde_deploy.export.to_onnx import write_onnx
+    from irsde_deploy.sde import DenoisingSDE
+
+    folder = tmp_path_factory.mktemp("onnx")
+
+    def path_of(name: str) -> Path:
+        path = folder / f"{name}.onnx"
+        if path.exists():
+            return path
+        if name in CASES:
+            model = random_network(name)
+            sde = DenoisingSDE(max_sigma=75, T=100, schedule="cosine")
+            card = ModelCard(name, CASES[name], 3, model.multiple_of, model.pad_mode, sde, sampler="mean", steps=4)
+        else:
+            engine = torch_engine(load_case(name))
+            model, card = engine.model, engine.card
+        write_onnx(model, card, path)
+        return path
+
+    return path_of
+
+
 @pytest.fixture
 def free_port() -> int:
     with socket.socket() as probe:

@@ -137,13 +137,19 @@ def require_builder(options: BuildOptions) -> None:
 
 
 def rebuild_where_unfit(plan: Path) -> None:
-    """Build a plan again if it cannot run on this machine; says why."""
+    """Build a plan again if it cannot run on this machine's GPU; says why.
+
+    Raises:
+        MissingPackageError: there is no GPU to run it on.
+    """
+    from ..runtimes.drivers.probe import require_device
     from ..runtimes.plan_card import read_plan_card
     from ..runtimes.tensorrt_engine import unfit
 
     reasons = unfit(read_plan_card(plan), plan)
     if reasons:
-        say(f"note: rebuilding {plan}: {'; '.join(reasons)}")
+        require_device(str(plan))
+        say(f"note: {plan} is built again: {'; '.join(reasons)}")
         rebuild(plan)
 
 

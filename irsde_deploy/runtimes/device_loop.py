@@ -222,34 +222,39 @@ class _Size:
             return
         key = (steps, given, clip)
         if key not in self._graphs:
-            self._graphs[key] = self._captured(steps, given, clip)
+            self._graphs[key] = self._captured(steps, given, clip, stream)
         self.driver.replay(self._graphs[key], stream)
         if on_step is not None:
             self.driver.synchronize(stream)
             on_step(steps)
 
-    def _captured(self, steps: int, given: bool, clip: bool) -> Any:
+    def _captured(self, steps: int, given: bool, clip: bool, stream: int) -> Any:
         """A graph of the whole loop, recorded on a stream of our own (the default stream cannot be).
 
-        One evaluation runs before, since engines finish setting up at their first; what it computes is overwritten.
+        One evaluation of the start runs before, since engines finish setting up at their first.
         """
-        stream = self.own_stream
-        self._evaluate(0, stream)
         self.driver.synchronize(stream)
-        return self.driver.capture(lambda: self._steps(steps, given, clip, stream, None), stream)
+        self._start(steps, given, self.own_stream)
+        self._evaluate(0, self.own_stream)
+        self.driver.synchronize(self.own_stream)
+        return self.driver.capture(lambda: self._steps(steps, given, clip, self.own_stream, None), self.own_stream)
 
     def _steps(self, steps: int, given: bool, clip: bool, stream: int, on_step: Callable[[int], None] | None) -> None:
         """Put the start and every step on the stream."""
-        pointers = (self._at("y"), self._at("x"), self._at("mu"), self._noise(0, given), self._at("control"))
-        start = self._at("rows") + _ROW * steps
-        self.driver.launch(f"irsde_start_{self.io}", self.fours, (*pointers, start, *self.dimensions), stream)
+        self._start(steps, given, stream)
         for k in range(steps):
-            self._pad("x", stream)
             self._evaluate(k, stream)
             self._step(k, given, clip, stream)
             if on_step is not None:
                 self.driver.synchronize(stream)
                 on_step(k + 1)
+
+    def _start(self, steps: int, given: bool, stream: int) -> None:
+        """The initial y, and the first x."""
+        pointers = (self._at("y"), self._at("x"), self._at("mu"), self._noise(0, given), self._at("control"))
+        start = self._at("rows") + _ROW * steps
+        self.driver.launch(f"irsde_start_{self.io}", self.fours, (*pointers, start, *self.dimensions), stream)
+        self._pad("x", stream)
 
     def _evaluate(self, k: int, stream: int) -> None:
         timesteps = self._at("t") + 4 * self.batch * k
@@ -260,6 +265,7 @@ class _Size:
         pointers += [self._noise(k + 1, given), self._at("control"), self._at("rows") + _ROW * k]
         arguments = (*pointers, k + 1, int(clip), *self.dimensions)
         self.driver.launch(f"irsde_step_{self.io}", self.fours, arguments, stream)
+        self._pad("x", stream)
 
     def _pad(self, buffer: str, stream: int) -> None:
         if self.padded_pixels > self.pixels:

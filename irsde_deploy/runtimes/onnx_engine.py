@@ -70,7 +70,7 @@ class OnnxDeviceEngine(DeviceEngine):
         """See `DeviceEngine`."""
         batch, height, width = shape
         picture = (batch, self.card.channels, height, width)
-        place = ("cpu" if self.driver.kind == "host" else "cuda", 0, np.float32)
+        place = ("cpu" if isinstance(self.driver, HostDriver) else "cuda", 0, np.float32)
 
         def run(x: int, mu: int, t: int, eps: int) -> None:
             binding = self._session.io_binding()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,16 @@ import numpy as np
 import onnx
 import pytest
 from golden import load_case
+from onnx import numpy_helper
 
 from irsde_deploy import ModelCard, Restorer, load, plan_steps
-from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, MissingPackageError
+from irsde_deploy.__main__ import main
+from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, MissingPackageError, NotFiniteError
 from irsde_deploy.export.checkpoints import read_checkpoint, save_checkpoint
+from irsde_deploy.images import Picture, read_picture, write_picture
 from irsde_deploy.runtimes import Engine
+from irsde_deploy.runtimes.drivers.probe import devices
+from irsde_deploy.runtimes.onnx_session import require_provider
 
 RNG = np.random.default_rng(0)
 
@@ -208,13 +214,69 @@ def test_graphs_that_contradict_their_card_are_refused(unet_onnx: Path, tmp_path
     np.testing.assert_array_equal(given(picture, steps=2), load(unet_onnx)(picture, steps=2))
 
 
-@pytest.mark.gpu
-def test_cuda_agrees_with_the_cpu(unet_onnx: Path) -> None:
-    import onnxruntime
+def damaged(source: Path, target: Path) -> Path:
+    """The same model with a weight that is NaN from here on: what an overflow in FP16 looks like."""
+    model = onnx.load(source)
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "final_conv.weight")
+    values = numpy_helper.to_array(weight).copy()
+    values[0, 0, 0, 0] = np.nan
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(model, target)
+    return target
 
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        pytest.skip("this ONNX Runtime has no CUDAExecutionProvider")
-    picture = RNG.random((40, 52, 3), dtype=np.float32)
-    expected = load(unet_onnx)(picture, steps=10)
-    difference = np.abs(load(unet_onnx, device="cuda")(picture, steps=10) - expected).max()
-    assert difference < 1e-3 * np.abs(expected).max()  # TF32 convolutions have 10 bits
+
+def test_a_state_that_is_not_finite_names_step_and_precision_and_the_fallback_takes_over(
+    unet_onnx: Path, tmp_path: Path
+) -> None:
+    bad = damaged(unet_onnx, tmp_path / "bad.onnx")
+    picture = RNG.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+    first = load(unet_onnx).plan("sde-2m", 4).t[0]
+    with pytest.raises(
+        NotFiniteError, match=rf"after step 1 of 4 \(t = {first}\) the state is not finite .*in fp32 on"
+    ):
+        load(bad)(picture, "sde-2m", 4)
+    safe = load(bad, fallback=unet_onnx)
+    np.testing.assert_array_equal(safe(picture, "sde-2m", 4), load(unet_onnx)(picture, "sde-2m", 4))
+    assert safe.fallbacks == 1
+
+
+def test_run_writes_no_black_picture_and_counts_what_the_fallback_did(
+    unet_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = damaged(unet_onnx, tmp_path / "bad.onnx")
+    picture = RNG.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+    for name in ("a.png", "b.png"):
+        write_picture(tmp_path / "in" / name, Picture(picture))
+    arguments = ["--engine", str(bad), str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--steps", "3"]
+    assert command(monkeypatch, "run", *arguments) == 4
+    assert not list((tmp_path / "out").glob("*"))
+    assert "the state is not finite" in capfd.readouterr().err
+    assert command(monkeypatch, "run", *arguments, "--fallback", str(unet_onnx)) == 0
+    assert "2 of 2 done by" in capfd.readouterr().err
+    np.testing.assert_array_equal(read_picture(tmp_path / "out" / "a.png").rgb, load(unet_onnx)(picture, steps=3))
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["irsde-deploy", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu_and_says_so(unet_onnx: Path) -> None:
+    if devices():
+        pytest.skip("this machine has a GPU")
+    picture = RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    auto = load(unet_onnx, device="auto")
+    assert auto.engine.name.endswith("cpu")
+    np.testing.assert_array_equal(auto(picture, steps=2), load(unet_onnx)(picture, steps=2))
+    with pytest.raises(MissingPackageError):
+        load(unet_onnx, device="cuda")
+
+
+def test_a_provider_that_fell_back_is_an_error() -> None:
+    """What a session of ONNX Runtime says of itself where CUDA's libraries are missing."""
+    require_provider(["CUDAExecutionProvider", "CPUExecutionProvider"], "cuda")
+    for started, provider in ((["CPUExecutionProvider"], "cuda"), (["CUDAExecutionProvider"], "tensorrt")):
+        with pytest.raises(MissingPackageError, match=f"fell back to {started[0]}"):
+            require_provider(started, provider)

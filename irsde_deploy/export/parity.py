@@ -29,6 +29,9 @@ from .detection import build_network
 
 EVALUATION_TOLERANCE = 1e-4
 TRAJECTORY_TOLERANCE = 1e-3
+HALF_TOLERANCE = 2e-2
+"""For engines with FP16 inside: 40 units of its last place (2^-11), since some 30 layers each round once."""
+
 SEED = 2023
 
 DIVERGED = 1e6
@@ -81,11 +84,14 @@ def worst_of(comparisons: Sequence[Comparison]) -> Comparison:
     return max(comparisons, key=lambda c: (math.isnan(c.relative), c.relative))
 
 
-def compare_evaluations(
-    candidate: Engine, reference: Engine, tolerance: float = EVALUATION_TOLERANCE
-) -> Iterator[Comparison]:
-    """One evaluation at several sizes, batches and timesteps, one of them with a timestep per entry."""
+def compare_evaluations(candidate: Engine, reference: Engine, tolerance: float | None = None) -> Iterator[Comparison]:
+    """One evaluation at several sizes, batches and timesteps, one of them with a timestep per entry.
+
+    The tolerance is by default that of the candidate's precision.
+    """
     card = reference.card
+    if tolerance is None:
+        tolerance = EVALUATION_TOLERANCE if candidate.card.precision == "fp32" else HALF_TOLERANCE
     m, T = card.multiple_of, card.sde.T
     cases: list[tuple[int, int, int, list[int]]] = [
         (1, m, m, [1]),
@@ -142,7 +148,7 @@ def compare_trajectories(
     steps: int | None = None,
     mu: Float32 | None = None,
     seed: int = SEED,
-    tolerance: float = TRAJECTORY_TOLERANCE,
+    tolerance: float | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Trajectory:
     """Run both engines through a whole trajectory with injected noise.
@@ -152,10 +158,12 @@ def compare_trajectories(
         sampler, steps: the table; all T timesteps by default.
         mu: degraded pictures (B, C, H, W); by default a small example whose sides need padding.
         seed: of the noise.
-        tolerance: for every state.
+        tolerance: for every state; by default that of the candidate's precision.
         on_step: called with the number of steps done.
     """
     card = reference.card
+    if tolerance is None:
+        tolerance = TRAJECTORY_TOLERANCE if candidate.card.precision == "fp32" else HALF_TOLERANCE
     table = plan_steps(card.sde, sampler, card.sde.T if steps is None else steps)
     if mu is None:
         mu = example_picture(card, 1, 2 * card.multiple_of - 1, max(1, 2 * card.multiple_of - 3))

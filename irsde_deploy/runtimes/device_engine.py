@@ -29,7 +29,7 @@ class DeviceEngine(ABC):
         name: library, version and device, for people.
         driver: the device.
         io_type: of x, mu and eps on the device: float32 or float16. Timesteps are float32.
-        capturable: whether an evaluation may be recorded into a graph.
+        capturable: whether the last evaluation made may be recorded into a graph.
     """
 
     card: ModelCard

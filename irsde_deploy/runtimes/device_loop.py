@@ -155,7 +155,7 @@ class _Size:
         batch, height, width = shape
         card = engine.card
         multiple = card.multiple_of
-        self.driver, self.capturable, self.own_stream = engine.driver, engine.capturable, stream
+        self.driver, self.own_stream = engine.driver, stream
         self.batch, self.channels = batch, card.channels
         padded = (batch, height + -height % multiple, width + -width % multiple)
         self.dimensions = (card.channels, height, width, padded[1], padded[2])
@@ -168,6 +168,7 @@ class _Size:
         self._staging: dict[np.dtype[Any], DeviceArray] = {}
         self._graphs: dict[tuple[int, bool, bool], Any] = {}
         self.evaluate = engine.evaluation(padded, stream)
+        self.capturable = engine.capturable
         for name in ("y", "q", "mu"):
             self._buffer(name, 4 * self.pixels)
         for name in ("x", "mu_in", "eps"):

@@ -5,16 +5,18 @@ One execution context for each picture size: a CUDA graph belongs to the context
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import EngineError, InvalidValueError, MissingPackageError
-from ..files import file_sha256
+from ..files import file_sha256, write_atomically
 from .device_engine import DeviceEngine, Evaluation, PaddedShape
 from .drivers import Driver, open_driver
 from .drivers.probe import devices
+from .kernels import cache_folder
 from .plan_card import PlanCard, differences, read_plan_card
 from .tensorrt_backend import installed_version, load_backend, make_logger
 
@@ -22,12 +24,13 @@ from .tensorrt_backend import installed_version, load_backend, make_logger
 class TensorRtEngine(DeviceEngine):
     """A plan (x, mu, t) -> eps on an NVIDIA GPU."""
 
-    def __init__(self, trt: Any, engine: Any, plan: PlanCard, driver: Driver) -> None:
+    def __init__(self, trt: Any, engine: Any, plan: PlanCard, driver: Driver, jit_path: Path | None = None) -> None:
         self._trt, self._engine, self.plan = trt, engine, plan
         self.driver = driver
         self.card = plan.model
         self.name = f"{plan.build.backend} {trt.__version__}, {driver.name}"
         self._inputs = self._checked_tensors()
+        self._jit = _JitCache(jit_path) if jit_path is not None else None
 
     @classmethod
     def open(cls, path: Path, device: str = "cuda", driver: str = "cuda-bindings") -> TensorRtEngine:
@@ -51,11 +54,12 @@ class TensorRtEngine(DeviceEngine):
         if engine is None:
             why = logger.errors[0].splitlines()[0][:200] if logger.errors else "it gives no reason"
             raise EngineError(f"{path}: {plan.build.backend} cannot load it ({why}): {plan.rebuild_command(path)}")
-        return cls(trt, engine, plan, opened)
+        jit_path = _jit_path(path, trt.__version__) if plan.build.backend == "tensorrt-rtx" else None
+        return cls(trt, engine, plan, opened, jit_path)
 
     def evaluation(self, shape: PaddedShape, stream: int) -> Evaluation:
         """See `DeviceEngine`."""
-        context = self._engine.create_execution_context()
+        context = self._new_context()
         if context is None:
             raise EngineError("TensorRT has no memory for another execution context: use smaller pictures or batches")
         if not context.set_optimization_profile_async(self._profile_for(shape), stream):
@@ -73,8 +77,23 @@ class TensorRtEngine(DeviceEngine):
                     context.set_tensor_address(name, pointer)
             if not context.execute_async_v3(stream):
                 raise EngineError(f"TensorRT failed at input size {(batch, self.card.channels, height, width)}")
+            if self._jit is not None:
+                self._jit.save()
 
+        capturable = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX has it, TensorRT always can
+        self.capturable = capturable is None or bool(capturable(stream))
         return enqueue
+
+    def _new_context(self) -> Any:
+        """An execution context. TensorRT-RTX compiles kernels for the shape at hand at once, not in the background: a
+        graph would hold on to the provisional ones.
+        """
+        if self._jit is None:
+            return self._engine.create_execution_context()
+        trt, config = self._trt, self._engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        self._jit.use(config)
+        return self._engine.create_execution_context(config)
 
     def _profile_for(self, shape: PaddedShape) -> int:
         """The profile that takes a shape and was chosen for the nearest size."""
@@ -101,6 +120,44 @@ class TensorRtEngine(DeviceEngine):
             raise EngineError(f"the plan's tensors are {found}; expected {', '.join(sorted(expected))} and eps")
         self.io_type = halves[pictures.pop()]
         return inputs
+
+
+class _JitCache:
+    """Kernels that TensorRT-RTX has compiled for this GPU, kept in the user's cache folder for the next process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known = path.read_bytes() if path.is_file() else b""
+        self._cache: Any = None
+        self._saved = False
+
+    def use(self, config: Any) -> None:
+        """Give what is known to a new context's configuration."""
+        if self._cache is None:
+            self._cache = config.create_runtime_cache()
+            if self._known:
+                self._cache.deserialize(self._known)
+        config.set_runtime_cache(self._cache)
+        self._saved = False
+
+    def save(self) -> None:
+        """Keep what the first evaluation of a context has compiled."""
+        if self._saved:
+            return
+        self._saved = True
+        kernels = bytes(self._cache.serialize())
+        if kernels != self._known:
+            self._known = kernels
+            with write_atomically(self._path) as temporary:
+                temporary.write_bytes(kernels)
+
+
+def _jit_path(plan: Path, version: str) -> Path:
+    folder = cache_folder() / "tensorrt-rtx"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = devices() or []
+    gpu = re.sub(r"\W+", "-", found[0].name).lower() if found else "none"
+    return folder / f"{file_sha256(plan)[:32]}.{gpu}.{version}.jit"
 
 
 def require_fitting(plan: PlanCard, path: Path) -> None:

@@ -77,7 +77,7 @@ def test_injected_noise_gives_the_numpy_loops_picture(pair, sampler: str, steps:
 
 @pytest.mark.parametrize("seed", [0, 2**40 + 1])
 def test_its_own_noise_is_the_numpy_loops(pair, seed: int) -> None:
-    """To the last bits that two libraries' sin, cos and log leave: a float32 unit, carried through three evaluations."""
+    """To the last bits that two libraries' sin, cos and log leave: a float32 unit, through three evaluations."""
     numpy_loop, device_loop = pair
     mu = picture((2, 30, 17, 3))
     assert relative(device_loop(mu, "sde-2m", 3, seed=seed), numpy_loop(mu, "sde-2m", 3, seed=seed)) < 1e-6

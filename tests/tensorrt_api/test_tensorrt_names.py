@@ -16,7 +16,16 @@ HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "irsde_deploy"
 SOURCES = ("export/to_tensorrt.py", "runtimes/tensorrt_backend.py", "runtimes/tensorrt_engine.py")
 LISTS = sorted(HERE.glob("*.json"))
-RTX_ONLY = {"ComputeCapability", "num_compute_capabilities", "set_compute_capability"}
+RTX_ONLY = {
+    "ComputeCapability",
+    "DynamicShapesKernelSpecializationStrategy",
+    "IRuntimeCache",
+    "create_runtime_cache",
+    "dynamic_shapes_kernel_specialization_strategy",
+    "num_compute_capabilities",
+    "set_compute_capability",
+    "set_runtime_cache",
+}
 
 CLASSES = {
     "trt": "",
@@ -24,7 +33,8 @@ CLASSES = {
     "self._builder": "Builder",
     "self._engine": "ICudaEngine",
     "builder": None,  # our own _Builder
-    "config": "IBuilderConfig",
+    "config": "IBuilderConfig",  # in tensorrt_engine.py: IRuntimeConfig
+    "self._cache": "IRuntimeCache",
     "context": "IExecutionContext",
     "e": "ParserError",
     "engine": "ICudaEngine",
@@ -49,7 +59,9 @@ def used_names() -> set[tuple[str, str]]:
                 for module in ("trt.", "self._trt."):
                     if owner.startswith(module):
                         used.add((owner.removeprefix(module), node.attr))
-                if CLASSES.get(owner) is not None:
+                if owner == "config" and source.endswith("engine.py"):
+                    used.add(("IRuntimeConfig", node.attr))
+                elif CLASSES.get(owner) is not None:
                     used.add((CLASSES[owner], node.attr))
     return used - {("ICudaEngine", "plan"), ("", "__version__"), ("", "ILogger.__init__")}
 

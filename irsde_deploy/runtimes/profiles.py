@@ -12,6 +12,8 @@ from ..errors import InvalidValueError
 Shape: TypeAlias = tuple[int, int, int]
 """(batch, height, width); the channels are the model's."""
 
+_Triple: TypeAlias = tuple[Shape, Shape, Shape]
+
 MAX_BATCH, MAX_SIDE = 1024, 32_768
 DEFAULT_SIDES = (64, 256, 1024)
 """min, opt and max of a side where the user names none, rounded up to the network's multiple."""
@@ -30,7 +32,9 @@ class Profile:
     max: Shape
 
     def __post_init__(self) -> None:
-        for low, middle, high, limit in zip(self.min, self.opt, self.max, (MAX_BATCH, MAX_SIDE, MAX_SIDE), strict=True):
+        for low, middle, high, limit in zip(self.min, self.opt, self.max, (_Triple: TypeAlias = tuple[Shape, Shape, Shape]
+
+MAX_BATCH, MAX_SIDE, MAX_SIDE), strict=True):
             if not 1 <= low <= middle <= high <= limit:
                 raise InvalidValueError(
                     f"a profile needs 1 <= min <= opt <= max, batches to {MAX_BATCH} and sides to {MAX_SIDE}, "
@@ -72,8 +76,8 @@ def parse_profiles(
     """Profiles from what the command line was given.
 
     Args:
-        sizes: min, opt and max as `HxW`; the i-th of each make the i-th profile. One or two of the three may be left
-            out: opt stands for all, and min and max for opt if only one of them is there.
+        sizes: min, opt and max as `HxW`; the i-th of each make the i-th profile. opt alone is one size and no other;
+            where max is given, min is 64x64 and opt is max unless they are too.
         batches: `1:1:4` (min:opt:max) or `4`, one for all profiles or one each; 1 by default.
         shapes: min, opt and max as trtexec writes them, `x:1x3x64x64[,mu:...,t:...]`, in place of sizes and batches.
         channels, multiple_of: of the network, which every shape must fit.
@@ -81,43 +85,46 @@ def parse_profiles(
     Raises:
         InvalidValueError: what cannot be read or does not fit; names the nearest valid shape.
     """
+    smallest, usual, largest = (side + -side % multiple_of for side in DEFAULT_SIDES)
     if any(shapes):
         if any(sizes) or batches:
             raise InvalidValueError("give either --min, --opt, --max and --batch, or trtexec's --minShapes and so on")
-        triples = _triples([[_trtexec(text, channels) for text in texts] for texts in shapes], "--optShapes")
-    elif any(sizes):
-        triples = _with_batches(_triples([[_size(text) for text in texts] for texts in sizes], "--opt"), batches)
+        triples = _triples([[_trtexec(text, channels) for text in texts] for texts in shapes], smallest)
     else:
-        sides = [side + -side % multiple_of for side in DEFAULT_SIDES]
-        triples = _with_batches([tuple((1, side, side) for side in sides)], batches)
+        square = [(1, smallest, smallest)], [(1, usual, usual)], [(1, largest, largest)]
+        columns = [[_size(text) for text in texts] for texts in sizes] if any(sizes) else square
+        triples = _with_batches(_triples(columns, smallest), batches)
     for triple in triples:
         for shape in triple:
             _require_multiple(shape, multiple_of)
     return tuple(Profile(*triple) for triple in triples)
 
 
-def _triples(columns: list[list[Shape]], option: str) -> list[tuple[Shape, ...]]:
-    """min, opt, max of each profile; those left out are filled in."""
+def _triples(columns: Sequence[Sequence[Shape]], smallest: int) -> list[_Triple]:
+    """min, opt, max of each profile.
+
+    Left out: opt is max, or else min; max is opt; min is `smallest` where max is given, otherwise opt.
+    """
     count = max(map(len, columns))
     for column in columns:
         if len(column) not in (0, count):
-            raise InvalidValueError(
-                f"each profile needs as many shapes as the others: {count} of {option} and its fellows"
-            )
-    low, middle, high = columns
-    middle = middle or low or high
-    return list(zip(low or middle, middle, high or middle, strict=True))
+            raise InvalidValueError(f"each of the {count} profiles needs a min, an opt and a max, or none has one of them")
+    low, middle, high = (list(column) for column in columns)
+    middle = middle or high or low
+    if not low:
+        low = [(b, min(smallest, h), min(smallest, w)) for b, h, w in middle] if high else middle
+    return list(zip(low, middle, high or middle, strict=True))
 
 
-def _with_batches(triples: Sequence[tuple[Shape, ...]], batches: Sequence[str]) -> list[tuple[Shape, ...]]:
+def _with_batches(triples: Sequence[_Triple], batches: Sequence[str]) -> list[_Triple]:
     """The same with batch sizes, one triple of them for all profiles or one each."""
     parsed = [_batch(text) for text in batches] or [(1, 1, 1)]
     if len(parsed) not in (1, len(triples)):
         raise InvalidValueError(f"give --batch once for all profiles or once for each of the {len(triples)}")
     spread = parsed * len(triples) if len(parsed) == 1 else parsed
     return [
-        tuple((batch, height, width) for batch, (_, height, width) in zip(three, triple, strict=True))
-        for three, triple in zip(spread, triples, strict=True)
+        ((least, *low[1:]), (usual, *middle[1:]), (most, *high[1:]))
+        for (least, usual, most), (low, middle, high) in zip(spread, triples, strict=True)
     ]
 
 

@@ -22,8 +22,10 @@ def test_defaults_are_multiples() -> None:
 def test_sizes_and_batches() -> None:
     full = parsed((["64x96"], ["256x384"], ["512x768"]), ["1:2:4"])
     assert full == (Profile((1, 64, 96), (2, 256, 384), (4, 512, 768)),)
-    assert parsed(((), ["256x384"], ()), ["4"]) == (Profile(*[(4, 256, 384)] * 3),), "one alone stands for all three"
-    assert parsed((["64x64"], (), ["128x128"])) == (Profile((1, 64, 64), (1, 64, 64), (1, 128, 128)),)
+    assert parsed(((), ["256x384"], ()), ["4"]) == (Profile(*[(4, 256, 384)] * 3),), "opt alone is one size"
+    assert parsed((["96x96"], (), ["128x128"])) == (Profile((1, 96, 96), (1, 128, 128), (1, 128, 128)),)
+    assert parsed(((), (), ["1088x1920"])) == (Profile((1, 64, 64), (1, 1088, 1920), (1, 1088, 1920)),)
+    assert parsed(((), (), ["32x1920"]))[0].min == (1, 32, 64)
 
 
 def test_several_profiles() -> None:
@@ -34,7 +36,7 @@ def test_several_profiles() -> None:
     assert [p.max[0] for p in parsed(two, ["1:2:4", "1"])] == [4, 1]
     with pytest.raises(InvalidValueError, match="once for each of the 2"):
         parsed(two, ["1", "2", "3"])
-    with pytest.raises(InvalidValueError, match="as many shapes"):
+    with pytest.raises(InvalidValueError, match="each of the 2 profiles needs"):
         parsed((["64x64"], ["128x128", "512x512"], ()))
 
 

@@ -54,9 +54,8 @@ def measure(checkpoint_path: Path, pictures: list, folder: Path) -> None:
     write_onnx(build_network(card.network, card.settings, checkpoint.weights), card, source)
     model, card = read_model(source)
     mus = [to_network(check_picture(card, picture)) for picture in pictures]
-    print(
-        f"{checkpoint_path.stem}\n\n| precision | nodes in FP32 | PSNR to FP32, dB | ONNX, MB | RTX plan, MB |\n|---|---|---|---|---|"
-    )
+    print(f"{checkpoint_path.stem}\n")
+    print("| precision | nodes in FP32 | PSNR to FP32, dB | ONNX, MB | RTX plan, MB |\n|---|---|---|---|---|")
     total = sum(len(group.nodes) for group in groups(model))
     print(f"| fp32 | {total} of {total} | equal | {megabytes(source)} | {plan_size(model, card, source)} |")
     for precision in ("mixed", "fp16"):

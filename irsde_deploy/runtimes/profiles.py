@@ -32,9 +32,7 @@ class Profile:
     max: Shape
 
     def __post_init__(self) -> None:
-        for low, middle, high, limit in zip(self.min, self.opt, self.max, (_Triple: TypeAlias = tuple[Shape, Shape, Shape]
-
-MAX_BATCH, MAX_SIDE, MAX_SIDE), strict=True):
+        for low, middle, high, limit in zip(self.min, self.opt, self.max, (MAX_BATCH, MAX_SIDE, MAX_SIDE), strict=True):
             if not 1 <= low <= middle <= high <= limit:
                 raise InvalidValueError(
                     f"a profile needs 1 <= min <= opt <= max, batches to {MAX_BATCH} and sides to {MAX_SIDE}, "
@@ -108,7 +106,7 @@ def _triples(columns: Sequence[Sequence[Shape]], smallest: int) -> list[_Triple]
     count = max(map(len, columns))
     for column in columns:
         if len(column) not in (0, count):
-            raise InvalidValueError(f"each of the {count} profiles needs a min, an opt and a max, or none has one of them")
+            raise InvalidValueError(f"each of the {count} profiles needs a min, an opt and a max, or none has it")
     low, middle, high = (list(column) for column in columns)
     middle = middle or high or low
     if not low:

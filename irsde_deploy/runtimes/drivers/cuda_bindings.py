@@ -82,12 +82,15 @@ class CudaBindingsDriver:
         try:
             work()
         except BaseException:
-            self._cuda.cuStreamEndCapture(stream)
+            status, graph = self._cuda.cuStreamEndCapture(stream)
+            if int(status) == 0:
+                self._cuda.cuGraphDestroy(graph)
             raise
         graph = self._check(self._cuda.cuStreamEndCapture(stream))
-        executable = self._check(self._cuda.cuGraphInstantiate(graph, 0))
-        self._check(self._cuda.cuGraphDestroy(graph))
-        return executable
+        try:
+            return self._check(self._cuda.cuGraphInstantiate(graph, 0))
+        finally:
+            self._check(self._cuda.cuGraphDestroy(graph))
 
     def replay(self, graph: Any, stream: int) -> None:
         self._check(self._cuda.cuGraphLaunch(graph, stream))

@@ -7,7 +7,9 @@ PyCUDA's own alone, so a caller's stream needs the backend cuda-bindings.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +37,8 @@ class PyCudaDriver:
         self._cuda = cuda
         cuda.init()
         self._context = cuda.Device(index).retain_primary_context()
+        atexit.register(self._context.detach)  # left to itself, PyCUDA ends a primary context by the wrong function
+        self._thread = threading.local()
         self._library = load_driver()
         self._streams: dict[int, Any] = {}
         self._allocations: dict[int, Any] = {}
@@ -44,8 +48,9 @@ class PyCudaDriver:
         self._kernels = {name: self._module.get_function(name) for name in SIGNATURES}
 
     def activate(self) -> None:
-        if self._cuda.Context.get_current() is not self._context:
-            self._context.push()
+        current = self._cuda.Context.get_current()
+        if current is None or current.handle != self._context.handle:
+            self._thread.__dict__.setdefault("pushed", []).append(_Pushed(self._context))
 
     def malloc(self, size: int) -> int:
         allocation = self._calling(self._cuda.mem_alloc, max(1, size))
@@ -54,7 +59,7 @@ class PyCudaDriver:
         return pointer
 
     def free(self, pointer: int) -> None:
-        self._allocations.pop(pointer).free()
+        self._calling(self._allocations.pop(pointer).free)
 
     def upload(self, pointer: int, array: npt.NDArray[Any], stream: int) -> None:
         self._calling(self._cuda.memcpy_htod_async, pointer, array, self._stream(stream))
@@ -63,7 +68,7 @@ class PyCudaDriver:
         self._calling(self._cuda.memcpy_dtoh_async, array, pointer, self._stream(stream))
 
     def new_stream(self) -> int:
-        stream = self._cuda.Stream(1)  # CU_STREAM_NON_BLOCKING
+        stream = self._calling(self._cuda.Stream, 1)  # CU_STREAM_NON_BLOCKING
         self._streams[stream.handle] = stream
         return int(stream.handle)
 
@@ -71,11 +76,11 @@ class PyCudaDriver:
         self._ask("cuStreamSynchronize", ctypes.c_void_p(stream))
 
     def event(self, stream: int) -> Any:
-        return self._cuda.Event().record(self._stream(stream))
+        return self._calling(self._cuda.Event().record, self._stream(stream))
 
     def elapsed(self, start: Any, end: Any) -> float:
-        end.synchronize()
-        return float(start.time_till(end))
+        self._calling(end.synchronize)
+        return float(self._calling(start.time_till, end))
 
     def launch(self, kernel: str, count: int, arguments: tuple[int, ...], stream: int) -> None:
         typed = [_NUMPY_TYPES[t](a) for t, a in zip(SIGNATURES[kernel], arguments, strict=True)]
@@ -89,10 +94,15 @@ class PyCudaDriver:
         self._ask("cuStreamBeginCapture_v2", handle, _CAPTURE_THREAD_LOCAL)
         try:
             work()
+        except BaseException:
+            if self._answer("cuStreamEndCapture", handle, ctypes.byref(graph)) == 0:
+                self._answer("cuGraphDestroy", graph)
+            raise
+        self._ask("cuStreamEndCapture", handle, ctypes.byref(graph))
+        try:
+            self._ask("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
         finally:
-            self._ask("cuStreamEndCapture", handle, ctypes.byref(graph))
-        self._ask("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
-        self._ask("cuGraphDestroy", graph)
+            self._ask("cuGraphDestroy", graph)
         return executable
 
     def replay(self, graph: ctypes.c_void_p, stream: int) -> None:
@@ -107,15 +117,39 @@ class PyCudaDriver:
         return self._streams[stream]
 
     def _ask(self, function: str, *arguments: Any) -> None:
-        status = getattr(self._library, function)(*arguments)
+        status = self._answer(function, *arguments)
         if status != 0:
-            raise EngineError(f"the GPU refused: {function} answered with CUDA error {status}")
+            words = ctypes.c_char_p()
+            self._answer("cuGetErrorString", status, ctypes.byref(words))
+            text = (words.value or b"").decode() or "no words for it"
+            raise EngineError(f"the GPU refused: {text} ({function}, CUDA error {status})")
+
+    def _answer(self, function: str, *arguments: Any) -> int:
+        return int(getattr(self._library, function)(*arguments))
 
     def _calling(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:
             return function(*arguments, **named)
         except self._cuda.Error as error:
             raise EngineError(f"the GPU refused: {reason(error)}") from None
+
+
+class _Pushed:
+    """A context on PyCUDA's stack of this thread until the thread ends: PyCUDA aborts the process if one is left."""
+
+    def __init__(self, context: Any) -> None:
+        context.push()
+        self._context, self._thread = context, threading.get_ident()
+        if threading.current_thread() is threading.main_thread():
+            atexit.register(self.pop)
+
+    def pop(self) -> None:
+        """Take it down; what PyCUDA gives back later puts it there again for as long as that takes."""
+        if self._context is not None and threading.get_ident() == self._thread:
+            self._context.pop()
+        self._context = None
+
+    __del__ = pop
 
 
 def _compiled(compute_capability: tuple[int, int]) -> bytes:

@@ -1,0 +1,74 @@
+"""The drivers for a GPU on a stand-in for NVIDIA's driver library: their Python, not a GPU's arithmetic or speed.
+
+tests/fake_cuda/libcuda.cpp says what the stand-in refuses; tests/fake_cuda/drive.py holds the checks, which are run in
+processes of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from irsde_deploy.runtimes.kernels import HOST_OPTIONS, SOURCE
+
+FAKE = Path(__file__).parents[1] / "fake_cuda"
+CHECKS = re.findall(r"^def check_(\w+)", (FAKE / "drive.py").read_text(), re.MULTILINE)
+COMPILER = os.environ.get("CXX") or "g++"
+
+
+def _lacks_cuda_bindings() -> str:
+    try:
+        from cuda.bindings import nvrtc
+
+        nvrtc.nvrtcVersion()
+    except Exception as error:  # cuda-bindings has kinds of its own for a library that is not there
+        return f"cuda-bindings and nvidia-cuda-nvrtc are not both there ({error})"
+    return ""
+
+
+def _lacks_pycuda() -> str:
+    if importlib.util.find_spec("pycuda") is None:
+        return "PyCUDA is not installed"
+    return "" if shutil.which("nvcc") else "PyCUDA compiles with nvcc, which is not there"
+
+
+LACKS = {"cuda-bindings": _lacks_cuda_bindings, "pycuda": _lacks_pycuda}
+
+
+@pytest.fixture(scope="session")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with libcuda.so.1, the stand-in; and where kernels are cached."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the stand-in for libcuda.so.1 is built on Linux")
+    if shutil.which(COMPILER) is None:
+        pytest.skip(f"the stand-in for libcuda.so.1 is compiled with {COMPILER}, which is not there")
+    folder = tmp_path_factory.mktemp("fake_cuda")
+    output = ["-o", str(folder / "libcuda.so.1"), "-Wl,-soname,libcuda.so.1", "-ldl"]
+    subprocess.run([COMPILER, *HOST_OPTIONS, f"-I{SOURCE.parent}", str(FAKE / "libcuda.cpp"), *output], check=True)
+    return folder
+
+
+@pytest.fixture(params=LACKS)
+def driver(request: pytest.FixtureRequest) -> str:
+    lacks = LACKS[request.param]()
+    if lacks:
+        pytest.skip(lacks)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_driver_for_a_gpu(fake: Path, driver: str, check: str) -> None:
+    paths = f"{fake}{os.pathsep}{os.environ.get('LD_LIBRARY_PATH', '')}"
+    package = str(SOURCE.parents[3])  # the one under test, wherever it was imported from
+    environment = {**os.environ, "LD_LIBRARY_PATH": paths, "IRSDE_CACHE": str(fake / "cache"), "PYTHONPATH": package}
+    command = [sys.executable, "-X", "faulthandler", str(FAKE / "drive.py"), driver, check]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "PyCUDA" not in done.stderr or check == "fault", done.stderr

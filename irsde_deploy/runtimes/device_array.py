@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidValueError
-from .drivers import Driver
+from .drivers import Driver, own_stream
 
 _CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13  # DLDeviceType
 _KINDS = {_CPU: "host", _CUDA: "cuda", _CUDA_HOST: "cuda", _CUDA_MANAGED: "cuda"}
@@ -133,7 +133,7 @@ class DeviceArray:
     def to_host(self, driver: Driver) -> npt.NDArray[Any]:
         """A copy in host memory of a contiguous array."""
         host = np.empty(self.shape, self.dtype)
-        stream = driver.new_stream()
+        stream = own_stream(driver)
         driver.download(host, self.pointer, stream)
         driver.synchronize(stream)
         return host

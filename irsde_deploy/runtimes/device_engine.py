@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..card import ModelCard
-from .drivers import Driver
+from .drivers import Driver, own_stream
 from .protocol import Float32
 
 PaddedShape: TypeAlias = tuple[int, int, int]
@@ -52,7 +52,7 @@ class DeviceEngine(ABC):
         driver.activate()
         arrays = [np.ascontiguousarray(a, dtype=d) for a, d in ((x, self.io_type), (mu, self.io_type), (t, np.float32))]
         eps: npt.NDArray[Any] = np.empty_like(arrays[0])
-        stream = driver.new_stream()
+        stream = own_stream(driver)
         evaluate = self.evaluation((x.shape[0], x.shape[2], x.shape[3]), stream)
         pointers = [driver.malloc(array.nbytes) for array in (*arrays, eps)]
         try:

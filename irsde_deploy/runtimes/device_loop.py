@@ -9,6 +9,7 @@ The numbers are those of `numpy_loop`: the same arithmetic in the same order (ke
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +53,6 @@ class DeviceLoop:
     def __init__(self, engine: DeviceEngine) -> None:
         self.engine = engine
         self._sizes: OrderedDict[tuple[int, int, int], _Size] = OrderedDict()
-        self._stream: int | None = None
 
     def __call__(
         self,
@@ -67,7 +67,7 @@ class DeviceLoop:
         picture = np.ascontiguousarray(batch, dtype=batch.dtype if batch.dtype in _SUFFIXES else np.float32)
         size = self._size(picture.shape[:3])
         staging = size.staging(picture)
-        stream = self._own_stream()
+        stream = own_stream(self.engine.driver)
         self.engine.driver.upload(staging.pointer, picture, stream)
         self._restore(size, staging, staging, table, noise, clip, on_step, stream, reversed_channels=False)
         restored = np.empty_like(picture)
@@ -104,7 +104,7 @@ class DeviceLoop:
         target.require_on(self.engine.driver)
         target.require_like(picture)
         if stream is None:
-            stream = self._own_stream()
+            stream = own_stream(self.engine.driver)
             if picture.stream is not None:
                 self.engine.driver.synchronize(picture.stream)
         self._restore(size, picture, target, table, noise, clip, None, stream, bgr)
@@ -138,14 +138,9 @@ class DeviceLoop:
         if key not in self._sizes:
             while len(self._sizes) >= MAX_SIZES:
                 self._sizes.popitem(last=False)[1].free()
-            self._sizes[key] = _Size(self.engine, key, self._own_stream())
+            self._sizes[key] = _Size(self.engine, key, own_stream(self.engine.driver))
         self._sizes.move_to_end(key)
         return self._sizes[key]
-
-    def _own_stream(self) -> int:
-        if self._stream is None:
-            self._stream = self.engine.driver.new_stream()
-        return self._stream
 
 
 class _Size:
@@ -238,7 +233,13 @@ class _Size:
         self._start(steps, given, self.own_stream)
         self._evaluate(0, self.own_stream)
         self.driver.synchronize(self.own_stream)
-        return self.driver.capture(lambda: self._steps(steps, given, clip, self.own_stream, None), self.own_stream)
+        collecting = gc.isenabled()
+        gc.disable()  # memory that a collection gives back would spoil the capture
+        try:
+            return self.driver.capture(lambda: self._steps(steps, given, clip, self.own_stream, None), self.own_stream)
+        finally:
+            if collecting:
+                gc.enable()
 
     def _steps(self, steps: int, given: bool, clip: bool, stream: int, on_step: Callable[[int], None] | None) -> None:
         """Put the start and every step on the stream."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from ...errors import InvalidValueError
 from .protocol import Driver
 
-__all__ = ["DRIVERS", "Driver", "open_driver"]
+__all__ = ["DRIVERS", "Driver", "open_driver", "own_stream"]
 
 
 def _cuda_bindings() -> Driver:
@@ -26,6 +27,16 @@ def _host() -> Driver:
     from .host import HostDriver
 
     return HostDriver()
+
+
+_own_streams: WeakKeyDictionary[Driver, int] = WeakKeyDictionary()
+
+
+def own_stream(driver: Driver) -> int:
+    """The one stream of a driver on which all that no caller's stream was named for is done."""
+    if driver not in _own_streams:
+        _own_streams[driver] = driver.new_stream()
+    return _own_streams[driver]
 
 
 DRIVERS: dict[str, Callable[[], Driver]] = {"cuda-bindings": _cuda_bindings, "pycuda": _pycuda, "host": _host}

@@ -21,6 +21,7 @@ from ..noise import NoiseSource, SeededNoise
 from ..samplers import StepTable
 from .device_array import DeviceArray
 from .device_engine import DeviceEngine
+from .drivers import own_stream
 from .numpy_loop import not_finite
 
 MAX_SIZES = 3

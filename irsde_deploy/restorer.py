@@ -14,7 +14,7 @@ from .errors import InvalidValueError, NotFiniteError
 from .noise import NoiseSource, given_noise, seeded_noise
 from .noise_level import blind_sde
 from .runtimes import Engine, open_engine
-from .runtimes.device_array import DeviceArray
+from .runtimes.device_array import LEGACY_STREAM, DeviceArray
 from .runtimes.device_engine import DeviceEngine
 from .runtimes.device_loop import DeviceLoop
 from .runtimes.numpy_loop import NumpyLoop
@@ -146,15 +146,17 @@ class Restorer:
         """
         if not isinstance(self._loop, DeviceLoop):
             raise InvalidValueError(f"{self.engine.name} works on pictures in host memory: call the restorer itself")
-        source = DeviceArray.of(picture).as_batch()
-        check_shape(self.card, source.shape, source.shape)
-        target = None if out is None else DeviceArray.of(out).as_batch()
+        given, target = (None if a is None else DeviceArray.of(a, stream or LEGACY_STREAM) for a in (picture, out))
+        if given is None:
+            raise InvalidValueError("there is no picture: give an array that is on the device")
+        source, target = given.as_batch(), target and target.as_batch()
+        check_shape(self.card, source.shape, given.shape)
         table = self._table(sampler, steps, debias, t0, noise_level, clip)
         draw = self._noise(seed, None, table, source.shape)
         restored: DeviceArray = self._run(
-            lambda loop: loop.on_device(source, table, draw, clip, target, stream, bgr), source.shape[0]
+            lambda loop: loop.on_device(source, table, draw, clip, target, stream, bgr), source.shape[0], on_device=True
         )
-        return restored if len(DeviceArray.of(picture).shape) == 4 else restored.without_batch()
+        return restored if len(given.shape) == 4 else restored.without_batch()
 
     def _table(
         self,
@@ -182,12 +184,12 @@ class Restorer:
         shape = (batch[0], batch[3], batch[1], batch[2])
         return seeded_noise(seed, shape) if given is None else given_noise(given, len(table), shape)
 
-    def _run(self, restore: Callable[[Any], Any], pictures: int) -> Any:
-        """Restore with the engine's loop, and where a state is not finite with the fallback's."""
+    def _run(self, restore: Callable[[Any], Any], pictures: int, on_device: bool = False) -> Any:
+        """Restore with the engine's loop, and where a state is not finite with the fallback's, if it can."""
         try:
             return restore(self._loop)
         except NotFiniteError:
-            if self.fallback is None:
+            if self.fallback is None or (on_device and not isinstance(self.fallback._loop, DeviceLoop)):
                 raise
             self.fallbacks += pictures
             return restore(self.fallback._loop)
@@ -205,9 +207,13 @@ def load(
 
     Args:
         path, device, card, driver, provider: see `irsde_deploy.runtimes.open_engine`.
-        fallback: engine file of the same model to restore with where this one's states are not finite.
+        fallback: engine file of the same model to restore with where this one's states are not finite; where no device
+            is named and this one is a plan, on the GPU if it can be used there, else on the CPU.
     """
-    other = None if fallback is None else load(fallback, device, card, None, driver, provider)
+    beside_plan = device is None and Path(path).suffix.lower() == ".plan"
+    other = (
+        None if fallback is None else load(fallback, "auto" if beside_plan else device, card, None, driver, provider)
+    )
     return Restorer(open_engine(path, device, card, driver, provider), other)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..card import ModelCard
-from ..errors import InputFileError, InvalidValueError, MissingPackageError
+from ..errors import EngineError, InputFileError, InvalidValueError, MissingPackageError
 from ..files import require_readable
 from .protocol import DEVICES, Engine
 
@@ -110,7 +110,7 @@ def open_engine(
         return ENGINES[suffix](path, OpenOptions(device, card, driver, provider))
     try:
         return ENGINES[suffix](path, OpenOptions("cuda", card, driver, provider))
-    except MissingPackageError:
+    except (MissingPackageError, EngineError):  # a file that is at fault is so on the CPU too
         if suffix == ".plan":  # nothing on a CPU reads it
             raise
         return ENGINES[suffix](path, OpenOptions("cpu", card))

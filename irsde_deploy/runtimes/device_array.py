@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, reason
 from .drivers import Driver, own_stream
+from .drivers.memory import Memory
+
+LEGACY_STREAM = 1
+"""CUDA's handle of the legacy default stream."""
 
 _CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13  # DLDeviceType
 _KINDS = {_CPU: "host", _CUDA: "cuda", _CUDA_HOST: "cuda", _CUDA_MANAGED: "cuda"}
@@ -47,24 +51,33 @@ class DeviceArray:
     def empty(cls, driver: Driver, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
         """A contiguous array of the driver's own memory, given back when nothing refers to it any more."""
         dtype = np.dtype(dtype)
-        memory = _Memory(driver, dtype.itemsize * int(np.prod(shape)))
+        memory = Memory(driver, dtype.itemsize * int(np.prod(shape)))
         return cls(
             memory.pointer, tuple(shape), dtype, DeviceArray.contiguous_strides(shape, dtype), driver.kind, owner=memory
         )
 
     @classmethod
-    def of(cls, array: Any) -> DeviceArray:
-        """Anything with `__cuda_array_interface__` or `__dlpack__`.
+    def of(cls, array: Any, stream: int = LEGACY_STREAM) -> DeviceArray:
+        """Anything with `__dlpack__` or `__cuda_array_interface__`; DLPack first, since its producer waits by itself.
+
+        Args:
+            array: whose memory is used.
+            stream: that the producer's work must come before; the legacy default stream unless a caller names one.
 
         Raises:
-            InvalidValueError: neither, or memory that is not a GPU's or the host's.
+            InvalidValueError: neither, or memory that is not the first GPU's or the host's.
         """
         if isinstance(array, cls):
             return array
-        if hasattr(array, "__cuda_array_interface__"):
-            return _from_interface(array)
+        interface = hasattr(array, "__cuda_array_interface__")
         if hasattr(array, "__dlpack__"):
-            return _from_dlpack(array)
+            try:
+                return _from_dlpack(array, stream)
+            except (BufferError, RuntimeError, TypeError) as error:  # what libraries raise that cannot export it
+                if not interface:
+                    raise InvalidValueError(f"this array cannot be taken by DLPack ({reason(error)})") from None
+        if interface:
+            return _from_interface(array)
         raise InvalidValueError(
             "a picture on the device must have __cuda_array_interface__ or __dlpack__; "
             f"{type(array).__name__} has neither"
@@ -132,6 +145,7 @@ class DeviceArray:
 
     def to_host(self, driver: Driver) -> npt.NDArray[Any]:
         """A copy in host memory of a contiguous array."""
+        driver.activate()
         host = np.empty(self.shape, self.dtype)
         stream = own_stream(driver)
         driver.download(host, self.pointer, stream)
@@ -139,23 +153,11 @@ class DeviceArray:
         return host
 
 
-class _Memory:
-    """An allocation that ends with its last reference."""
-
-    def __init__(self, driver: Driver, size: int) -> None:
-        self._driver = driver
-        self.pointer = driver.malloc(size)
-
-    def __del__(self) -> None:
-        if hasattr(self, "pointer"):
-            self._driver.free(self.pointer)
-
-
 def _from_interface(array: Any) -> DeviceArray:
     interface = array.__cuda_array_interface__
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
     strides = tuple(interface.get("strides") or DeviceArray.contiguous_strides(shape, dtype))
-    stream = interface.get("stream")
+    stream = interface.get("stream", LEGACY_STREAM)  # version 2 of the interface, which PyTorch has, names none
     return DeviceArray(interface["data"][0], shape, dtype, strides, "cuda", stream, array)
 
 
@@ -176,15 +178,14 @@ class _DLTensor(ctypes.Structure):
     )
 
 
-def _from_dlpack(array: Any) -> DeviceArray:
+def _from_dlpack(array: Any, stream: int) -> DeviceArray:
     """Reads the capsule's DLTensor; the capsule is kept, and its own destructor gives the tensor back."""
-    device_type = int(array.__dlpack_device__()[0])
-    if device_type not in _KINDS:
+    device_type, device_id = (int(number) for number in array.__dlpack_device__())
+    if device_type not in _KINDS or (_KINDS[device_type] == "cuda" and device_id != 0):
         raise InvalidValueError(
-            f"DLPack says that this array is on a device of type {device_type}: not a GPU of NVIDIA's"
+            f"this array is on device {device_id} of DLPack's type {device_type}, and engines run on the first GPU"
         )
-    # -1: the consumer takes care of waiting; on the CPU there is no stream.
-    capsule = array.__dlpack__() if device_type == _CPU else array.__dlpack__(stream=1)
+    capsule = array.__dlpack__() if device_type == _CPU else array.__dlpack__(stream=stream)
     tensor = ctypes.cast(_capsule_pointer(capsule, b"dltensor"), ctypes.POINTER(_DLTensor)).contents
     if tensor.code not in _DLPACK_TYPES or tensor.lanes != 1:
         raise InvalidValueError("DLPack says that this array is neither integer nor floating point")
@@ -195,9 +196,9 @@ def _from_dlpack(array: Any) -> DeviceArray:
         if tensor.strides
         else DeviceArray.contiguous_strides(shape, dtype)
     )
-    stream = None if device_type == _CPU else 1  # 1: the legacy default stream, which the producer was told to join
-    pointer = tensor.data + tensor.byte_offset
-    return DeviceArray(pointer, shape, dtype, strides, _KINDS[device_type], stream, (capsule, array))
+    pointer = (tensor.data or 0) + tensor.byte_offset
+    waits = None if device_type == _CPU else stream
+    return DeviceArray(pointer, shape, dtype, strides, _KINDS[device_type], waits, (capsule, array))
 
 
 def _capsule_pointer(capsule: Any, name: bytes) -> int:

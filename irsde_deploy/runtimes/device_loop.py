@@ -22,6 +22,7 @@ from ..samplers import StepTable
 from .device_array import DeviceArray
 from .device_engine import DeviceEngine
 from .drivers import own_stream
+from .drivers.memory import Memory
 from .numpy_loop import not_finite
 
 MAX_SIZES = 3
@@ -32,6 +33,9 @@ NEVER = 2**31 - 1
 
 _ROW = 32
 """Bytes of a kernel's Row."""
+
+_ALIGNMENT = 256
+"""Bytes; that of every pointer an engine is given."""
 
 _PAD_MODES = {"zero": 0, "reflect": 1}
 _SUFFIXES = {
@@ -65,7 +69,8 @@ class DeviceLoop:
     ) -> npt.NDArray[Any]:
         """A checked batch (B, H, W, C) in host memory -> restored, same shape and type."""
         self.engine.driver.activate()
-        picture = np.ascontiguousarray(batch, dtype=batch.dtype if batch.dtype in _SUFFIXES else np.float32)
+        native = batch.dtype.newbyteorder("=")
+        picture = np.ascontiguousarray(batch, dtype=native if native in _SUFFIXES else np.float32)
         size = self._size(picture.shape[:3])
         staging = size.staging(picture)
         stream = own_stream(self.engine.driver)
@@ -106,8 +111,9 @@ class DeviceLoop:
         target.require_like(picture)
         if stream is None:
             stream = own_stream(self.engine.driver)
-            if picture.stream is not None:
-                self.engine.driver.synchronize(picture.stream)
+            for producer in {picture.stream, target.stream}:
+                if producer is not None:
+                    self.engine.driver.synchronize(producer)
         self._restore(size, picture, target, table, noise, clip, None, stream, bgr)
         self.engine.driver.synchronize(stream)
         return target
@@ -159,8 +165,9 @@ class _Size:
         self.io = _SUFFIXES[np.dtype(engine.io_type)]
         self.pixels = batch * card.channels * height * width
         self.padded_pixels = batch * card.channels * padded[1] * padded[2]
+        self.t_stride = -(-4 * batch // _ALIGNMENT) * _ALIGNMENT
         self.fours = batch * card.channels * height * ((width + 3) // 4)
-        self._buffers: dict[str, tuple[int, int]] = {}
+        self._buffers: dict[str, Memory] = {}
         self._staging: dict[np.dtype[Any], DeviceArray] = {}
         self._graphs: dict[tuple[int, bool, bool], Any] = {}
         self.evaluate = engine.evaluation(padded, stream)
@@ -180,7 +187,8 @@ class _Size:
     def set_up(self, table: StepTable, noise: NoiseSource, stream: int) -> None:
         """Send what differs from run to run: coefficients, timesteps, seed and frames, or the noise itself."""
         steps = len(table)
-        timesteps = np.repeat(table.t.astype(np.float32), self.batch)
+        timesteps = np.zeros((steps, self.t_stride // 4), dtype=np.float32)
+        timesteps[:, : self.batch] = table.t[:, None]
         control = np.zeros(3 + self.batch, dtype=np.uint32)
         control[0] = NEVER
         if isinstance(noise, SeededNoise):
@@ -260,7 +268,7 @@ class _Size:
         self._pad("x", stream)
 
     def _evaluate(self, k: int, stream: int) -> None:
-        timesteps = self._at("t") + 4 * self.batch * k
+        timesteps = self._at("t") + self.t_stride * k
         self.evaluate(self._at("x"), self._at("mu_in"), timesteps, self._at("eps"), stream)
 
     def _step(self, k: int, given: bool, clip: bool, stream: int) -> None:
@@ -285,8 +293,6 @@ class _Size:
     def free(self) -> None:
         """Give all memory back."""
         self._forget_graphs()
-        for pointer, _ in self._buffers.values():
-            self.driver.free(pointer)
         self._buffers.clear()
         self._staging.clear()
 
@@ -294,7 +300,7 @@ class _Size:
         return self._at("noise") + 4 * self.pixels * k if given else 0
 
     def _at(self, name: str) -> int:
-        return self._buffers[name][0]
+        return self._buffers[name].pointer
 
     def _send(self, name: str, array: npt.NDArray[Any], stream: int) -> None:
         self._buffer(name, array.nbytes)
@@ -302,12 +308,11 @@ class _Size:
 
     def _buffer(self, name: str, size: int) -> None:
         """Allocate a buffer, or a larger one; graphs that know the old address are forgotten."""
-        if name in self._buffers and self._buffers[name][1] >= size:
+        if name in self._buffers and self._buffers[name].size >= size:
             return
-        if name in self._buffers:
-            self.driver.free(self._buffers[name][0])
+        if self._buffers.pop(name, None) is not None:  # given back first: there may be no room for both
             self._forget_graphs()
-        self._buffers[name] = (self.driver.malloc(size), size)
+        self._buffers[name] = Memory(self.driver, size)
 
     def _forget_graphs(self) -> None:
         for graph in self._graphs.values():

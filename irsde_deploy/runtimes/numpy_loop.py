@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError, NotFiniteError
+from ..errors import EngineError, InvalidValueError, IrsdeError, NotFiniteError
 from ..noise import NoiseSource
 from ..samplers import StepTable
 from .padding import pad_to_multiple
@@ -87,7 +87,7 @@ def restore(
     last = mu
     with np.errstate(all="ignore"):  # what overflows is reported below
         for k, y in enumerate(states(padded_evaluation(engine, mu), mu, table, noise, clip)):
-            if not np.isfinite(y).all():
+            if not np.isfinite(y if k else y + mu).all():
                 raise not_finite(engine, table, k)
             last = y
             if on_step is not None:
@@ -95,9 +95,11 @@ def restore(
         return mu + last
 
 
-def not_finite(engine: Engine, table: StepTable, step: int) -> NotFiniteError:
-    """The error for a state that is not finite after step 1..N (0: at the start)."""
-    timestep = f" (t = {table.t[step - 1]})" if step else ""
+def not_finite(engine: Engine, table: StepTable, step: int) -> IrsdeError:
+    """The error for a state that is not finite after step 1..N, or at the start (0), which no engine has touched."""
+    if step == 0:
+        return InvalidValueError("the picture has NaN or infinite values: every value must be finite")
+    timestep = f" (t = {table.t[step - 1]})"
     half = engine.card.precision in ("fp16", "mixed")
     return NotFiniteError(
         f"after step {step} of {len(table)}{timestep} the state is not finite (NaN or infinity), in "

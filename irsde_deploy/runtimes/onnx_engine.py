@@ -12,7 +12,6 @@ from ..card import ModelCard
 from ..errors import EngineError, reason
 from .device_engine import DeviceEngine, Evaluation, PaddedShape
 from .drivers import Driver
-from .drivers.host import HostDriver
 from .onnx_session import checked_card, onnxruntime_for, open_session
 from .protocol import Float32
 
@@ -58,7 +57,7 @@ class OnnxDeviceEngine(DeviceEngine):
         self.card = card
         self.driver = driver
         self.name = _name(provider)
-        self.capturable = driver.kind == "host"
+        self.capturable = self.host is not None
 
     @classmethod
     def open(cls, path: Path, driver: Driver, provider: str, card: ModelCard | None = None) -> OnnxDeviceEngine:
@@ -70,7 +69,7 @@ class OnnxDeviceEngine(DeviceEngine):
         """See `DeviceEngine`."""
         batch, height, width = shape
         picture = (batch, self.card.channels, height, width)
-        place = ("cpu" if isinstance(self.driver, HostDriver) else "cuda", 0, np.float32)
+        place = ("cuda" if self.host is None else "cpu", 0, np.float32)
 
         def run(x: int, mu: int, t: int, eps: int) -> None:
             binding = self._session.io_binding()
@@ -81,8 +80,8 @@ class OnnxDeviceEngine(DeviceEngine):
             _running(lambda: self._session.run_with_iobinding(binding), picture)
 
         def enqueue(x: int, mu: int, t: int, eps: int, stream: int) -> None:
-            if isinstance(self.driver, HostDriver):
-                self.driver.submit(lambda: run(x, mu, t, eps))
+            if self.host is not None:
+                self.host.submit(lambda: run(x, mu, t, eps))
             else:
                 self.driver.synchronize(stream)
                 run(x, mu, t, eps)

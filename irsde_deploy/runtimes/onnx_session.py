@@ -65,12 +65,15 @@ def require_provider(started: list[str], provider: str) -> None:
 
 
 def _with_options(provider: str) -> list[Any]:
-    if provider != "tensorrt":
-        return [PROVIDERS[provider]]
+    if provider == "cpu":
+        return [PROVIDERS["cpu"]]
+    cuda = (PROVIDERS["cuda"], {"use_tf32": "0"})  # FP32 means FP32
+    if provider == "cuda":
+        return [cuda]
     cache = cache_folder() / "onnxruntime-tensorrt"
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache), "trt_timing_cache_enable": True}
-    return [(PROVIDERS["tensorrt"], settings), PROVIDERS["cuda"]]
+    return [(PROVIDERS["tensorrt"], settings), cuda]
 
 
 def read_card(session: Any, path: Path) -> ModelCard | None:

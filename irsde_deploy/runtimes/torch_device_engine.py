@@ -13,7 +13,6 @@ from ..errors import EngineError, reason
 from .device_array import DeviceArray
 from .device_engine import DeviceEngine, Evaluation, PaddedShape
 from .drivers import Driver
-from .drivers.host import HostDriver
 from .torch_engine import TorchEngine
 
 if TYPE_CHECKING:
@@ -27,12 +26,10 @@ class TorchDeviceEngine(DeviceEngine):
     """
 
     def __init__(self, model: nn.Module, card: ModelCard, driver: Driver) -> None:
-        import torch
-
-        engine = TorchEngine(model, card, "cpu" if driver.kind == "host" else "cuda")
-        self._torch, self._model = torch, engine.model
-        self.card, self.name, self.driver = card, engine.name, driver
-        self.capturable = driver.kind == "host"
+        self.card, self.driver = card, driver
+        engine = TorchEngine(model, card, "cuda" if self.host is None else "cpu")
+        self._torch, self._model, self.name = engine.torch, engine.model, engine.name
+        self.capturable = self.host is not None
 
     @classmethod
     def open(cls, path: Path, driver: Driver, card: ModelCard | None = None) -> TorchDeviceEngine:
@@ -49,14 +46,15 @@ class TorchDeviceEngine(DeviceEngine):
             sizes = ((x, picture), (mu, picture), (t, (batch,)), (eps, picture))
             tensors = [self._tensor(pointer, size) for pointer, size in sizes]
             try:
-                with self._torch.inference_mode():
+                # FP32 as the CPU has it: no TF32 in convolutions
+                with self._torch.inference_mode(), self._torch.backends.cudnn.flags(allow_tf32=False):
                     tensors[3].copy_(self._model(*tensors[:3]))
             except RuntimeError as error:
                 raise EngineError(f"PyTorch failed at input size {picture}: {reason(error)}") from error
 
         def enqueue(x: int, mu: int, t: int, eps: int, stream: int) -> None:
-            if isinstance(self.driver, HostDriver):
-                self.driver.submit(lambda: run(x, mu, t, eps))
+            if self.host is not None:
+                self.host.submit(lambda: run(x, mu, t, eps))
             else:
                 with self._torch.cuda.stream(self._torch.cuda.ExternalStream(stream)):
                     run(x, mu, t, eps)
@@ -65,7 +63,7 @@ class TorchDeviceEngine(DeviceEngine):
 
     def _tensor(self, pointer: int, shape: tuple[int, ...]) -> Any:
         """Device memory as a tensor, not copied."""
-        if self.driver.kind == "host":
+        if self.host is not None:
             memory = (ctypes.c_float * int(np.prod(shape))).from_address(pointer)
             return self._torch.from_numpy(np.ctypeslib.as_array(memory).reshape(shape))
         strides = DeviceArray.contiguous_strides(shape, np.dtype(np.float32))

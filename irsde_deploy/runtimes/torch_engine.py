@@ -30,7 +30,7 @@ class TorchEngine:
         import torch
 
         require_torch_device(device)
-        self._torch = torch
+        self.torch = torch
         self._device = device
         self.model = model.eval().to(device)
         self.card = card
@@ -53,9 +53,9 @@ class TorchEngine:
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
         """See `Engine`."""
-        inputs = [self._torch.from_numpy(array).to(self._device) for array in (x, mu, t)]
+        inputs = [self.torch.from_numpy(array).to(self._device) for array in (x, mu, t)]
         try:
-            with self._torch.inference_mode():
+            with self.torch.inference_mode():
                 eps: Any = self.model(*inputs).cpu().numpy()
         except RuntimeError as error:
             raise EngineError(f"PyTorch failed at input size {x.shape}: {reason(error)}") from error

@@ -64,11 +64,14 @@ class KernelNetwork(DeviceEngine):
         batch, height, width = shape
         pixels, plane = batch * 3 * height * width, height * width
         scratch = DeviceArray.empty(self.driver, (pixels,), np.float32)
+        control = DeviceArray.empty(self.driver, (4,), np.uint32)
         size = (3, height, width, height, width)
 
         def start(x: int, mu: int, t: int, eps: int, stream: int) -> None:
             self.evaluations += 1
-            self.driver.launch("irsde_start_f32", pixels // 4, (scratch.pointer, eps, x, mu, 0, t, *size), stream)
+            self.driver.launch(
+                "irsde_start_f32", pixels // 4, (scratch.pointer, eps, x, mu, control.pointer, t, *size), stream
+            )
 
         def load(x: int, mu: int, t: int, eps: int, stream: int) -> None:
             self.evaluations += 1
@@ -352,7 +355,7 @@ def check_not_finite(driver: Driver) -> None:
     """The same step as NumPy's loop, `out` as it was, and a next run that is none the worse."""
     loop, reference = DeviceLoop(KernelNetwork(card(), driver)), NumpyLoop(NumpyNetwork(card()))
     broken, noise = picture(), given(5)
-    broken[1, 20, 36, 2] = np.nan
+    broken[1, 20, 36, 2] = 3e38  # times t it overflows
     out = upload(driver, np.full(SHAPE, 7, np.float32))
     expected = raised(lambda: reference(broken, table(), noise), NotFiniteError).replace("NumPy", "kernels")
     assert "after step 1 of 5" in expected
@@ -360,6 +363,9 @@ def check_not_finite(driver: Driver) -> None:
     there = upload(driver, broken)
     assert raised(lambda: loop.on_device(there, table(), noise, out=out), NotFiniteError) == expected
     expect(out.to_host(driver), np.full(SHAPE, 7, np.float32), exact=True)
+    broken[0, 0, 0, 0] = np.nan
+    for either in (loop, reference):
+        assert "the picture has NaN" in raised(lambda run=either: run(broken, table(), noise), InvalidValueError)
     arguments = (picture(), table(), noise)
     expect(loop(*arguments), reference(*arguments), exact=True)
 

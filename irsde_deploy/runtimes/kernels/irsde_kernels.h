@@ -161,7 +161,7 @@ IRSDE_FUNCTION i64 padded(const Four& f, int x, const Size& size) {
     return ((f.entry * size.channels + f.channel) * size.padded_height + f.y) * size.padded_width + x;
 }
 
-/* What a run sets anew: first step whose state was not finite (starts at the largest int), seed, then frames. */
+/* What a run sets anew: first step whose state was not finite (0: the picture; none: the largest int), seed, frames. */
 struct Control {
     int not_finite_at;
     u32 seed0, seed1;
@@ -190,7 +190,7 @@ IRSDE_FUNCTION void report_not_finite(Control* control, int step) {
 
 /* y = start * z_0;  x = y + mu */
 template <class Io>
-IRSDE_FUNCTION void start_at(i64 i, float* y, Io* x, const float* mu, const float* given, const Control* control,
+IRSDE_FUNCTION void start_at(i64 i, float* y, Io* x, const float* mu, const float* given, Control* control,
                              const float* start, const Size& size) {
     Four f = four(i, size);
     float z[4];
@@ -199,6 +199,7 @@ IRSDE_FUNCTION void start_at(i64 i, float* y, Io* x, const float* mu, const floa
         int column = 4 * f.x4 + j;
         i64 at = inner(f, column, size);
         y[at] = *start * z[j];
+        if (!finite(y[at] + mu[at])) report_not_finite(control, 0);
         put(x, padded(f, column, size), y[at] + mu[at]);
     }
 }
@@ -314,7 +315,7 @@ IRSDE_FUNCTION void store_at(i64 i, T* picture, const float* mu, const float* y,
 
 #define IRSDE_LOOP_KERNELS(suffix, Io)                                                                              \
     IRSDE_KERNEL(irsde_start_##suffix,                                                                              \
-                 (float* y, Io* x, const float* mu, const float* given, const irsde::Control* control,              \
+                 (float* y, Io* x, const float* mu, const float* given, irsde::Control* control,                    \
                   const float* start, IRSDE_SIZE),                                                                  \
                  irsde::start_at(i, y, x, mu, given, control, start, IRSDE_SIZE_GIVEN))                             \
     IRSDE_KERNEL(irsde_step_##suffix,                                                                               \

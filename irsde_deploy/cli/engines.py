@@ -154,25 +154,27 @@ def rebuild_where_unfit(plan: Path) -> None:
 
 
 def rebuild(plan: Path) -> None:
-    """Build a plan again for this machine, as its card says, from the ONNX file beside it.
+    """Build a plan again for this machine, as its card says, from the ONNX file that it was built from.
 
     Raises:
         EngineError: that file is not there, or no longer the same model.
     """
+    from ..runtimes.drivers.probe import devices
     from ..runtimes.plan_card import read_plan_card
 
     card = read_plan_card(plan)
-    source = plan.with_name(card.onnx)
+    source = card.source(plan)
+    options = card.rebuild_options(next(iter(devices() or []), None))
     if not source.is_file():
         raise EngineError(f"{plan}: to rebuild it, {source} must be there, which it was built from")
     with requires_extra("gpu", "building a plan"):
         from ..export.onnx_model import read_model
-    require_builder(card.build)
+    require_builder(options)
     model, own = read_model(source)
     if own.precision != card.model.precision:
         lowered = in_precision(model, own, card.model.precision)
         model, own = lowered.model, lowered.card
-    build(model, own, source, plan, card.build)
+    build(model, own, source, plan, options)
 
 
 def build(model: onnx.ModelProto, card: ModelCard, source: Path, plan: Path, options: BuildOptions) -> None:

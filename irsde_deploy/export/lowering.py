@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from ..card import ModelCard
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, NotFiniteError
 from ..runtimes.protocol import Float32
 from .onnx_model import set_metadata
 from .parity import example_picture
@@ -29,7 +29,8 @@ class Lowered:
         model: the graph, its kept nodes in its metadata.
         card: with the new precision.
         kept: names of the nodes that stay in FP32; total: number of those that could be lowered.
-        psnr: dB of the restored pictures against the FP32 graph's, the worst of them; emulated on the CPU.
+        psnr: dB of the restored pictures against the FP32 graph's, the worst of them; emulated on the CPU. None where
+            the FP32 graph's own are not finite, as those of weights that were never trained.
         case: what was restored, in words.
         trials: trajectories that the search took; 0 without one.
     """
@@ -38,7 +39,7 @@ class Lowered:
     card: ModelCard
     kept: tuple[str, ...]
     total: int
-    psnr: float
+    psnr: float | None
     case: str
     trials: int = 0
 
@@ -46,9 +47,11 @@ class Lowered:
     def summary(self) -> str:
         """One line for people."""
         search = f" (found in {self.trials} trials)" if self.trials else ""
+        kept = f"{self.card.precision}: {len(self.kept)} of {self.total} nodes stay in FP32{search}; "
+        if self.psnr is None:
+            return kept + f"not measured: FP32's own restored picture is not finite ({self.case}): are they trained?"
         return (
-            f"{self.card.precision}: {len(self.kept)} of {self.total} nodes stay in FP32{search}; restored pictures "
-            f"are within {self.psnr:.1f} dB of FP32's (FP16 emulated on the CPU; {self.case})"
+            kept + f"restored pictures are within {self.psnr:.1f} dB of FP32's (FP16 emulated on the CPU; {self.case})"
         )
 
 
@@ -76,10 +79,15 @@ def lower_model(
     if psnr_budget is not None and (precision != "mixed" or not 0 < psnr_budget <= 200):
         raise InvalidValueError("a PSNR budget is for the precision mixed, and from 0 to 200 dB")
     table = card.plan(t0=card.sde.T if card.sde.kind == "denoising" else None)
-    quality = TrajectoryQuality.of(model, card, pictures or [_example(card)], table)
+    try:
+        quality = TrajectoryQuality.of(model, card, pictures or [_example(card)], table)
+    except NotFiniteError:
+        if psnr_budget is not None:
+            raise
+        quality = None
     total = sum(len(group.nodes) for group in groups(model))
     trials = 0
-    if psnr_budget is not None:
+    if psnr_budget is not None and quality is not None:
         result, found = search_precision(quality, psnr_budget, on_trial)
         kept, trials = tuple(node for group in found for node in group.nodes), result.trials
     else:
@@ -88,7 +96,8 @@ def lower_model(
     set_metadata(lowered, KEPT_KEY, json.dumps(kept))
     what = f"{len(pictures)} given" if pictures else "1 synthetic"
     case = f"{what} picture{'s' if len(pictures) > 1 else ''}, {len(table)} steps of {card.sampler}"
-    return Lowered(lowered, replace(card, precision=precision), kept, total, quality(frozenset(kept)), case, trials)
+    psnr = None if quality is None else quality(frozenset(kept))
+    return Lowered(lowered, replace(card, precision=precision), kept, total, psnr, case, trials)
 
 
 def _example(card: ModelCard) -> Float32:

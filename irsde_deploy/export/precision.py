@@ -1,9 +1,10 @@
 """Precision in the graph: which nodes of an FP32 ONNX graph compute in FP16, and the graph with casts between the two.
 
 Inputs and outputs stay float32, so every runtime treats the graph as before; TensorRT (strongly typed) and ONNX Runtime
-follow the types that the graph states. A node is lowered unless it is kept. Never lowered, since nothing is gained by
-it: nodes that do not depend on the picture's values, which are the time embedding with all its scale and shift vectors
-(t up to 1000 times a frequency has no digits left in FP16) and numbers made of shapes (H*W overflows FP16).
+follow the types that the graph states. A node is lowered unless it is kept. Never lowered: nodes with weights beyond
+65504, and, since nothing is gained by it, those that do not depend on the picture's values. These are the time
+embedding with all its scale and shift vectors (t up to 1000 times a frequency has no digits left in FP16) and numbers
+made of shapes (H*W overflows FP16).
 
 `mixed` keeps what breaks in FP16, found by structure rather than by name:
 
@@ -74,12 +75,9 @@ def kept_nodes(model: onnx.ModelProto, precision: str) -> frozenset[str]:
 
 
 def lower(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
-    """The same graph with every lowerable node but those in `keep` in FP16; inputs and outputs stay float32.
-
-    A node whose weights do not fit FP16 (beyond 65504) stays in FP32 too.
-    """
+    """The same graph with every lowerable node but those in `keep` in FP16; inputs and outputs stay float32."""
     _require_single(model)
-    half = {name for name in _lowerable(model) if name not in keep} - _too_large(model)
+    half = {name for name in _lowerable(model) if name not in keep}
     return _Lowering(model, half).run()
 
 
@@ -122,21 +120,29 @@ class _Lowering:
             if self.types.get(name) == TensorProto.FLOAT:
                 self.precision[name] = half
                 if half and name in self.outputs:
-                    node.output[position] = f"{name}_fp16"
-                    self.nodes.append(_cast(f"{name}_fp16", name, half=False))
+                    self.precision[name] = False
+                    node.output[position] = self.made[name, True] = self._new_name(name, half=True)
+                    self.nodes.append(_cast(node.output[position], name, half=False))
 
     def _in_precision(self, name: str, half: bool) -> str:
         """The name under which a float tensor is there in FP16 or FP32; makes the cast where it is not."""
         if self.precision[name] == half:
             return name
         if (name, half) not in self.made:
-            other = self.made[name, half] = f"{name}_{'fp16' if half else 'fp32'}"
+            other = self.made[name, half] = self._new_name(name, half)
             if name in self.weights:
                 values = numpy_helper.to_array(self.weights[name]).astype(np.float16)
                 self.model.graph.initializer.append(numpy_helper.from_array(values, other))
             else:
                 self.nodes.append(_cast(name, other, half))
         return self.made[name, half]
+
+    def _new_name(self, name: str, half: bool) -> str:
+        """A name that no tensor has."""
+        new = f"{name}_{'fp16' if half else 'fp32'}"
+        while new in self.types:
+            new += "_"
+        return new
 
 
 def _cast(source: str, target: str, half: bool) -> onnx.NodeProto:
@@ -164,7 +170,7 @@ def _scope(node: onnx.NodeProto) -> str:
 def _ends(graph: onnx.GraphProto, lowerable: set[str]) -> set[str]:
     """Nodes before and with the first convolution, and the last convolution with what follows it."""
     before, after = set(), set()
-    seen = {node.output[0]: node for node in graph.node}
+    seen = {name: node for node in graph.node for name in node.output}
     beyond: set[str] = set()  # tensors with a convolution behind them
     for node in graph.node:
         if node.name in lowerable:
@@ -192,13 +198,13 @@ def _pooled(graph: onnx.GraphProto) -> set[str]:
 
 
 def _lowerable(model: onnx.ModelProto) -> Iterator[str]:
-    """Nodes with float outputs that depend on the picture's values, not on its shape alone."""
-    types = _element_types(model)
+    """Nodes with float outputs that depend on the picture's values, not its shape alone, and with weights for FP16."""
+    types, large = _element_types(model), _too_large(model)
     picture = set(PICTURES)
     for node in model.graph.node:
         if node.op_type != "Shape" and picture.intersection(node.input):
             picture.update(node.output)
-            if any(types.get(name) == TensorProto.FLOAT for name in node.output):
+            if node.name not in large and any(types.get(name) == TensorProto.FLOAT for name in node.output):
                 yield node.name
 
 
@@ -226,7 +232,9 @@ def _require_single(model: onnx.ModelProto) -> None:
         raise InvalidValueError(
             "the graph's nodes have no names of their own: export it again with 'irsde-deploy export'"
         )
-    if any(node.op_type in ("QuantizeLinear", "Constant") for node in model.graph.node) or any(
+    if any(node.op_type in ("QuantizeLinear", "Constant", "If", "Loop", "Scan") for node in model.graph.node) or any(
         tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer
     ):
-        raise InvalidValueError("the graph is not FP32 throughout: lower one that 'export --precision fp32' wrote")
+        raise InvalidValueError(
+            "the graph is not FP32 throughout and without branches: lower one that 'export --precision fp32' wrote"
+        )

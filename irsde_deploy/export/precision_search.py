@@ -34,7 +34,8 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        kept: names that must stay in the higher precision, most harmful first; none of them can be released alone.
+        kept: names that must stay in the higher precision, most harmful first. Where the harm of a set grows with it,
+            as roundings' does, none of them can be released alone.
         quality: dB with exactly these kept.
         trials: number of qualities measured.
     """

@@ -6,6 +6,7 @@ plans are finished when they are first run. The plan carries a `PlanCard` as its
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -53,7 +54,7 @@ def build_plan(
         version=trt.__version__,
         gpu=device.name if device else "",
         compute_capabilities=_capabilities(options, device),
-        onnx=source.name,
+        onnx=_seen_from(path.parent, source),
         onnx_sha256=file_sha256(source),
         tool_version=card.tool_version,
     )
@@ -88,6 +89,14 @@ def require_builder(options: BuildOptions) -> tuple[Any, Device | None]:
     if options.backend == "tensorrt" or "current" in options.compute_capabilities:
         return trt, require_device("building with TensorRT (tensorrt-rtx builds without one)")
     return trt, None
+
+
+def _seen_from(folder: Path, file: Path) -> str:
+    """A file's path from a folder; from nowhere in particular where the two share none (drives of Windows)."""
+    try:
+        return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return file.resolve().as_posix()
 
 
 def _capabilities(options: BuildOptions, device: Device | None) -> tuple[str, ...]:
@@ -131,6 +140,9 @@ class _Builder:
             config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
         if options.version_compatible:
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        config.set_flag(trt.BuilderFlag.STRICT_NANS)  # a NaN must stay one: the loop looks for it
+        if options.backend == "tensorrt-rtx":
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else its plans cannot be captured in a graph
         if not options.tf32:
             config.clear_flag(trt.BuilderFlag.TF32)
         if options.compute_capabilities:
@@ -163,7 +175,8 @@ class _Builder:
             return None
         known = path.read_bytes() if path.is_file() else b""
         timings = config.create_timing_cache(known)
-        if not config.set_timing_cache(timings, ignore_mismatch=False):
+        if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
+            self._logger.errors.clear()  # what it says of the old one is no reason for anything
             timings = config.create_timing_cache(b"")
             config.set_timing_cache(timings, ignore_mismatch=False)
         return timings

@@ -7,11 +7,12 @@ is pure (trtexec, Triton and DeepStream load it), needs no second file, and is c
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class PlanCard:
         gpu: name of the GPU that it was built on; empty for one built ahead of time.
         compute_capabilities: such as `8.9`; of the building GPU, or those chosen; none for an RTX plan that runs on 8.0
             and later.
-        onnx: name of the ONNX file, and onnx_sha256 of its content.
+        onnx: where the ONNX file was, seen from the plan's folder; onnx_sha256: of its content.
         platform: such as `Linux x86_64`; RTX plans run on others too.
         tool_version: of irsde-deploy.
     """
@@ -102,10 +103,21 @@ class PlanCard:
             return "any GPU of compute capability 8.0 or later"
         return f"a GPU of compute capability {' or '.join(self.compute_capabilities)}"
 
-    def rebuild_command(self, plan: Path) -> str:
-        """The command that builds this plan again, for the machine it is typed on."""
-        parts = ["irsde-deploy build", shlex.quote(str(plan.with_name(self.onnx))), "-o", shlex.quote(str(plan))]
-        return " ".join([*parts, f"--precision {self.model.precision}", self.build.arguments, "--overwrite"])
+    def source(self, plan: Path) -> Path:
+        """The ONNX file that it was built from, where it was then."""
+        return Path(os.path.normpath(plan.parent / self.onnx))
+
+    def rebuild_options(self, device: Device | None) -> BuildOptions:
+        """How to build it again for a GPU: as it was built, but for that GPU if it does not run there."""
+        if device is None or self.build.backend != "tensorrt-rtx" or _device_fits(self, device):
+            return self.build
+        return replace(self.build, compute_capabilities=(_dotted(device.compute_capability),))
+
+    def rebuild_command(self, plan: Path, device: Device | None = None) -> str:
+        """The command that builds it again for a GPU (by default, the one that it was built for)."""
+        parts = ["irsde-deploy build", shlex.quote(str(self.source(plan))), "-o", shlex.quote(str(plan))]
+        options = self.rebuild_options(device).arguments
+        return " ".join([*parts, f"--precision {self.model.precision}", options, "--overwrite"])
 
 
 def read_plan_card(path: Path) -> PlanCard:
@@ -144,6 +156,8 @@ def _from_dict(fields: Mapping[str, Any]) -> PlanCard:
     build["compute_capabilities"] = tuple(map(str, build["compute_capabilities"]))
     fields["build"] = BuildOptions(**build)
     fields["compute_capabilities"] = tuple(map(str, fields["compute_capabilities"]))
+    if Path(fields["onnx"]).suffix.lower() != ".onnx":
+        raise InvalidValueError("the plan's card names a source that is no .onnx file: build the plan again")
     return PlanCard(**fields)
 
 
@@ -161,7 +175,7 @@ def differences(
         version: of the installed TensorRT of the plan's backend; None where there is none.
         device: the GPU; None where there is none.
         system: such as `Linux x86_64`; this machine's by default.
-        onnx_sha256: of the ONNX file of the card's name beside the plan, if there is one.
+        onnx_sha256: of the ONNX file that it was built from, as it is now; None where it is not there.
     """
     system = system or f"{platform.system()} {platform.machine()}"
     rtx = card.build.backend == "tensorrt-rtx"
@@ -178,7 +192,7 @@ def differences(
         built = f" (built on {card.gpu})" if card.gpu else ""
         found.append(f"it runs on {card.needs}{built}, and this machine has {device}")
     if onnx_sha256 not in (None, card.onnx_sha256):
-        found.append(f"{card.onnx} beside it has changed since it was built")
+        found.append(f"{Path(card.onnx).name} has changed since it was built from that")
     return found
 
 

@@ -14,7 +14,7 @@ INSTALL = {
     "tensorrt-rtx": "pip install 'irsde-deploy[rtx]'",
 }
 DISTRIBUTIONS = {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "tensorrt-rtx": ("tensorrt-rtx",)}
-OLDEST = {"tensorrt": (10, 13), "tensorrt-rtx": (1, 0)}
+OLDEST = {"tensorrt": (10, 13), "tensorrt-rtx": (1, 3)}
 
 
 def load_backend(backend: str) -> Any:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineError, InvalidValueError, MissingPackageError
+from ..errors import EngineError, InvalidValueError, MissingPackageError, reason
 from ..files import file_sha256, write_atomically
 from .device_engine import DeviceEngine, Evaluation, PaddedShape
 from .drivers import Driver, open_driver
+from .drivers.memory import Memory
 from .drivers.probe import devices
 from .kernels import cache_folder
 from .plan_card import PlanCard, differences, read_plan_card
@@ -22,15 +23,30 @@ from .tensorrt_backend import installed_version, load_backend, make_logger
 
 
 class TensorRtEngine(DeviceEngine):
-    """A plan (x, mu, t) -> eps on an NVIDIA GPU."""
+    """A plan (x, mu, t) -> eps on an NVIDIA GPU.
 
-    def __init__(self, trt: Any, engine: Any, plan: PlanCard, driver: Driver, jit_path: Path | None = None) -> None:
-        self._trt, self._engine, self.plan = trt, engine, plan
+    Args:
+        trt: TensorRT's module. runtime, content: its Runtime and the plan's bytes.
+        plan: the plan's card. driver: the GPU.
+        jit_path: where TensorRT-RTX keeps the kernels that it compiles here; None for TensorRT.
+
+    Raises:
+        EngineError: TensorRT cannot load it, or its tensors are not what the card says.
+    """
+
+    def __init__(
+        self, trt: Any, runtime: Any, content: bytes, plan: PlanCard, driver: Driver, jit_path: Path | None = None
+    ) -> None:
+        self._trt, self._runtime, self.plan = trt, runtime, plan
         self.driver = driver
         self.card = plan.model
         self.name = f"{plan.build.backend} {trt.__version__}, {driver.name}"
-        self._inputs = self._checked_tensors()
-        self._jit = _JitCache(jit_path) if jit_path is not None else None
+        self._engine = runtime.deserialize_cuda_engine(content)
+        if self._engine is None:
+            errors = getattr(runtime.logger, "errors", [])
+            raise EngineError(f"{plan.build.backend} cannot load the plan ({reason(Exception(*errors[:1]))})")
+        self.inputs = self._checked_tensors()
+        self.jit = _JitCache(jit_path) if jit_path is not None else None
 
     @classmethod
     def open(cls, path: Path, device: str = "cuda", driver: str = "cuda-bindings") -> TensorRtEngine:
@@ -47,53 +63,49 @@ class TensorRtEngine(DeviceEngine):
         require_fitting(plan, path)
         opened = open_driver(driver)  # before TensorRT, so that it finds this context
         trt = load_backend(plan.build.backend)
-        logger = make_logger(trt)
-        runtime = trt.Runtime(logger)
-        runtime.engine_host_code_allowed = plan.build.version_compatible  # a lean runtime inside; the card is our own
-        engine = runtime.deserialize_cuda_engine(path.read_bytes())
-        if engine is None:
-            why = logger.errors[0].splitlines()[0][:200] if logger.errors else "it gives no reason"
-            raise EngineError(f"{path}: {plan.build.backend} cannot load it ({why}): {plan.rebuild_command(path)}")
+        runtime = trt.Runtime(make_logger(trt))
+        runtime.engine_host_code_allowed = plan.build.version_compatible  # a lean runtime inside
         jit_path = _jit_path(path, trt.__version__) if plan.build.backend == "tensorrt-rtx" else None
-        return cls(trt, engine, plan, opened, jit_path)
+        try:
+            return cls(trt, runtime, path.read_bytes(), plan, opened, jit_path)
+        except EngineError as error:
+            raise EngineError(f"{path}: {error}; to rebuild: {plan.rebuild_command(path)}") from None
 
     def evaluation(self, shape: PaddedShape, stream: int) -> Evaluation:
-        """See `DeviceEngine`."""
+        """See `DeviceEngine`. Activations take what this shape needs, not what the largest of all profiles would."""
         context = self._new_context()
-        if context is None:
-            raise EngineError("TensorRT has no memory for another execution context: use smaller pictures or batches")
-        if not context.set_optimization_profile_async(self._profile_for(shape), stream):
-            raise EngineError("TensorRT refuses the profile")
+        self.require(context is not None, "has no memory for another execution context")
+        self.require(context.set_optimization_profile_async(self._profile_for(shape), stream), "refuses the profile")
         self.driver.synchronize(stream)
         batch, height, width = shape
-        for name in self._inputs:
+        for name in self.inputs:
             sizes = (batch,) if name == "t" else (batch, self.card.channels, height, width)
-            if not context.set_input_shape(name, sizes):
-                raise EngineError(f"TensorRT refuses the shape {sizes} of {name}")
-
-        def enqueue(x: int, mu: int, t: int, eps: int, stream: int) -> None:
-            for name, pointer in (("x", x), ("mu", mu), ("t", t), ("eps", eps)):
-                if name == "eps" or name in self._inputs:
-                    context.set_tensor_address(name, pointer)
-            if not context.execute_async_v3(stream):
-                raise EngineError(f"TensorRT failed at input size {(batch, self.card.channels, height, width)}")
-            if self._jit is not None:
-                self._jit.save()
-
+            self.require(context.set_input_shape(name, sizes), f"refuses the shape {sizes} of {name}")
+        memory = Memory(self.driver, context.update_device_memory_size_for_shapes())
+        context.set_device_memory(memory.pointer, memory.size)
         capturable = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX has it, TensorRT always can
         self.capturable = capturable is None or bool(capturable(stream))
-        return enqueue
+        return _ContextEvaluation(self, context, memory, shape)
 
     def _new_context(self) -> Any:
-        """An execution context. TensorRT-RTX compiles kernels for the shape at hand at once, not in the background: a
-        graph would hold on to the provisional ones.
+        """An execution context whose memory is given by us.
+
+        TensorRT-RTX compiles kernels for the shape at hand at once, not in the background: a graph would hold on to the
+        provisional ones.
         """
-        if self._jit is None:
-            return self._engine.create_execution_context()
         trt, config = self._trt, self._engine.create_runtime_config()
-        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        self._jit.use(config)
+        config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if self.jit is not None:
+            config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            self.jit.use(config)
         return self._engine.create_execution_context(config)
+
+    def require(self, done: bool, what: str) -> None:
+        """Raise EngineError unless TensorRT did what it was asked for."""
+        if not done:
+            errors = getattr(self._runtime.logger, "errors", [])
+            why = f" ({reason(Exception(errors[-1]))})" if errors else ""
+            raise EngineError(f"{self.plan.build.backend} {what}{why}")
 
     def _profile_for(self, shape: PaddedShape) -> int:
         """The profile that takes a shape and was chosen for the nearest size."""
@@ -108,10 +120,9 @@ class TensorRtEngine(DeviceEngine):
 
     def _checked_tensors(self) -> set[str]:
         """Names of the inputs, if inputs and output are what the card says; sets `io_type`."""
-        trt, engine = self._trt, self._engine
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        types = {name: engine.get_tensor_dtype(name) for name in names}
-        inputs = {name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
+        trt, names = self._trt, [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        types = {name: self._engine.get_tensor_dtype(name) for name in names}
+        inputs = {name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
         expected = {"x", "mu", "t"} if self.card.conditional else {"x", "t"}
         halves = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16}
         pictures = {types.get(name) for name in names if name != "t"}
@@ -120,6 +131,23 @@ class TensorRtEngine(DeviceEngine):
             raise EngineError(f"the plan's tensors are {found}; expected {', '.join(sorted(expected))} and eps")
         self.io_type = halves[pictures.pop()]
         return inputs
+
+
+class _ContextEvaluation:
+    """An execution context with its shapes set, and the memory for its activations, which lives as long."""
+
+    def __init__(self, engine: TensorRtEngine, context: Any, memory: Memory, shape: PaddedShape) -> None:
+        self._engine, self._context, self._memory, self._shape = engine, context, memory, shape
+
+    def __call__(self, x: int, mu: int, t: int, eps: int, stream: int) -> None:
+        """See `Evaluation`."""
+        engine, context = self._engine, self._context
+        for name, pointer in (("x", x), ("mu", mu), ("t", t), ("eps", eps)):
+            if name == "eps" or name in engine.inputs:
+                engine.require(context.set_tensor_address(name, pointer), f"refuses the address of {name}")
+        engine.require(context.execute_async_v3(stream), f"failed at batch x height x width {self._shape}")
+        if engine.jit is not None:
+            engine.jit.save()
 
 
 class _JitCache:
@@ -168,15 +196,16 @@ def require_fitting(plan: PlanCard, path: Path) -> None:
     """
     reasons = unfit(plan, path)
     if reasons:
-        missing = installed_version(plan.build.backend) is None or not devices()
-        kind = MissingPackageError if missing else EngineError
-        raise kind(f"{path}: this plan cannot run here: {'; '.join(reasons)}; to rebuild: {plan.rebuild_command(path)}")
+        device = next(iter(devices() or []), None)
+        kind = MissingPackageError if device is None or installed_version(plan.build.backend) is None else EngineError
+        advice = f"; to rebuild: {plan.rebuild_command(path, device)}" if device else ""
+        raise kind(f"{path}: this plan cannot run here: {'; '.join(reasons)}{advice}")
 
 
 def unfit(plan: PlanCard, path: Path) -> list[str]:
     """Why a plan cannot run on this machine, each in words; empty where it can."""
     found = devices()
     version = installed_version(plan.build.backend)
-    source = path.with_name(plan.onnx)
+    source = plan.source(path)
     sha256 = file_sha256(source) if source.is_file() else None
     return differences(plan, version, found[0] if found else None, onnx_sha256=sha256)

@@ -290,6 +290,107 @@ def test_a_fallback_of_another_model_is_refused(pair, onnx_of: Callable[[str], P
         Restorer(pair[0].engine, fallback=other)
 
 
+class ScarceDriver(HostDriver):
+    """Has no memory at its n-th allocation from now on."""
+
+    left = -1
+
+    def malloc(self, size: int) -> int:
+        self.left -= 1
+        if self.left == 0:
+            raise EngineError("there is no memory left")
+        return super().malloc(size)
+
+
+def test_memory_that_runs_out_anywhere_costs_that_picture_alone(onnx_of: Callable[[str], Path]) -> None:
+    """A first picture, a longer table, a new size: each allocation fails once, then the same works."""
+    path = onnx_of("nafnet_w16")
+    driver = ScarceDriver()
+    numpy_loop, device_loop = Restorer(OnnxEngine.open(path)), Restorer(OnnxDeviceEngine.open(path, driver, "cpu"))
+    noise = np.random.default_rng(1).normal(size=(9, 1, 3, 16, 20)).astype(np.float32)
+    works = [
+        (picture((1, 16, 20, 3)), {"steps": 3, "noise": noise[:4]}),
+        (picture((1, 16, 20, 3)), {"steps": 8, "noise": noise}),
+        (picture((2, 32, 16, 3)), {"steps": 3}),
+    ]
+    failures = 0
+    for mu, settings in works:
+        expected = numpy_loop(mu, "sde-2m", **settings)
+        for nth in range(1, 12):
+            driver.left = nth
+            try:
+                device_loop(mu, "sde-2m", **settings)
+            except EngineError:
+                failures += 1
+            driver.left = -1
+            assert relative(device_loop(mu, "sde-2m", **settings), expected) < 1e-6
+    assert failures > 5
+    held = len(driver._memory)
+    for _ in range(3):
+        for mu, settings in works:
+            device_loop(mu, "sde-2m", **settings)
+    assert len(driver._memory) == held
+
+
+def test_big_endian_pictures(pair) -> None:
+    mu = picture((16, 20, 3), np.uint16)
+    expected = pair[1](mu, "mean", 2)
+    found = pair[1](mu.astype(">u2"), "mean", 2)
+    assert found.dtype == ">u2"
+    np.testing.assert_array_equal(found, expected)
+
+
+class Producer:
+    """A CUDA array by DLPack and by the array interface, as PyTorch's: remembers which stream it was told to join."""
+
+    def __init__(self, array: np.ndarray, device: tuple[int, int] = (2, 0)) -> None:
+        self.array, self.device = array, device
+        self.joined: list[int] = []
+        self.__cuda_array_interface__ = {**Exporter(array).__cuda_array_interface__, "version": 2}
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device
+
+    def __dlpack__(self, *, stream: int | None = None) -> object:
+        self.joined.append(stream)
+        return self.array.__dlpack__()
+
+
+class WaitingDriver(CountingDriver):
+    """Remembers which streams were waited for."""
+
+    kind = "cuda"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[int] = []
+
+    def new_stream(self) -> int:
+        return 77
+
+    def synchronize(self, stream: int) -> None:
+        self.waited.append(stream)
+
+
+def test_frames_that_are_still_being_written_are_waited_for(onnx_of: Callable[[str], Path]) -> None:
+    driver = WaitingDriver()
+    device_loop = Restorer(OnnxDeviceEngine.open(onnx_of("nafnet_w16"), driver, "cpu"))
+    frame, out = Producer(picture((16, 20, 3), np.uint8)), Producer(np.zeros((16, 20, 3), np.uint8))
+    device_loop.on_device(frame, "mean", 2, out=out)
+    assert frame.joined == out.joined == [1], "the legacy default stream, which is then waited for"
+    assert 1 in driver.waited
+    driver.waited.clear()
+    device_loop.on_device(frame, "mean", 2, out=out, stream=9)
+    assert frame.joined == out.joined == [1, 9], "the caller's own stream"
+    assert driver.waited[-1] == 9
+    assert 1 not in driver.waited
+    driver.waited.clear()
+    device_loop.on_device(Exporter(frame.array), "mean", 2, out=Exporter(out.array))
+    assert 1 in driver.waited, "an array interface that names no stream"
+    with pytest.raises(InvalidValueError, match="on device 1 of DLPack's type 2, and engines run on the first GPU"):
+        device_loop.on_device(Producer(frame.array, (2, 1)), "mean", 2)
+
+
 def test_memory_that_is_not_there_is_one_sentence(driver: CountingDriver) -> None:
     with pytest.raises(EngineError, match="no memory for"):
         driver.malloc(10**15)

@@ -125,7 +125,7 @@ def test_a_changed_onnx_file_makes_a_plan_stale() -> None:
     arguments = ("10.13.3.9", H100, "Linux x86_64")
     assert differences(plan_card(), *arguments, onnx_sha256="0" * 64) == []
     assert differences(plan_card(), *arguments, onnx_sha256="1" * 64) == [
-        "de rain.onnx beside it has changed since it was built"
+        "de rain.onnx has changed since it was built from that"
     ]
 
 

@@ -20,6 +20,7 @@ RTX_ONLY = {
     "ComputeCapability",
     "DynamicShapesKernelSpecializationStrategy",
     "IRuntimeCache",
+    "REQUIRE_USER_ALLOCATION",
     "create_runtime_cache",
     "dynamic_shapes_kernel_specialization_strategy",
     "num_compute_capabilities",
@@ -37,12 +38,13 @@ CLASSES = {
     "self._cache": "IRuntimeCache",
     "context": "IExecutionContext",
     "e": "ParserError",
-    "engine": "ICudaEngine",
+    "engine": None,  # our own TensorRtEngine
     "kinds": "ComputeCapability",
     "made": "IOptimizationProfile",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
     "runtime": "Runtime",
+    "self._runtime": "Runtime",
     "tensor": "ITensor",
     "timings": "ITimingCache",
 }

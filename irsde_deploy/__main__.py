@@ -18,6 +18,8 @@ from .errors import IrsdeError, MissingPackageError
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
+_SIGNALS = tuple(name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 def main() -> NoReturn:
     """Run the command line and exit."""
@@ -29,6 +31,7 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (Exception, KeyboardInterrupt) as error:
+        interrupts.ignore()
         sentence, code = _interrupted() if interrupts.received else _explain(error)
         if code == EXIT_BUG and os.environ.get("IRSDE_DEBUG"):
             raise
@@ -74,9 +77,13 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self.received = False
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._receive)
+        for name in _SIGNALS:
+            signal.signal(getattr(signal, name), self._receive)
+
+    def ignore(self) -> None:
+        """We are leaving; another signal must not spoil that."""
+        for name in _SIGNALS:
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
     def _receive(self, signum: int, frame: object) -> None:
         self.received = True

@@ -35,7 +35,7 @@ class Restorer:
         fallbacks: how many pictures the fallback has done.
 
     Raises:
-        InvalidValueError: the fallback is of another model.
+        InvalidValueError: the fallback is of another model, or not in FP32.
     """
 
     def __init__(self, engine: Engine, fallback: Restorer | None = None) -> None:
@@ -218,6 +218,10 @@ def load(
 
 
 def _require_same_model(card: ModelCard, fallback: ModelCard) -> None:
+    if fallback.precision != "fp32":
+        raise InvalidValueError(
+            f"the fallback is {fallback.precision} itself: give one that was made with --precision fp32"
+        )
     for name in ("network", "sde", "channels", "pad_mode", "checkpoint_sha256"):
         mine, other = getattr(card, name), getattr(fallback, name)
         if mine != other:

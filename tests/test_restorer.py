@@ -17,8 +17,10 @@ from irsde_deploy import ModelCard, Restorer, load, plan_steps
 from irsde_deploy.__main__ import main
 from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, MissingPackageError, NotFiniteError
 from irsde_deploy.export.checkpoints import read_checkpoint, save_checkpoint
+from irsde_deploy.export.lowering import lower_model
+from irsde_deploy.export.onnx_model import read_model, write_model
 from irsde_deploy.images import Picture, read_picture, write_picture
-from irsde_deploy.runtimes import Engine
+from irsde_deploy.runtimes import Engine, open_engine
 from irsde_deploy.runtimes.drivers.probe import devices
 from irsde_deploy.runtimes.onnx_session import require_provider
 
@@ -238,6 +240,20 @@ def test_a_state_that_is_not_finite_names_step_and_precision_and_the_fallback_ta
     safe = load(bad, fallback=unet_onnx)
     np.testing.assert_array_equal(safe(picture, "sde-2m", 4), load(unet_onnx)(picture, "sde-2m", 4))
     assert safe.fallbacks == 1
+
+
+def test_a_fallback_is_the_same_model_in_fp32(unet_onnx: Path, tmp_path: Path) -> None:
+    golden = load_case("unet_nf8_depth4")
+    card = load(unet_onnx).card
+    picture = RNG.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+    bad = damaged(unet_onnx, tmp_path / "bad.onnx")
+    checkpoint = Restorer(open_engine(golden.weights, card=card))  # the very file that was exported
+    found = Restorer(open_engine(bad), checkpoint)(picture, "mean", 2)
+    assert np.abs(found.astype(int) - load(unet_onnx)(picture, "mean", 2)).max() <= 1
+    lowered = lower_model(*read_model(unet_onnx), "mixed")
+    write_model(lowered.model, lowered.card, tmp_path / "mixed.onnx")
+    with pytest.raises(InvalidValueError, match="the fallback is mixed itself"):
+        load(bad, fallback=tmp_path / "mixed.onnx")
 
 
 def test_run_writes_no_black_picture_and_counts_what_the_fallback_did(

@@ -43,7 +43,7 @@ def build(
     model, card = read_model(onnx_file)
     build_settings["opt_sizes"] += opt_short
     options = read_build_options(card, build_settings)
-    require_builder(options)
+    require_builder(options, output)
     if card.precision == "fp32":
         precision = precision or "mixed"
         if precision != "fp32":

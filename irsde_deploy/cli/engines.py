@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ..errors import EngineError, InputFileError, requires_extra
+from ..files import require_writable
 from ..runtimes.build_options import BACKENDS, BuildOptions
 from .common import progress, say
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..card import ModelCard
     from ..export.lowering import Lowered
+    from ..runtimes.protocol import Float32
 
 MAX_PICTURES = 64
 """That precision is measured on; more take long and tell no more."""
@@ -90,11 +93,18 @@ def read_build_options(card: ModelCard, settings: dict[str, Any]) -> BuildOption
     return BuildOptions(profiles=profiles, **rest)
 
 
+def given_build_options() -> list[str]:
+    """The options of a build that the command line has."""
+    context = click.get_current_context()
+    names = {name for name in BUILD_SETTINGS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    return [parameter.opts[0] for parameter in context.command.params if parameter.name in names]
+
+
 def in_precision(
     model: onnx.ModelProto,
     card: ModelCard,
     precision: str,
-    pictures: Sequence[Path] = (),
+    pictures: Sequence[Float32] = (),
     psnr_budget: float | None = None,
 ) -> Lowered:
     """Lower a graph with progress, and print what was kept and what it costs."""
@@ -105,7 +115,7 @@ def in_precision(
         def on_trial(done: int, about: int) -> None:
             advance(min(done / about, 1.0), f"{done} of about {about} trials")
 
-        lowered = lower_model(model, card, precision, read_pictures(card, pictures), psnr_budget, on_trial)
+        lowered = lower_model(model, card, precision, pictures, psnr_budget, on_trial)
     click.echo(lowered.summary)
     if psnr_budget is not None:
         click.echo("\n".join(["kept in FP32:", *(f"  {name}" for name in lowered.kept)]))
@@ -117,20 +127,20 @@ def read_pictures(card: ModelCard, paths: Sequence[Path]) -> list[Any]:
     from ..images import is_picture_file, read_picture
     from ..runtimes.pictures import check_picture, to_network
 
-    files = [
-        file
-        for path in paths
-        for file in (sorted(filter(is_picture_file, path.iterdir())) if path.is_dir() else [path])
-    ]
-    if paths and not files:
-        raise InputFileError(f"{paths[0]}: no pictures there")
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(filter(is_picture_file, path.iterdir())) if path.is_dir() else [path]
+        if not found:
+            raise InputFileError(f"{path}: no pictures there")
+        files += found
     if len(files) > MAX_PICTURES:
         raise InputFileError(f"{len(files)} pictures are too many to measure on: give {MAX_PICTURES} at most")
     return [to_network(check_picture(card, read_picture(file).rgb)) for file in files]
 
 
-def require_builder(options: BuildOptions) -> None:
-    """Raise MissingPackageError before any work, where the backend or the GPU that it needs is not there."""
+def require_builder(options: BuildOptions, plan: Path) -> None:
+    """Raise before any work, where the plan cannot be written or built: no folder, no backend, no GPU that it needs."""
+    require_writable(plan)
     with requires_extra("gpu", "building a plan"):
         from ..export import to_tensorrt
     to_tensorrt.require_builder(options)
@@ -169,7 +179,7 @@ def rebuild(plan: Path) -> None:
         raise EngineError(f"{plan}: to rebuild it, {source} must be there, which it was built from")
     with requires_extra("gpu", "building a plan"):
         from ..export.onnx_model import read_model
-    require_builder(options)
+    require_builder(options, plan)
     model, own = read_model(source)
     if own.precision != card.model.precision:
         lowered = in_precision(model, own, card.model.precision)

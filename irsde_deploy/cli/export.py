@@ -11,7 +11,15 @@ from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..files import write_atomically
 from .build import require_plan_name
 from .common import DIVERGENCE, PATH, describe_checkpoint, model_options, progress, say
-from .engines import build, build_options, in_precision, read_build_options, require_builder
+from .engines import (
+    build,
+    build_options,
+    given_build_options,
+    in_precision,
+    read_build_options,
+    read_pictures,
+    require_builder,
+)
 
 if TYPE_CHECKING:
     from ..export.parity import Comparison
@@ -64,15 +72,20 @@ def export(
     if precision != "mixed" and psnr_budget is not None:
         raise InvalidValueError(f"--psnr-budget searches a mixed precision: leave out --precision {precision}")
     if precision == "fp32" and pictures:
-        raise InvalidValueError("--pictures is for measuring --precision fp16 or mixed: leave one of them out")
+        raise InvalidValueError("--pictures is for measuring fp16 or mixed: add --precision, or leave it out")
+    if engine is None and (surplus := given_build_options()):
+        raise InvalidValueError(f"{', '.join(surplus)}: for a plan: add --engine FILE.plan, or leave it out")
     with requires_extra("export", "exporting a checkpoint"):
         from ..export.exporter import export_checkpoint
+        from ..export.lowering import check_budget
         from ..export.onnx_model import read_model, write_model
         from ..export.report import format_comparison, format_heading
+    check_budget(precision, psnr_budget)
     loaded, description = describe_checkpoint(checkpoint, settings)
+    measured_on = read_pictures(description.card, pictures)
     options = None if engine is None else read_build_options(description.card, build_settings)
-    if options is not None:
-        require_builder(options)
+    if options is not None and engine is not None:
+        require_builder(options, engine)
     click.echo(f"opset = {opset}")
     comparisons: list[Comparison] = []
     with write_atomically(output) as temporary:
@@ -83,7 +96,7 @@ def export(
             if comparisons:
                 click.echo("\n".join([format_heading(), *map(format_comparison, comparisons)]))
         if precision != "fp32":
-            lowered = in_precision(*read_model(temporary), precision, pictures, psnr_budget)
+            lowered = in_precision(*read_model(temporary), precision, measured_on, psnr_budget)
             write_model(lowered.model, lowered.card, temporary)
     if not complete:
         say(f"note: {DIVERGENCE}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from ..errors import OutputFileError
+from ..errors import InvalidValueError, OutputFileError
 from ..noise_level import blind_sde, estimate_start
 from ..samplers import SAMPLERS
 from ..sde import DenoisingSDE
@@ -89,7 +89,9 @@ def run(
 
     planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None)
     jobs = _still_to_do(planned, existing)
-    if rebuild and engine.suffix.lower() == ".plan":
+    if rebuild:
+        if engine.suffix.lower() != ".plan":
+            raise InvalidValueError(f"{engine}: only a plan can be built again: leave out --rebuild")
         rebuild_where_unfit(engine)
     restorer = require_rgb(load(engine, fallback=fallback, **device_settings), engine)
     table = restorer.plan(sampler, steps, debias, t0, noise_level)

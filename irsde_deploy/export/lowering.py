@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import onnx
 
 from ..card import ModelCard
-from ..errors import InvalidValueError, NotFiniteError
+from ..errors import InvalidValueError, MissingPackageError, NotFiniteError
 from ..runtimes.protocol import Float32
+from .example import example_picture
 from .onnx_model import set_metadata
-from .parity import example_picture
 from .precision import groups, kept_nodes, lower
 from .precision_search import TrajectoryQuality, search_precision
 
@@ -30,7 +30,7 @@ class Lowered:
         card: with the new precision.
         kept: names of the nodes that stay in FP32; total: number of those that could be lowered.
         psnr: dB of the restored pictures against the FP32 graph's, the worst of them; emulated on the CPU. None where
-            the FP32 graph's own are not finite, as those of weights that were never trained.
+            that could not be measured; `unmeasured` says why.
         case: what was restored, in words.
         trials: trajectories that the search took; 0 without one.
     """
@@ -42,6 +42,7 @@ class Lowered:
     psnr: float | None
     case: str
     trials: int = 0
+    unmeasured: str = ""
 
     @property
     def summary(self) -> str:
@@ -49,7 +50,7 @@ class Lowered:
         search = f" (found in {self.trials} trials)" if self.trials else ""
         kept = f"{self.card.precision}: {len(self.kept)} of {self.total} nodes stay in FP32{search}; "
         if self.psnr is None:
-            return kept + f"not measured: FP32's own restored picture is not finite ({self.case}): are they trained?"
+            return kept + f"what that costs was not measured: {self.unmeasured}"
         return (
             kept + f"restored pictures are within {self.psnr:.1f} dB of FP32's (FP16 emulated on the CPU; {self.case})"
         )
@@ -76,15 +77,15 @@ def lower_model(
     Raises:
         InvalidValueError: a graph that is not FP32, or settings that do not go together.
     """
-    if psnr_budget is not None and (precision != "mixed" or not 0 < psnr_budget <= 200):
-        raise InvalidValueError("a PSNR budget is for the precision mixed, and from 0 to 200 dB")
+    check_budget(precision, psnr_budget)
     table = card.plan(t0=card.sde.T if card.sde.kind == "denoising" else None)
+    quality, unmeasured = None, ""
     try:
         quality = TrajectoryQuality.of(model, card, pictures or [_example(card)], table)
-    except NotFiniteError:
+    except (NotFiniteError, MissingPackageError) as error:  # weights that were never trained; no ONNX Runtime here
         if psnr_budget is not None:
             raise
-        quality = None
+        unmeasured = str(error)
     total = sum(len(group.nodes) for group in groups(model))
     trials = 0
     if psnr_budget is not None and quality is not None:
@@ -97,7 +98,15 @@ def lower_model(
     what = f"{len(pictures)} given" if pictures else "1 synthetic"
     case = f"{what} picture{'s' if len(pictures) > 1 else ''}, {len(table)} steps of {card.sampler}"
     psnr = None if quality is None else quality(frozenset(kept))
-    return Lowered(lowered, replace(card, precision=precision), kept, total, psnr, case, trials)
+    return Lowered(lowered, replace(card, precision=precision), kept, total, psnr, case, trials, unmeasured)
+
+
+def check_budget(precision: str, psnr_budget: float | None) -> None:
+    """Raise InvalidValueError unless a PSNR budget goes with the precision, and is one."""
+    if psnr_budget is not None and (precision != "mixed" or not 0 < psnr_budget <= 200):
+        raise InvalidValueError(
+            f"a PSNR budget is for the precision mixed, and above 0 up to 200 dB, not {psnr_budget:g} for {precision}"
+        )
 
 
 def _example(card: ModelCard) -> Float32:

@@ -27,9 +27,17 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
     if text is None:
         raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
     try:
-        return model, ModelCard.from_json(text)
+        card = ModelCard.from_json(text)
     except InvalidValueError as error:
         raise EngineError(f"{path}: {error}") from None
+    inputs, outputs = ({entry.name for entry in entries} for entries in (model.graph.input, model.graph.output))
+    expected = {"x", "mu", "t"} if card.conditional else {"x", "t"}
+    if inputs != expected or outputs != {"eps"}:
+        raise EngineError(
+            f"{path}: the graph must map {', '.join(sorted(expected))} to eps, and maps {', '.join(sorted(inputs))} to "
+            f"{', '.join(sorted(outputs))}: make it with 'irsde-deploy export'"
+        )
+    return model, card
 
 
 def write_model(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:

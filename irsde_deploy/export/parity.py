@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ..card import ModelCard
 from ..errors import ParityError
 from ..metrics import psnr
-from ..noise import given_noise, normal_field
+from ..noise import given_noise
 from ..runtimes import Engine
 from ..runtimes.numpy_loop import padded_evaluation, states
 from ..runtimes.protocol import Float32
@@ -26,13 +26,13 @@ from ..runtimes.torch_engine import TorchEngine
 from ..samplers import plan_steps
 from .checkpoints import Checkpoint, naming
 from .detection import build_network
+from .example import SEED, example_picture, normals
 
 EVALUATION_TOLERANCE = 1e-4
 TRAJECTORY_TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
 """For engines with FP16 inside: 40 units of its last place (2^-11), since some 30 layers each round once."""
 
-SEED = 2023
 
 DIVERGED = 1e6
 """A state of the reference beyond this is no picture: weights that were never trained. Nothing is compared past it."""
@@ -101,7 +101,7 @@ def compare_evaluations(candidate: Engine, reference: Engine, tolerance: float |
     ]
     for batch, height, width, timesteps in cases:
         mu = example_picture(card, batch, height, width)
-        x = mu + card.sde.lam * _normals(card, 1, batch, height, width)[0]
+        x = mu + card.sde.lam * normals(card, 1, batch, height, width)[0]
         t = np.array([timesteps[i % len(timesteps)] for i in range(batch)], dtype=np.float32)
         case = f"eps {batch}x{card.channels}x{height}x{width} t={','.join(map(str, timesteps))}"
         yield compare(case, candidate(x, mu, t), reference(x, mu, t), tolerance)
@@ -168,7 +168,7 @@ def compare_trajectories(
     if mu is None:
         mu = example_picture(card, 1, 2 * card.multiple_of - 1, max(1, 2 * card.multiple_of - 3))
     batch, _, height, width = mu.shape
-    noise = given_noise(_normals(card, len(table) + 1, batch, height, width, seed=seed), len(table), mu.shape)
+    noise = given_noise(normals(card, len(table) + 1, batch, height, width, seed=seed), len(table), mu.shape)
     paths = [states(padded_evaluation(engine, mu), mu, table, noise) for engine in (candidate, reference)]
     reached = [*table.t.tolist(), 0]
     comparisons: list[Comparison] = []
@@ -190,18 +190,3 @@ def require(comparisons: list[Comparison], what: str) -> None:
             f"{what} differs from PyTorch: {worst.case} is off by {worst.relative:.2g} of the largest value, "
             f"and {worst.tolerance:.0e} is allowed"
         )
-
-
-def example_picture(card: ModelCard, batch: int, height: int, width: int) -> Float32:
-    """A smooth picture with some grain, in [0, 1], seeded: (B, C, H, W)."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    phase = np.arange(batch * card.channels, dtype=np.float32).reshape(batch, card.channels, 1, 1)
-    smooth = 0.5 + 0.3 * np.sin(0.21 * x + phase) * np.cos(0.13 * y - phase)
-    picture: Float32 = np.clip(smooth + 0.02 * _normals(card, 1, batch, height, width, seed=1)[0], 0, 1)
-    return picture.astype(np.float32)
-
-
-def _normals(card: ModelCard, steps: int, batch: int, height: int, width: int, *, seed: int = SEED) -> Float32:
-    """(steps, B, C, H, W) standard normals, different in every entry."""
-    shape = (card.channels, height, width)
-    return np.stack([[normal_field(seed, k, shape, frame=b) for b in range(batch)] for k in range(steps)])

@@ -21,8 +21,8 @@ from ..runtimes.numpy_loop import restore
 from ..runtimes.onnx_engine import OnnxEngine
 from ..runtimes.protocol import Engine, Float32
 from ..samplers import StepTable
+from .example import SEED
 from .half_emulation import emulate_half
-from .parity import SEED
 from .precision import Group, groups, lower
 
 Quality = Callable[[frozenset[str]], float]

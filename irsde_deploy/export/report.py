@@ -49,12 +49,14 @@ def write_plot(trajectory: Trajectory, path: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     largest, mean = ([getattr(step, name) for step in trajectory.steps] for name in ("max_abs", "mean_abs"))
-    axes.semilogy(trajectory.t, largest, label="largest error of a pixel")
-    axes.semilogy(trajectory.t, mean, label="mean error")
+    axes.plot(trajectory.t, largest, label="largest error of a pixel")
+    axes.plot(trajectory.t, mean, label="mean error")
+    if max(largest) > 0:
+        axes.set_yscale("log")
     allowed = [
         step.tolerance * step.max_abs / step.relative if step.relative else math.nan for step in trajectory.steps
     ]
-    axes.semilogy(trajectory.t, allowed, "--", color="tab:red", label="allowed")
+    axes.plot(trajectory.t, allowed, "--", color="tab:red", label="allowed")
     axes.invert_xaxis()
     axes.set(xlabel="timestep t (clean picture at 0)", ylabel="difference from PyTorch", title=title)
     axes.grid(alpha=0.3)

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +59,45 @@ def build_plan(
         onnx_sha256=file_sha256(source),
         tool_version=card.tool_version,
     )
-    builder = _Builder(trt, options)
-    network = builder.parse(model)
-    network.name = plan_card.network_name()
-    config = builder.configure(network, options)
     cache = timing_cache_path(path, trt.__version__, device) if device and options.timing_cache else None
-    timings = builder.use_timings(config, cache)
-    plan = builder.build(network, config, on_time)
+    work = _Work(trt, options, cache)
+    plan = _in_thread(lambda: work.build(model, plan_card.network_name()), work.monitor, on_time)
     with write_atomically(path) as temporary:
         temporary.write_bytes(plan)
     if cache is not None:
         with write_atomically(cache) as temporary:
-            temporary.write_bytes(bytes(timings.serialize()))
+            temporary.write_bytes(work.timings)
     return plan_card
+
+
+def _in_thread(work: Callable[[], bytes], monitor: Any, on_time: Callable[[float, str], None] | None) -> bytes:
+    """What `work` returns or raises, done in a thread of its own: TensorRT calls back into Python, where an interrupt
+    would be lost. This thread shows the time, hears interrupts, and then waits until the build has let go.
+    """
+    done, outcome, started = threading.Event(), list[bytes | BaseException](), time.monotonic()
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        while not done.wait(0.2):
+            if on_time is not None:
+                on_time(time.monotonic() - started, monitor.phase)
+    except BaseException:
+        monitor.cancelled = True
+        while not done.is_set():
+            with suppress(KeyboardInterrupt):  # once is enough; TensorRT must not be left working
+                done.wait()
+        raise
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
 
 
 def timing_cache_path(plan: Path, version: str, device: Device) -> Path:
@@ -83,12 +110,24 @@ def require_builder(options: BuildOptions) -> tuple[Any, Device | None]:
     """The backend's module, and the GPU that it builds for, None where it needs none.
 
     Raises:
-        MissingPackageError: one of them is not there.
+        MissingPackageError: one of them is not there. InvalidValueError: it builds for no such compute capability.
     """
     trt = load_backend(options.backend)
-    if options.backend == "tensorrt" or "current" in options.compute_capabilities:
-        return trt, require_device("building with TensorRT (tensorrt-rtx builds without one)")
-    return trt, None
+    for text in options.compute_capabilities:
+        _capability(trt, text)
+    if options.backend == "tensorrt":
+        return trt, require_device("building with TensorRT (--backend tensorrt-rtx builds without one)")
+    return trt, require_device("--compute-capability current") if "current" in options.compute_capabilities else None
+
+
+def _capability(trt: Any, text: str) -> Any:
+    """TensorRT-RTX's name of a compute capability such as 8.9, or InvalidValueError."""
+    known = trt.ComputeCapability.__members__
+    name = "CURRENT" if text == "current" else f"SM{text.replace('.', '')}"
+    if name not in known:
+        listed = ", ".join(f"{n[2:-1]}.{n[-1]}" for n in known if n.startswith("SM"))
+        raise InvalidValueError(f"this TensorRT-RTX builds for {listed}, not for {text}")
+    return known[name]
 
 
 def _seen_from(folder: Path, file: Path) -> str:
@@ -106,15 +145,34 @@ def _capabilities(options: BuildOptions, device: Device | None) -> tuple[str, ..
     return tuple(own if text == "current" else text for text in options.compute_capabilities)
 
 
-class _Builder:
-    """TensorRT's builder, with its errors as EngineError."""
+class _Work:
+    """One build by TensorRT, with its errors as EngineError.
 
-    def __init__(self, trt: Any, options: BuildOptions) -> None:
-        self._trt, self._name = trt, options.backend
-        self._logger = make_logger(trt)
-        self._builder = trt.Builder(self._logger)
+    Attributes:
+        monitor: what it is doing; stops it when cancelled. timings: of kernels, serialized, after it.
+    """
 
-    def parse(self, model: onnx.ModelProto) -> Any:
+    def __init__(self, trt: Any, options: BuildOptions, cache: Path | None) -> None:
+        self._trt, self._name, self._options, self._timing_file = trt, options.backend, options, cache
+        self.monitor, self.timings = _monitor(trt), b""
+
+    def build(self, model: onnx.ModelProto, name: str) -> bytes:
+        """The plan of a graph, with this name for its network."""
+        self._logger = make_logger(self._trt)
+        self._builder = self._trt.Builder(self._logger)
+        network = self._parse(model)
+        network.name = name
+        config = self._configure(network, self._options)
+        timings = self._use_timings(config)
+        config.progress_monitor = self.monitor
+        plan = self._builder.build_serialized_network(network, config)
+        if plan is None:
+            raise EngineError(f"{self._name} cannot build the plan: {self._why()}")
+        if timings is not None:
+            self.timings = bytes(timings.serialize())
+        return bytes(plan)
+
+    def _parse(self, model: onnx.ModelProto) -> Any:
         """The graph as a TensorRT network. Parser errors name the ONNX node."""
         trt = self._trt
         network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -126,7 +184,7 @@ class _Builder:
         self._parser = parser  # holds the weights until the network is built
         return network
 
-    def configure(self, network: Any, options: BuildOptions) -> Any:
+    def _configure(self, network: Any, options: BuildOptions) -> Any:
         """The build's settings, with a shape of every input in every profile."""
         trt = self._trt
         config = self._builder.create_builder_config()
@@ -160,20 +218,15 @@ class _Builder:
             raise EngineError(f"{self._name} refuses the profile {profile}: {self._why()}")
 
     def _choose_capabilities(self, config: Any, capabilities: Sequence[str]) -> None:
-        kinds = self._trt.ComputeCapability
-        names = ["CURRENT" if text == "current" else f"SM{text.replace('.', '')}" for text in capabilities]
-        config.num_compute_capabilities = len(names)
-        for index, (text, name) in enumerate(zip(capabilities, names, strict=True)):
-            if name not in kinds.__members__:
-                known = ", ".join(f"{n[2:-1]}.{n[-1]}" for n in kinds.__members__ if n.startswith("SM"))
-                raise InvalidValueError(f"this TensorRT-RTX builds for {known}, not for {text}")
-            config.set_compute_capability(kinds.__members__[name], index)
+        config.num_compute_capabilities = len(capabilities)
+        for index, text in enumerate(capabilities):
+            config.set_compute_capability(_capability(self._trt, text), index)
 
-    def use_timings(self, config: Any, path: Path | None) -> Any:
+    def _use_timings(self, config: Any) -> Any:
         """Load kernel timings of earlier builds; what a cache of another GPU or version holds is not used."""
-        if path is None:
+        if self._timing_file is None:
             return None
-        known = path.read_bytes() if path.is_file() else b""
+        known = self._timing_file.read_bytes() if self._timing_file.is_file() else b""
         timings = config.create_timing_cache(known)
         if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
             self._logger.errors.clear()  # what it says of the old one is no reason for anything
@@ -181,35 +234,22 @@ class _Builder:
             config.set_timing_cache(timings, ignore_mismatch=False)
         return timings
 
-    def build(self, network: Any, config: Any, on_time: Callable[[float, str], None] | None) -> bytes:
-        """Build in a thread of its own, so that time can be shown and an interrupt heard."""
-        monitor = _monitor(self._trt)
-        config.progress_monitor = monitor
-        built: list[Any] = []
-        thread = threading.Thread(
-            target=lambda: built.append(self._builder.build_serialized_network(network, config)), daemon=True
-        )
-        started = time.monotonic()
-        thread.start()
-        try:
-            while thread.is_alive():
-                thread.join(0.2)
-                if on_time is not None:
-                    on_time(time.monotonic() - started, monitor.phase)
-        except BaseException:
-            monitor.cancelled = True
-            thread.join()
-            raise
-        if not built or built[0] is None:
-            raise EngineError(f"{self._name} cannot build the plan: {self._why()}")
-        return bytes(built[0])
-
     def _why(self) -> str:
         """The first thing that the logger heard, and what to do about what is known."""
         first = _line(self._logger.errors[0]) if self._logger.errors else "it gives no reason"
-        if any("OutOfMemory" in message for message in self._logger.errors):
-            return f"{first}; allow more with --workspace, or build for a smaller --max"
+        everything = " ".join(self._logger.errors)
+        for sign, advice in _ADVICE.items():
+            if sign in everything:
+                return f"{first}; {advice}"
         return first
+
+
+_ADVICE = {
+    "OutOfMemory": "allow more with --workspace, or build for a smaller --max",
+    "workspace": "allow more with --workspace, or build for a smaller --max",
+    "Turing": "TensorRT-RTX has no FP32 matrix product there, which the time embedding needs: build for 8.0 and later",
+}
+"""What TensorRT's messages have in them -> what to do about it."""
 
 
 def _monitor(trt: Any) -> Any:
@@ -233,4 +273,6 @@ def _monitor(trt: Any) -> Any:
 
 
 def _line(text: str) -> str:
-    return text.strip().splitlines()[0][:240] if text.strip() else ""
+    """The first line of a message, without the places in TensorRT's own source that follow it."""
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    return re.split(r"; \[|\. In \w+ at |\.; ", first)[0][:300]

@@ -12,6 +12,8 @@ from pathlib import Path
 from ..card import ModelCard
 from ..errors import EngineError, InputFileError, InvalidValueError, MissingPackageError
 from ..files import require_readable
+from .drivers import DRIVERS
+from .onnx_session import PROVIDERS
 from .protocol import DEVICES, Engine
 
 __all__ = ["DEVICES", "ENGINES", "Engine", "OpenOptions", "open_engine"]
@@ -105,6 +107,10 @@ def open_engine(
     device = device or ("cuda" if suffix == ".plan" else "cpu")
     if device not in DEVICES:
         raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
+    if driver not in DRIVERS:
+        raise InvalidValueError(f"a driver must be one of {', '.join(DRIVERS)}, not {driver!r}")
+    if provider not in PROVIDERS:
+        raise InvalidValueError(f"a provider must be one of {', '.join(PROVIDERS)}, not {provider!r}")
     require_readable(path)
     if device != "auto":
         return ENGINES[suffix](path, OpenOptions(device, card, driver, provider))

@@ -59,6 +59,7 @@ class BuildOptions:
                 "--compute-capability is for TensorRT-RTX: TensorRT builds for the GPU at hand "
                 "(--hardware-compatible makes a plan for later generations too)"
             )
+        object.__setattr__(self, "compute_capabilities", tuple(dict.fromkeys(self.compute_capabilities)))
         for text in self.compute_capabilities:
             if text != "current" and re.fullmatch(r"\d{1,2}\.\d", text) is None:
                 raise InvalidValueError(f"a compute capability is written 8.9, or 'current', not {text!r}")

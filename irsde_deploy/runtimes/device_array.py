@@ -73,11 +73,16 @@ class DeviceArray:
         if hasattr(array, "__dlpack__"):
             try:
                 return _from_dlpack(array, stream)
-            except (BufferError, RuntimeError, TypeError) as error:  # what libraries raise that cannot export it
+            except InvalidValueError:
+                raise
+            except (BufferError, RuntimeError, TypeError, ValueError) as error:  # of libraries that cannot export it
                 if not interface:
                     raise InvalidValueError(f"this array cannot be taken by DLPack ({reason(error)})") from None
         if interface:
-            return _from_interface(array)
+            try:
+                return _from_interface(array)
+            except (KeyError, TypeError, ValueError) as error:
+                raise InvalidValueError(f"the array's __cuda_array_interface__ is not one ({reason(error)})") from None
         raise InvalidValueError(
             "a picture on the device must have __cuda_array_interface__ or __dlpack__; "
             f"{type(array).__name__} has neither"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..card import ModelCard
-from .drivers import Driver, own_stream
+from .drivers import Driver, lock_of, own_stream
 from .drivers.host import HostDriver
 from .drivers.memory import Memory
 from .protocol import Float32
@@ -56,6 +56,10 @@ class DeviceEngine(ABC):
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
         """See `Engine`."""
+        with lock_of(self.driver):
+            return self._evaluated(x, mu, t)
+
+    def _evaluated(self, x: Float32, mu: Float32, t: Float32) -> Float32:
         driver, stream = self.driver, own_stream(self.driver)
         driver.activate()
         arrays = [np.ascontiguousarray(a, dtype=d) for a, d in ((x, self.io_type), (mu, self.io_type), (t, np.float32))]

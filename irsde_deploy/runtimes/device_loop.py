@@ -9,10 +9,11 @@ The numbers are those of `numpy_loop`: the same arithmetic in the same order (ke
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,11 @@ from ..noise import NoiseSource, SeededNoise
 from ..samplers import StepTable
 from .device_array import DeviceArray
 from .device_engine import DeviceEngine
-from .drivers import own_stream
+from .drivers import lock_of, own_stream
 from .drivers.memory import Memory
 from .numpy_loop import not_finite
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 MAX_SIZES = 3
 """Picture sizes whose buffers and graphs are kept; the one unused for longest goes first."""
@@ -48,8 +51,19 @@ PICTURE_TYPES = tuple(_SUFFIXES)
 """Types that kernels read and write; other floating-point pictures travel as float32."""
 
 
+def _one_at_a_time(method: Method) -> Method:
+    """A method of DeviceLoop that holds the driver's lock."""
+
+    @functools.wraps(method)
+    def locked(self: DeviceLoop, *arguments: Any, **named: Any) -> Any:
+        with lock_of(self.engine.driver):
+            return method(self, *arguments, **named)
+
+    return cast(Method, locked)
+
+
 class DeviceLoop:
-    """See the module's text. Not for several threads at once.
+    """See the module's text. Several threads may call it; they take turns, as all do that use one driver.
 
     Args:
         engine: the network; its driver is the device.
@@ -59,6 +73,7 @@ class DeviceLoop:
         self.engine = engine
         self._sizes: OrderedDict[tuple[int, int, int], _Size] = OrderedDict()
 
+    @_one_at_a_time
     def __call__(
         self,
         batch: npt.NDArray[Any],
@@ -81,6 +96,7 @@ class DeviceLoop:
         self.engine.driver.synchronize(stream)
         return restored.astype(batch.dtype, copy=False)
 
+    @_one_at_a_time
     def on_device(
         self,
         picture: DeviceArray,

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..card import METADATA_KEY, ModelCard
 from ..errors import EngineError, InvalidValueError, MissingPackageError, reason, requires_extra
+from ..files import require_readable
 from .kernels import cache_folder
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -40,6 +41,8 @@ def open_session(model: Path | bytes, provider: str = "cpu") -> Any:
         EngineError: not a model; MissingPackageError: the provider is not there or does not start.
     """
     onnxruntime = onnxruntime_for(provider)
+    if isinstance(model, Path):
+        require_readable(model)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions; nothing else belongs on stderr
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # benchmarks/onnxruntime_spinning.py

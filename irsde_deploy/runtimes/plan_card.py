@@ -7,6 +7,7 @@ is pure (trtexec, Triton and DeepStream load it), needs no second file, and is c
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import platform
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..card import ModelCard
-from ..errors import EngineError, InvalidValueError
+from ..errors import EngineError, InvalidValueError, reason
 from ..files import require_readable
 from .build_options import BuildOptions
 from .drivers.probe import Device
@@ -127,18 +128,32 @@ def read_plan_card(path: Path) -> PlanCard:
         InputFileError: no such file. EngineError: no card in it, or one that cannot be read.
     """
     require_readable(path)
-    content = path.read_bytes()
-    for match in re.finditer(re.escape((PREFIX + "{").encode()), content):
-        start = match.end() - 1
-        text = content[start : start + MAX_NAME].decode("latin-1")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        fields = _find_card(content)
+    if fields is None:
+        raise EngineError(f"{path}: there is no card of irsde-deploy inside: make the plan with 'irsde-deploy build'")
+    try:
+        return _from_dict(fields)
+    except InvalidValueError as error:
+        raise EngineError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EngineError(f"{path}: the plan's card is damaged ({reason(error)}): build the plan again") from None
+
+
+def _find_card(content: mmap.mmap) -> dict[str, Any] | None:
+    """The first JSON object with a schema that follows the card's prefix."""
+    prefix = PREFIX.encode()
+    at = content.find(prefix)
+    while at >= 0:
+        start = at + len(prefix)
         try:
-            fields, _ = json.JSONDecoder().raw_decode(text)
-            return _from_dict(fields)
-        except InvalidValueError as error:
-            raise EngineError(f"{path}: {error}") from None
-        except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-            continue
-    raise EngineError(f"{path}: there is no card of irsde-deploy inside: make the plan with 'irsde-deploy build'")
+            fields, _ = json.JSONDecoder().raw_decode(content[start : start + MAX_NAME].decode("latin-1"))
+        except (ValueError, RecursionError):
+            fields = None
+        if isinstance(fields, dict) and "schema" in fields:
+            return fields
+        at = content.find(prefix, start)
+    return None
 
 
 def _from_dict(fields: Mapping[str, Any]) -> PlanCard:
@@ -149,16 +164,37 @@ def _from_dict(fields: Mapping[str, Any]) -> PlanCard:
             f"the plan's card has schema version {schema}; this irsde-deploy reads {PLAN_SCHEMA}: build the plan again"
         )
     fields["model"] = ModelCard.from_dict(fields["model"])
-    build = dict(fields["build"])
+    fields["build"] = _build_options(fields["build"])
+    fields["compute_capabilities"] = tuple(fields["compute_capabilities"])
+    card = PlanCard(**fields)
+    texts = [getattr(card, name) for name in ("version", "gpu", "onnx", "onnx_sha256", "platform", "tool_version")]
+    if not all(isinstance(text, str) and text.isprintable() for text in (*texts, *card.compute_capabilities)):
+        raise TypeError("a text is something else")
+    if Path(card.onnx).suffix.lower() != ".onnx":
+        raise ValueError("its source is no .onnx file")
+    return card
+
+
+def _build_options(fields: Mapping[str, Any]) -> BuildOptions:
+    build = dict(fields)
     build["profiles"] = tuple(
-        Profile(*((int(b), int(h), int(w)) for b, h, w in (p["min"], p["opt"], p["max"]))) for p in build["profiles"]
+        Profile(*((_whole(b), _whole(h), _whole(w)) for b, h, w in (p["min"], p["opt"], p["max"])))
+        for p in build["profiles"]
     )
-    build["compute_capabilities"] = tuple(map(str, build["compute_capabilities"]))
-    fields["build"] = BuildOptions(**build)
-    fields["compute_capabilities"] = tuple(map(str, fields["compute_capabilities"]))
-    if Path(fields["onnx"]).suffix.lower() != ".onnx":
-        raise InvalidValueError("the plan's card names a source that is no .onnx file: build the plan again")
-    return PlanCard(**fields)
+    build["compute_capabilities"] = tuple(build["compute_capabilities"])
+    for name in ("workspace", "optimization_level"):
+        if build[name] is not None:
+            build[name] = _whole(build[name])
+    for name in ("hardware_compatible", "version_compatible", "tf32", "timing_cache"):
+        if not isinstance(build[name], bool):
+            raise TypeError(f"{name} is {build[name]!r}")
+    return BuildOptions(**build)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no whole number")
+    return value
 
 
 def differences(

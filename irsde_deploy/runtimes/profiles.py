@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -92,9 +93,10 @@ def parse_profiles(
         square = [(1, smallest, smallest)], [(1, usual, usual)], [(1, largest, largest)]
         columns = [[_size(text) for text in texts] for texts in sizes] if any(sizes) else square
         triples = _with_batches(_triples(columns, smallest), batches)
-    for triple in triples:
-        for shape in triple:
-            _require_multiple(shape, multiple_of)
+    for low, middle, high in triples:
+        _require_multiple(high, multiple_of, math.ceil)  # first, since opt alone is max too
+        _require_multiple(low, multiple_of, math.floor)
+        _require_multiple(middle, multiple_of, round)
     return tuple(Profile(*triple) for triple in triples)
 
 
@@ -118,7 +120,9 @@ def _with_batches(triples: Sequence[_Triple], batches: Sequence[str]) -> list[_T
     """The same with batch sizes, one triple of them for all profiles or one each."""
     parsed = [_batch(text) for text in batches] or [(1, 1, 1)]
     if len(parsed) not in (1, len(triples)):
-        raise InvalidValueError(f"give --batch once for all profiles or once for each of the {len(triples)}")
+        raise InvalidValueError(
+            f"give --batch once, or once for each profile ({len(triples)}), not {len(parsed)} times"
+        )
     spread = parsed * len(triples) if len(parsed) == 1 else parsed
     return [
         ((least, *low[1:]), (usual, *middle[1:]), (most, *high[1:]))
@@ -143,9 +147,9 @@ def _batch(text: str) -> tuple[int, int, int]:
 def _trtexec(text: str, channels: int) -> Shape:
     """`x:1x3x64x64,mu:1x3x64x64,t:1` -> the shape of x, if mu and t agree with it."""
     given = dict(re.findall(r"(\w+):([\dx]+)", text))
-    if "x" not in given or re.fullmatch(r"\w+:[\dx]+(,\w+:[\dx]+)*", text.strip()) is None:
+    if "x" not in given or re.fullmatch(r"\w+:\d+(x\d+)*(,\w+:\d+(x\d+)*)*", text.strip()) is None:
         raise InvalidValueError(f"shapes are written x:BxCxHxW, such as x:1x{channels}x64x64, not {text!r}")
-    numbers = {name: tuple(int(number) for number in sizes.split("x") if number) for name, sizes in given.items()}
+    numbers = {name: tuple(int(number) for number in sizes.split("x")) for name, sizes in given.items()}
     x = numbers["x"]
     if len(x) != 4 or x[1] != channels:
         raise InvalidValueError(f"x must be BxCxHxW with {channels} channels, not {given['x']}")
@@ -157,11 +161,16 @@ def _trtexec(text: str, channels: int) -> Shape:
     return x[0], x[2], x[3]
 
 
-def _require_multiple(shape: Shape, multiple: int) -> None:
+def _require_multiple(shape: Shape, multiple: int, nearest: Callable[[float], int]) -> None:
+    """Raise InvalidValueError, with the shape that was surely meant, unless both sides are multiples.
+
+    For a min that is the one below, for a max the one above: pictures of the size that was given are padded.
+    """
     _, height, width = shape
-    if height % multiple or width % multiple or 0 in shape:
-        nearest = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
+    if height % multiple or width % multiple:
+        most = MAX_SIDE // multiple * multiple
+        sides = [min(most, max(multiple, nearest(side / multiple) * multiple)) for side in (height, width)]
         raise InvalidValueError(
             f"the network takes sides that are multiples of {multiple}, and {height}x{width} is none: "
-            f"the nearest valid shape is {nearest[0]}x{nearest[1]} (pictures of any size are padded to it when run)"
+            f"the nearest valid shape is {sides[0]}x{sides[1]} (pictures of any size are padded to it when run)"
         )

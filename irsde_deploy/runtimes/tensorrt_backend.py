@@ -10,7 +10,8 @@ from ..errors import InvalidValueError, MissingPackageError, reason
 from .build_options import BACKENDS
 
 INSTALL = {
-    "tensorrt": "pip install 'irsde-deploy[gpu]' (docs/tensorrt.md says how to reach NVIDIA's package index)",
+    "tensorrt": "pip install 'irsde-deploy[gpu]' (docs/tensorrt.md says how to reach NVIDIA's package index), "
+    "or take the backend tensorrt-rtx",
     "tensorrt-rtx": "pip install 'irsde-deploy[rtx]'",
 }
 DISTRIBUTIONS = {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "tensorrt-rtx": ("tensorrt-rtx",)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class TorchEngine:
                 f"{path}: a plain checkpoint does not say which SDE it was trained with: "
                 "export it first ('irsde-deploy export' takes --opt, --recipe or flags), or pass a ModelCard"
             )
+        card = replace(card, checkpoint_sha256=checkpoint.sha256)  # as an engine exported from this file has it
         return cls(build_network(card.network, card.settings, checkpoint.weights), card, device)
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:

@@ -15,10 +15,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from irsde_deploy.errors import InvalidValueError
+from irsde_deploy.export.example import example_picture
 from irsde_deploy.export.half_emulation import emulate_half
 from irsde_deploy.export.lowering import KEPT_KEY, lower_model
 from irsde_deploy.export.onnx_model import read_model, write_model
-from irsde_deploy.export.parity import example_picture
 from irsde_deploy.export.precision import groups, kept_nodes, lower
 from irsde_deploy.export.precision_search import TrajectoryQuality, search_precision, smallest_set
 from irsde_deploy.runtimes.onnx_engine import OnnxEngine

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +70,10 @@ def test_chosen_architectures_and_options_are_in_the_plan(onnx_of: Callable[[str
     built = build_plan(*read_model(source), source, tmp_path / "a.plan", chosen)
     assert built.compute_capabilities == ("8.6", "8.9", "12.0")
     assert read_plan_card(tmp_path / "a.plan").build == chosen
+    with pytest.raises(
+        EngineError, match=r"FP32 GEMM is not supported; .* no FP32 matrix product there, .* build for 8.0 and later"
+    ):
+        build_plan(*read_model(source), source, tmp_path / "b.plan", options(compute_capabilities=("7.5",)))
     with pytest.raises(InvalidValueError, match=r"builds for 7.5, .*, not for 9.9"):
         build_plan(*read_model(source), source, tmp_path / "b.plan", options(compute_capabilities=("9.9",)))
     assert not (tmp_path / "b.plan").exists()
@@ -100,6 +107,27 @@ def test_scratch_memory_that_is_too_little_says_what_to_do(onnx_of: Callable[[st
     large = (Profile((1, 64, 64), (1, 512, 512), (4, 512, 512)),)
     with pytest.raises(EngineError, match="allow more with --workspace, or build for a smaller --max"):
         build_plan(*read_model(source), source, tmp_path / "a.plan", options(large, workspace=16))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
+def test_interrupts_end_a_build_with_one_sentence(
+    seconds: float, onnx_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Wherever they hit: while it is parsed, built, or before; and more than one."""
+    sizes = [word for size in ("64x64", "256x256", "512x512", "1024x1024", "128x128") for word in ("--opt", size)]
+    arguments = ["build", str(onnx_of("unet_nf8_depth4")), "-o", str(tmp_path / "a.plan"), "--backend", "tensorrt-rtx"]
+    program = "from irsde_deploy.__main__ import main; main()"
+    command = [sys.executable, "-c", program, *arguments, *sizes]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    _, stderr = process.communicate(timeout=120)
+    if process.returncode < 0 and "Traceback" in stderr and seconds == 1.0:
+        pytest.skip("this machine had not even imported the package")
+    assert (process.returncode, len(stderr.strip().splitlines())) == (130, 1), stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,7 +173,7 @@ def test_build_inspect_and_run_from_the_command_line(
     fails_with(1, "exists already", "build", source, "--backend", "tensorrt-rtx")
     fails_with(
         2,
-        "nearest valid shape is 96x96",
+        "nearest valid shape is 112x112",
         "build",
         source,
         "--backend",
@@ -184,6 +212,40 @@ def test_rebuild_takes_the_onnx_beside_the_plan(onnx_of: Callable[[str], Path], 
     if not devices():
         picture = Path(__file__).parents[2] / "assets" / "rain.png"
         fails_with(5, "needs an NVIDIA GPU", "run", "--engine", plan, picture, "-o", tmp_path / "out.png", "--rebuild")
+
+
+@pytest.mark.parametrize("missing", ["torch", "onnxruntime"])
+def test_a_box_without_pytorch_or_onnxruntime_builds(
+    missing: str, onnx_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; from irsde_deploy.__main__ import main; main()"
+    plan = tmp_path / "a.plan"
+    files = ["build", str(onnx_of("nafnet_w16")), "-o", str(plan), "--backend", "tensorrt-rtx", "--opt", "64x64"]
+    done = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert read_plan_card(plan).model.precision == "mixed"
+    assert ("not measured" in done.stdout) == (missing == "onnxruntime")
+
+
+def test_fp16_weights_take_half_the_room(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
+    source = onnx_of("nafnet_w16")
+    model, card = read_model(source)
+    sizes = {}
+    for precision in ("fp32", "fp16"):
+        lowered = model if precision == "fp32" else lower_model(model, card, precision).model
+        build_plan(lowered, card, source, tmp_path / "a.plan", options())
+        sizes[precision] = (tmp_path / "a.plan").stat().st_size
+    weights = sum(4 * int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
+    assert sizes["fp32"] - sizes["fp16"] > 0.25 * weights
+
+
+def test_build_options_without_an_engine_are_refused(fails_with, tmp_path: Path) -> None:
+    checkpoint = Path(__file__).parents[2] / "assets" / "denoise_nafnet_w16.safetensors"
+    output = ("-o", tmp_path / "a.onnx")
+    fails_with(2, "--workspace: for a plan", "export", checkpoint, *output, "--workspace", "5")
+    fails_with(2, "above 0 up to 200 dB, not nan", "export", checkpoint, *output, "--psnr-budget", "nan")
+    fails_with(1, "no pictures there", "export", checkpoint, *output, "--precision", "mixed", "--pictures", tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_export_builds_a_plan_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:

@@ -79,7 +79,14 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
         (text[:300], "no card of irsde-deploy"),
         (text.replace('"schema":1', '"schema":9'), "schema version 9"),
         (text.replace('"max_sigma":10', '"max_sigma":-3'), "max_sigma"),
-        (text.replace('"onnx":', '"unknown":'), "no card of irsde-deploy"),
+        (text.replace('"onnx":', '"unknown":'), "card is damaged"),
+        (text.replace('"onnx":"de rain.onnx"', '"onnx":"/etc/passwd"'), "card is damaged .its source is no .onnx"),
+        (text.replace('"onnx":"de rain.onnx"', '"onnx":["a.onnx"]'), "card is damaged"),
+        (text.replace('"version":"10.13.3.9"', '"version":10.13'), "card is damaged"),
+        (text.replace('"workspace":null', '"workspace":true'), "card is damaged .True is no whole number"),
+        (text.replace('"tf32":false', '"tf32":12345'), "card is damaged .tf32 is 12345"),
+        (text.replace("[1,64,64]", '[1,"64",64]'), "card is damaged"),
+        (text.replace('"min":[1,64,64]', '"min":[1,640,64]'), "min <= opt <= max"),
     ):
         plan.write_text(content)
         with pytest.raises(EngineError, match=message):

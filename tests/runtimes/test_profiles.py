@@ -34,7 +34,7 @@ def test_several_profiles() -> None:
     assert small == Profile((1, 64, 64), (2, 128, 128), (4, 256, 256))
     assert large == Profile((1, 256, 256), (2, 512, 512), (4, 1024, 1024))
     assert [p.max[0] for p in parsed(two, ["1:2:4", "1"])] == [4, 1]
-    with pytest.raises(InvalidValueError, match="once for each of the 2"):
+    with pytest.raises(InvalidValueError, match="once for each profile .2., not 3 times"):
         parsed(two, ["1", "2", "3"])
     with pytest.raises(InvalidValueError, match="each of the 2 profiles needs"):
         parsed((["64x64"], ["128x128", "512x512"], ()))
@@ -53,7 +53,8 @@ def test_arguments_come_back_as_the_same_profile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "nearest"), [("100x64", "96x64"), ("64x1000", "64x992"), ("500x512", "496x512"), ("4x4", "16x16")]
+    ("size", "nearest"),
+    [("100x64", "112x64"), ("64x1000", "64x1008"), ("500x512", "512x512"), ("4x4", "16x16"), ("99999x16", "32768x16")],
 )
 def test_sides_that_are_no_multiples_name_the_nearest(size: str, nearest: str) -> None:
     with pytest.raises(InvalidValueError, match=f"multiples of 16, and {size} is none: .* {nearest} "):
@@ -63,6 +64,10 @@ def test_sides_that_are_no_multiples_name_the_nearest(size: str, nearest: str) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"sizes": ((), (), ["1000x1000"])}, "nearest valid shape is 1008x1008"),
+        ({"sizes": (["1000x1000"], ["2048x2048"], ())}, "nearest valid shape is 992x992"),
+        ({"sizes": ((), ["64x64"], ()), "batches": ["0"]}, "1 <= min <= opt <= max"),
+        ({"shapes": ((), ["x:1xx3x64x64x"], ())}, "x:1x3x64x64"),
         ({"sizes": ((), ["64"], ())}, "written HxW"),
         ({"sizes": ((), ["64x64"], ()), "batches": ["1:2"]}, "min:opt:max"),
         ({"sizes": (["128x128"], ["64x64"], ["64x64"])}, "min <= opt <= max"),

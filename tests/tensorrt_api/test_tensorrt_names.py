@@ -39,7 +39,6 @@ CLASSES = {
     "context": "IExecutionContext",
     "e": "ParserError",
     "engine": None,  # our own TensorRtEngine
-    "kinds": "ComputeCapability",
     "made": "IOptimizationProfile",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",

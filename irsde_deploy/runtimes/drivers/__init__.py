@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from ...errors import InvalidValueError
 from .protocol import Driver
 
-__all__ = ["DRIVERS", "Driver", "open_driver", "own_stream"]
+__all__ = ["DRIVERS", "Driver", "lock_of", "open_driver", "own_stream"]
 
 
 def _cuda_bindings() -> Driver:
@@ -37,6 +39,14 @@ def own_stream(driver: Driver) -> int:
     if driver not in _own_streams:
         _own_streams[driver] = driver.new_stream()
     return _own_streams[driver]
+
+
+_locks: WeakKeyDictionary[Driver, Any] = WeakKeyDictionary()
+
+
+def lock_of(driver: Driver) -> Any:
+    """Held while a picture is on a driver's device: buffers, and what a graph records, are one thread's at a time."""
+    return _locks.setdefault(driver, threading.RLock())
 
 
 DRIVERS: dict[str, Callable[[], Driver]] = {"cuda-bindings": _cuda_bindings, "pycuda": _pycuda, "host": _host}

@@ -52,7 +52,7 @@ class Lowered:
         if self.psnr is None:
             return kept + f"what that costs was not measured: {self.unmeasured}"
         return (
-            kept + f"restored pictures are within {self.psnr:.1f} dB of FP32's (FP16 emulated on the CPU; {self.case})"
+            kept + f"restored pictures have {self.psnr:.1f} dB against FP32's (FP16 emulated on the CPU; {self.case})"
         )
 
 

@@ -146,10 +146,9 @@ class Restorer:
         """
         if not isinstance(self._loop, DeviceLoop):
             raise InvalidValueError(f"{self.engine.name} works on pictures in host memory: call the restorer itself")
-        given, target = (None if a is None else DeviceArray.of(a, stream or LEGACY_STREAM) for a in (picture, out))
-        if given is None:
-            raise InvalidValueError("there is no picture: give an array that is on the device")
-        source, target = given.as_batch(), target and target.as_batch()
+        given = DeviceArray.of(picture, stream or LEGACY_STREAM)
+        target = None if out is None else DeviceArray.of(out, stream or LEGACY_STREAM).as_batch()
+        source = given.as_batch()
         check_shape(self.card, source.shape, given.shape)
         table = self._table(sampler, steps, debias, t0, noise_level, clip)
         draw = self._noise(seed, None, table, source.shape)

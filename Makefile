@@ -23,7 +23,7 @@ test: .venv/dev.stamp
 	touch $@
 
 .venv/dev.stamp: .venv/run.stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[cpu,train,evaluate,rtx,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[cpu,openvino,train,evaluate,rtx,dev]"
 	touch $@
 
 clean:

@@ -20,6 +20,7 @@ PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
         ("click", "click"),
     ),
     "cpu": (("onnxruntime", "onnxruntime"),),
+    "openvino": (("openvino", "openvino"),),
     "gpu": (
         ("onnxruntime", "onnxruntime-gpu"),
         ("tensorrt", "tensorrt"),

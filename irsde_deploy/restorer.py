@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from .card import ModelCard
 from .errors import InvalidValueError, NotFiniteError
 from .noise import NoiseSource, given_noise, seeded_noise
 from .noise_level import blind_sde
+from .presets import with_quality
 from .runtimes import Engine, open_engine
 from .runtimes.device_array import LEGACY_STREAM, DeviceArray
 from .runtimes.device_engine import DeviceEngine
 from .runtimes.device_loop import DeviceLoop
 from .runtimes.numpy_loop import NumpyLoop
 from .runtimes.pictures import check_picture, check_shape
-from .samplers import StepTable
+from .samplers import StepTable, plan_steps
 from .sde import DenoisingSDE, MeanRevertingSDE
 
 
@@ -79,6 +81,7 @@ class Restorer:
         clip: bool = False,
         on_step: Callable[[int], None] | None = None,
         noise_level: float | None = None,
+        quality: str | None = None,
     ) -> npt.NDArray[Any]:
         """Restore one picture or a batch.
 
@@ -95,6 +98,7 @@ class Restorer:
             on_step: called with the number of steps done, 0..N.
             noise_level: for models of a Denoising-SDE, which need it or t0: standard deviation of the picture's
                 noise on the 0..255 scale; `irsde_deploy.noise_level.estimate_noise` estimates it.
+            quality: a preset of `irsde_deploy.presets` in place of sampler and steps.
 
         Returns:
             The same shape and type. Integers are rounded and saturated; floating point is left as it comes, which
@@ -106,6 +110,7 @@ class Restorer:
         """
         picture = np.asarray(picture)
         batch = check_picture(self.card, picture)
+        sampler, steps = with_quality(quality, sampler, steps)
         table = self._table(sampler, steps, debias, t0, noise_level, clip)
         draw = self._noise(seed, noise, table, batch.shape)
         restored: npt.NDArray[Any] = self._run(lambda loop: loop(batch, table, draw, clip, on_step), len(batch))
@@ -124,13 +129,14 @@ class Restorer:
         out: Any = None,
         stream: int | None = None,
         bgr: bool = False,
+        quality: str | None = None,
     ) -> DeviceArray:
         """Restore a picture that is in the GPU's memory already; it never visits the host.
 
         Args:
             picture: (H, W, C) or (B, H, W, C) with `__cuda_array_interface__` (CuPy, PyTorch, Numba) or `__dlpack__`
                 (JAX, and all of them); uint8, uint16, or float16 or float32 in [0, 1]; any strides.
-            sampler, steps, seed, debias, t0, clip, noise_level: as for pictures in host memory.
+            sampler, steps, quality, seed, debias, t0, clip, noise_level: as for pictures in host memory.
             out: array to write to, same shape and type, `picture` itself if you like; by default a new `DeviceArray`,
                 which has `__cuda_array_interface__`.
             stream: CUDA stream handle to work on; by default one of the engine's own, after waiting for the stream
@@ -150,12 +156,29 @@ class Restorer:
         target = None if out is None else DeviceArray.of(out, stream or LEGACY_STREAM).as_batch()
         source = given.as_batch()
         check_shape(self.card, source.shape, given.shape)
+        sampler, steps = with_quality(quality, sampler, steps)
         table = self._table(sampler, steps, debias, t0, noise_level, clip)
         draw = self._noise(seed, None, table, source.shape)
         restored: DeviceArray = self._run(
             lambda loop: loop.on_device(source, table, draw, clip, target, stream, bgr), source.shape[0], on_device=True
         )
         return restored if len(given.shape) == 4 else restored.without_batch()
+
+    def seconds_per_evaluation(self, picture: npt.NDArray[Any]) -> float:
+        """What one network evaluation, with the update after it, takes at the size of a picture or batch.
+
+        The faster of two after one that warms up; for `irsde_deploy.presets.quality_within`.
+        """
+        picture = np.asarray(picture)
+        batch = check_picture(self.card, picture)
+        table = plan_steps(self.sde, "mean", 1)
+        draw = self._noise(0, None, table, batch.shape)
+        taken = []
+        for _ in range(3):
+            started = time.perf_counter()
+            self._loop(batch, table, draw)
+            taken.append(time.perf_counter() - started)
+        return min(taken[1:])
 
     def _table(
         self,
@@ -200,7 +223,7 @@ def load(
     card: ModelCard | None = None,
     fallback: str | Path | None = None,
     driver: str = "cuda-bindings",
-    provider: str = "cuda",
+    provider: str | None = None,
 ) -> Restorer:
     """Open an engine file as a Restorer: `.onnx`, `.plan`, or a PyTorch checkpoint.
 

@@ -64,16 +64,15 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where an engine runs, given to the command as one dict, `device_settings`, for `load`."""
 
     @functools.wraps(command)
-    def with_settings(device: str | None, driver: str, engine_provider: str, **settings: Any) -> Any:
+    def with_settings(device: str | None, driver: str, engine_provider: str | None, **settings: Any) -> Any:
         return command(device_settings={"device": device, "driver": driver, "provider": engine_provider}, **settings)
 
     for option in (
         click.option(
             "--engine-provider",
-            type=click.Choice(["cuda", "tensorrt"]),
-            default="cuda",
-            show_default=True,
-            help="ONNX Runtime's on a GPU.",
+            type=click.Choice(["auto", "onnxruntime", "openvino", "cuda", "tensorrt"]),
+            help="What runs an .onnx: on the CPU auto, onnxruntime or openvino, on a GPU cuda or tensorrt "
+            "[default: onnxruntime, cuda].",
         ),
         click.option(
             "--driver",

@@ -11,6 +11,7 @@ import click
 
 from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..noise_level import blind_sde, estimate_start
+from ..presets import PRESETS, with_quality
 from ..samplers import SAMPLERS
 from ..sde import DenoisingSDE
 from .common import EXIT_SOME_FAILED, PATH, SEED, device_options, progress, require_rgb, say
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for the reports.")
 @click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]")
 @click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's].")
+@click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps.")
 @click.option("--t0", type=int, help="First timestep [default: T].")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise.")
 @click.option("--debias", is_flag=True, help="Take the bias of maximum-likelihood training out.")
@@ -50,6 +52,7 @@ def evaluate(
     output: Path,
     sampler: str | None,
     steps: int | None,
+    quality: str | None,
     t0: int | None,
     seed: int,
     debias: bool,
@@ -77,6 +80,7 @@ def evaluate(
     pairs = _pairs(data, lq, gt)
     _require_output(output, pairs, overwrite)
     restorer = require_rgb(load(engine, **device_settings), engine)
+    sampler, steps = with_quality(quality, sampler, steps)
     options = {"sampler": sampler, "steps": steps, "seed": seed, "debias": debias, "t0": t0, "clip": clip}
     restore = _Restoring(restorer, options, noise_level)
     keeping = _Keeping(WorstPictures(worst), _frechet(fid_weights), output if save_pictures else None)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InvalidValueError, OutputFileError
 from ..noise_level import blind_sde, estimate_start
+from ..presets import PRESETS, quality_within, with_quality
 from ..samplers import SAMPLERS
 from ..sde import DenoisingSDE
 from .common import EXIT_SOME_FAILED, PATH, SEED, device_options, progress, require_rgb, say
@@ -21,6 +22,7 @@ from .engines import rebuild_where_unfit
 
 if TYPE_CHECKING:
     from ..batch import Job, Outcome
+    from ..restorer import Restorer
 
 
 @click.command()
@@ -29,6 +31,13 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=PATH, required=True, help="Picture file for one input, else a folder.")
 @click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]")
 @click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's].")
+@click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps.")
+@click.option(
+    "--target-seconds",
+    type=float,
+    help="Measure an evaluation at the first picture's size; take the best preset within.",
+)
+@click.option("--target-fps", type=float, help="The same, in pictures a second.")
 @click.option("--t0", type=int, help="First timestep [default: T].")
 @click.option(
     "--noise-level",
@@ -68,6 +77,9 @@ def run(
     output: Path,
     sampler: str | None,
     steps: int | None,
+    quality: str | None,
+    target_seconds: float | None,
+    target_fps: float | None,
     t0: int | None,
     noise_level: float | None,
     seed: int,
@@ -94,6 +106,12 @@ def run(
             raise InvalidValueError(f"{engine}: only a plan can be built again: leave out --rebuild")
         rebuild_where_unfit(engine)
     restorer = require_rgb(load(engine, fallback=fallback, **device_settings), engine)
+    target = _target(target_seconds, target_fps)
+    if target is not None:
+        if quality is not None:
+            raise InvalidValueError("a target chooses the quality: leave out --quality or the target")
+        quality = _quality_for(target, restorer, jobs)
+    sampler, steps = with_quality(quality, sampler, steps)
     table = restorer.plan(sampler, steps, debias, t0, noise_level)
     name = sampler or restorer.card.sampler
     blind = blind_sde(restorer.sde, noise_level, t0)
@@ -123,6 +141,35 @@ def run(
     click.echo(f"{tally.summary}, {len(planned) - len(jobs)} skipped" if len(jobs) < len(planned) else tally.summary)
     if tally.failed:
         sys.exit(EXIT_SOME_FAILED)
+
+
+def _target(seconds: float | None, fps: float | None) -> float | None:
+    """Seconds that a picture may take, if the command line says."""
+    if seconds is not None and fps is not None:
+        raise InvalidValueError("--target-seconds and --target-fps say the same in two ways: leave one out")
+    if fps is not None and not 0 < fps < float("inf"):
+        raise InvalidValueError(f"--target-fps must be above 0, not {fps:g}")
+    return 1 / fps if fps is not None else seconds
+
+
+def _quality_for(target: float, restorer: Restorer, jobs: list[Job]) -> str | None:
+    """The best preset within the target at the size of the first picture that can be read; None without pictures."""
+    from ..errors import IrsdeError
+    from ..images import read_picture
+
+    for job in jobs:
+        try:
+            picture = read_picture(job.source).rgb
+        except IrsdeError:
+            continue  # told when its turn comes
+        evaluation = restorer.seconds_per_evaluation(picture)
+        quality, fits = quality_within(target, evaluation)
+        height, width = picture.shape[:2]
+        click.echo(f"an evaluation at {width}x{height} takes {evaluation:.3g} s: {quality} ({PRESETS[quality]})")
+        if not fits:
+            say(f"note: even {quality} takes {PRESETS[quality].steps * evaluation:.3g} s a picture, not {target:.3g} s")
+        return quality
+    return None
 
 
 def _noise_note(blind: DenoisingSDE | None, level: float | None) -> str:

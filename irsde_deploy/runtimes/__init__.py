@@ -13,7 +13,6 @@ from ..card import ModelCard
 from ..errors import EngineError, InputFileError, InvalidValueError, MissingPackageError
 from ..files import require_readable
 from .drivers import DRIVERS
-from .onnx_session import PROVIDERS
 from .protocol import DEVICES, Engine
 
 __all__ = ["DEVICES", "ENGINES", "Engine", "OpenOptions", "open_engine"]
@@ -27,24 +26,44 @@ class OpenOptions:
         device: `cpu` or `cuda`.
         card: for files without a model card of their own.
         driver: of the device loop on a GPU: `cuda-bindings` or `pycuda`.
-        provider: of ONNX Runtime on a GPU: `cuda` or `tensorrt`.
+        provider: which library runs an `.onnx`; one of `PROVIDERS_OF[device]`.
     """
 
     device: str = "cpu"
     card: ModelCard | None = None
     driver: str = "cuda-bindings"
-    provider: str = "cuda"
+    provider: str = "onnxruntime"
+
+
+PROVIDERS_OF = {"cpu": ("onnxruntime", "openvino", "auto"), "cuda": ("cuda", "tensorrt")}
+"""Device -> what can run an `.onnx` there, the default first: ONNX Runtime, OpenVINO, the faster of them for each input
+size; on a GPU ONNX Runtime's CUDA or TensorRT provider."""
 
 
 def _onnx(path: Path, options: OpenOptions) -> Engine:
     from .drivers import open_driver
-    from .onnx_engine import OnnxDeviceEngine, OnnxEngine
+    from .onnx_engine import OnnxDeviceEngine
     from .onnx_session import onnxruntime_for
 
     if options.device == "cpu":
-        return OnnxEngine.open(path, options.card)
+        return _onnx_on_cpu(path, options)
     onnxruntime_for(options.provider)
     return OnnxDeviceEngine.open(path, open_driver(options.driver), options.provider, options.card)
+
+
+def _onnx_on_cpu(path: Path, options: OpenOptions) -> Engine:
+    from .onnx_engine import OnnxEngine
+
+    if options.provider == "onnxruntime":
+        return OnnxEngine.open(path, options.card)
+    from .openvino_engine import OpenVinoEngine
+
+    other = OpenVinoEngine.open(path, options.card)
+    if options.provider == "openvino":
+        return other
+    from .auto_engine import AutoEngine
+
+    return AutoEngine.of([OnnxEngine.open(path, options.card), other], path)
 
 
 def _torch(path: Path, options: OpenOptions) -> Engine:
@@ -80,7 +99,7 @@ def open_engine(
     device: str | None = None,
     card: ModelCard | None = None,
     driver: str = "cuda-bindings",
-    provider: str = "cuda",
+    provider: str | None = None,
 ) -> Engine:
     """Open an engine file on a device.
 
@@ -90,7 +109,8 @@ def open_engine(
             it can be used and the CPU elsewhere; the engine's name says which. By default `cuda` for plans, else `cpu`.
         card: for checkpoints without a model card of their own.
         driver: what drives the GPU: `cuda-bindings` or `pycuda`.
-        provider: ONNX Runtime's on a GPU: `cuda` or `tensorrt`.
+        provider: what runs an `.onnx`: on the CPU `onnxruntime` (default), `openvino`, or `auto`, the faster of the two
+            for each input size; on a GPU `cuda` (default) or `tensorrt`, both ONNX Runtime's.
 
     Raises:
         InputFileError: no such file, an empty one, or a suffix that no engine reads.
@@ -109,14 +129,18 @@ def open_engine(
         raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
     if driver not in DRIVERS:
         raise InvalidValueError(f"a driver must be one of {', '.join(DRIVERS)}, not {driver!r}")
-    if provider not in PROVIDERS:
-        raise InvalidValueError(f"a provider must be one of {', '.join(PROVIDERS)}, not {provider!r}")
+    if provider is not None and device != "auto" and provider not in PROVIDERS_OF[device]:
+        raise InvalidValueError(
+            f"a provider on {device} must be one of {', '.join(PROVIDERS_OF[device])}, not {provider!r}"
+        )
     require_readable(path)
+    opened = ENGINES[suffix]
     if device != "auto":
-        return ENGINES[suffix](path, OpenOptions(device, card, driver, provider))
+        return opened(path, OpenOptions(device, card, driver, provider or PROVIDERS_OF[device][0]))
+    providers = {place: provider if provider in known else known[0] for place, known in PROVIDERS_OF.items()}
     try:
-        return ENGINES[suffix](path, OpenOptions("cuda", card, driver, provider))
+        return opened(path, OpenOptions("cuda", card, driver, providers["cuda"]))
     except (MissingPackageError, EngineError):  # a file that is at fault is so on the CPU too
         if suffix == ".plan":  # nothing on a CPU reads it
             raise
-        return ENGINES[suffix](path, OpenOptions("cpu", card))
+        return opened(path, OpenOptions("cpu", card, driver, providers["cpu"]))

@@ -1,0 +1,78 @@
+"""One evaluation by eager PyTorch, ONNX Runtime and OpenVINO: interleaved, medians, and times PyTorch's.
+
+    OMP_NUM_THREADS=1 python benchmarks/engines.py [SIDE ...]
+
+Networks with random weights; every engine's output is compared with PyTorch's before it is timed. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import openvino
+import torch
+
+from irsde_deploy import MeanRevertingSDE, ModelCard
+from irsde_deploy.export.networks import ConditionalNAFNet, ConditionalUNet
+from irsde_deploy.export.to_onnx import write_onnx
+from irsde_deploy.runtimes import Engine, open_engine
+from irsde_deploy.runtimes.torch_engine import TorchEngine
+
+REPEATS = 7
+NETWORKS = {
+    "ConditionalNAFNet width 16 [1,1,1,4]": lambda: ConditionalNAFNet(16, [1, 1, 1, 4], 1, [1, 1, 1, 1]),
+    "ConditionalNAFNet width 64 [1,1,1,28]": lambda: ConditionalNAFNet(64, [1, 1, 1, 28], 1, [1, 1, 1, 1]),
+    "ConditionalUNet nf 16 depth 4": lambda: ConditionalUNet(3, 3, 16, depth=4),
+    "ConditionalUNet nf 64 depth 4": lambda: ConditionalUNet(3, 3, 64, depth=4),
+}
+SDE = MeanRevertingSDE(10, 100, "cosine", 0.005)
+
+
+def main() -> None:
+    """Measure every network at the given sides, 128 and 256 by default."""
+    sides = [int(side) for side in sys.argv[1:]] or [128, 256]
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}, openvino {openvino.__version__}"
+    print(f"{platform.machine()}, {threads} threads, {versions}\n")
+    print("| network | size | PyTorch | ONNX Runtime | OpenVINO |\n|---|---|---|---|---|")
+    for name, make in NETWORKS.items():
+        torch.manual_seed(0)
+        model = make().eval()
+        card = ModelCard("benchmark", {}, 3, model.multiple_of, model.pad_mode, SDE)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            write_onnx(model, card, path)
+            engines = [TorchEngine(model, card), open_engine(path), open_engine(path, provider="openvino")]
+            for side in sides:
+                first, *others = measure(engines, side)
+                cells = [f"{seconds * 1e3:.0f} ms, {first / seconds:.2f} times" for seconds in others]
+                print(f"| {name} | {side}x{side} | {first * 1e3:.0f} ms | {' | '.join(cells)} |", flush=True)
+
+
+def measure(engines: list[Engine], side: int) -> list[float]:
+    """Median seconds of each engine's evaluation, in turns."""
+    rng = np.random.default_rng(0)
+    x, mu = (rng.random((1, 3, side, side), dtype=np.float32) for _ in range(2))
+    t = np.array([30], np.float32)
+    expected = engines[0](x, mu, t)
+    for engine in engines[1:]:
+        assert np.abs(engine(x, mu, t) - expected).max() < 1e-4 * np.abs(expected).max(), engine.name
+    taken: list[list[float]] = [[] for _ in engines]
+    for _ in range(REPEATS):
+        for times, engine in zip(taken, engines, strict=True):
+            started = time.perf_counter()
+            engine(x, mu, t)
+            times.append(time.perf_counter() - started)
+    return [statistics.median(times) for times in taken]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The faster of several engines of one model, for each input size, by a short measurement that is remembered.
+
+Which library is faster depends on the network, the size and the processor (benchmarks/engines.py); nobody should have
+to believe anything. The choice is kept in the user's cache folder, so that the same file on the same machine always
+takes the same engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..card import ModelCard
+from ..files import file_sha256, write_atomically
+from .kernels import cache_folder
+from .protocol import Engine, Float32
+
+REPEATS = 3
+"""Timed evaluations of each engine, after one that warms up, in turns."""
+
+
+class AutoEngine:
+    """See the module's text.
+
+    Args:
+        engines: of one model, the preferred first where they take the same time.
+        key: of the model, such as its file's SHA-256.
+    """
+
+    def __init__(self, engines: Sequence[Engine], key: str) -> None:
+        self._engines = list(engines)
+        self._chosen: dict[tuple[int, ...], Engine] = {}
+        self._key = key
+
+    @classmethod
+    def of(cls, engines: Sequence[Engine], path: Path) -> AutoEngine:
+        """Engines that were opened from one file."""
+        return cls(engines, file_sha256(path))
+
+    @property
+    def card(self) -> ModelCard:
+        """That of all of them."""
+        return self._engines[0].card
+
+    @property
+    def name(self) -> str:
+        """The engines chosen so far, or what there is to choose from."""
+        names = {engine.name: None for engine in (self._chosen.values() or self._engines)}
+        return " and ".join(names) if self._chosen else f"the faster of {' and '.join(names)}"
+
+    def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
+        """See `Engine`."""
+        return np.asarray(self.engine_for(x.shape)(x, mu, t))
+
+    def engine_for(self, shape: tuple[int, ...]) -> Engine:
+        """The engine for inputs of this shape: remembered, or measured now."""
+        if shape not in self._chosen:
+            path = self._memory(shape)
+            index = _remembered(path, len(self._engines))
+            if index is None:
+                index = self._fastest(shape)
+                with write_atomically(path) as temporary:
+                    temporary.write_text(json.dumps({"engine": index, "name": self._engines[index].name}))
+            self._chosen[shape] = self._engines[index]
+        return self._chosen[shape]
+
+    def _fastest(self, shape: tuple[int, ...]) -> int:
+        x = np.full(shape, 0.5, dtype=np.float32)
+        t = np.full(shape[0], 1, dtype=np.float32)
+        best = [float("inf")] * len(self._engines)
+        for repeat in range(REPEATS + 1):
+            for index, engine in enumerate(self._engines):
+                started = time.perf_counter()
+                engine(x, x, t)
+                if repeat:
+                    best[index] = min(best[index], time.perf_counter() - started)
+        return best.index(min(best))
+
+    def _memory(self, shape: tuple[int, ...]) -> Path:
+        """Where the choice is kept: under model, engines and their versions, shape, processor and threads."""
+        machine = (platform.machine(), platform.processor(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS", ""))
+        what = repr((self._key, [engine.name for engine in self._engines], shape, machine))
+        return cache_folder() / "engines" / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
+
+
+def _remembered(path: Path, engines: int) -> int | None:
+    try:
+        index = json.loads(path.read_text())["engine"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return index if type(index) is int and 0 <= index < engines else None

@@ -1,0 +1,92 @@
+"""OpenVINO as an engine on the CPU: the exported graph, compiled for each input size.
+
+A fixed size gives OpenVINO's convolutions room that a free one does not (benchmarks/engines.py); compiling takes a
+second or so a size, and a few sizes are kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..card import METADATA_KEY, ModelCard
+from ..errors import EngineError, InvalidValueError, reason, requires_extra
+from ..files import require_readable
+from .protocol import Float32
+
+MAX_SIZES = 4
+"""Compiled sizes that are kept; the one unused for longest goes first."""
+
+
+class OpenVinoEngine:
+    """An exported graph (x, mu, t) -> eps on the CPU."""
+
+    def __init__(self, core: Any, graph: Any, card: ModelCard, version: str) -> None:
+        self._core, self._graph, self.card = core, graph, card
+        self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._inputs = [node.any_name for node in graph.inputs]
+        self.name = f"OpenVINO {version}, cpu"
+
+    @classmethod
+    def open(cls, path: Path, card: ModelCard | None = None) -> OpenVinoEngine:
+        """Load a graph; its own card wins over `card`.
+
+        Raises:
+            MissingPackageError: OpenVINO is not installed. EngineError: not a graph that it can read, or no card.
+        """
+        with requires_extra("openvino", "running an .onnx engine on OpenVINO"):
+            import openvino
+        require_readable(path)
+        core = openvino.Core()
+        try:
+            graph = core.read_model(str(path))
+        except Exception as error:  # OpenVINO's errors are RuntimeErrors of several kinds
+            raise EngineError(
+                f"{path}: not an ONNX model that OpenVINO can load ({reason(error)}): "
+                "make it with 'irsde-deploy export'"
+            ) from None
+        own = _own_card(graph, path) or card
+        if own is None:
+            raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
+        return cls(core, graph, own, openvino.__version__.partition("-")[0])
+
+    def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
+        """See `Engine`."""
+        given = {"x": x, "mu": mu, "t": t}
+        try:
+            request = self._request(x.shape)
+            answer = request.infer({name: given[name] for name in self._inputs}, share_inputs=True)
+            return np.array(answer[0])
+        except Exception as error:  # see above
+            raise EngineError(f"OpenVINO failed at input size {x.shape}: {reason(error)}") from error
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        """The graph compiled for x and mu of this shape."""
+        if shape not in self._requests:
+            if len(self._requests) >= MAX_SIZES:
+                self._requests.popitem(last=False)
+            graph = self._graph.clone()
+            graph.reshape({name: shape[:1] if name == "t" else shape for name in self._inputs})
+            self._requests[shape] = self._core.compile_model(graph, "CPU", _settings()).create_infer_request()
+        self._requests.move_to_end(shape)
+        return self._requests[shape]
+
+
+def _settings() -> dict[str, Any]:
+    """FP32 means FP32 (on processors with bfloat16 the default is not); threads as OMP_NUM_THREADS says."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    limit = {"INFERENCE_NUM_THREADS": int(threads)} if threads.isdigit() and int(threads) else {}
+    return {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", **limit}
+
+
+def _own_card(graph: Any, path: Path) -> ModelCard | None:
+    if not graph.has_rt_info(["framework", METADATA_KEY]):
+        return None
+    try:
+        return ModelCard.from_json(graph.get_rt_info(["framework", METADATA_KEY]).astype(str))
+    except InvalidValueError as error:
+        raise EngineError(f"{path}: {error}") from None

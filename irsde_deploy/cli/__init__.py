@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .bench import bench
 from .build import build
 from .degrade import degrade
 from .evaluate import evaluate
@@ -24,5 +25,5 @@ def cli() -> None:
     """Deploy image restoration with mean-reverting SDEs: export, run and verify, without PyTorch at run time."""
 
 
-for command in (train, export, build, run, verify, evaluate, inspect, degrade, doctor):
+for command in (train, export, build, run, verify, evaluate, bench, inspect, degrade, doctor):
     cli.add_command(command)

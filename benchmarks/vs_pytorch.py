@@ -2,7 +2,7 @@
 
     python benchmarks/vs_pytorch.py CHECKPOINT ENGINE.onnx PHOTOS
 
-Six held-out photographs, 256x256, in heavy rain of the training's generator; all ways take turns on each picture. Prints
+Six held-out photographs, 256x256, in heavy rain of the training's generator; all ways take turns on each. Prints
 Markdown: seconds a picture (median), times the reference's, PSNR (mean).
 """
 

@@ -23,7 +23,7 @@ from irsde_deploy.noise import seeded_noise
 from irsde_deploy.runtimes.numpy_loop import restore
 
 SIZES = ((1, 256, 256), (1, 512, 512), (1, 1024, 1024), (1, 2048, 2048), (2, 256, 256), (4, 256, 256), (8, 256, 256))
-STEPS, REPEATS = 4, 3
+STEPS, REPEATS = 2, 3
 
 
 @click.command()
@@ -50,7 +50,7 @@ def main(engine: Path, plot: Path, provider: str) -> None:
 
 
 def measure(restorer: object, batch: int, height: int, width: int) -> tuple[float, float]:
-    """Median seconds of one of four steps of the loop, noise and all, and of the engine's call alone, in turns."""
+    """Median seconds of one of two steps of the loop, noise and all, and of the engine's call alone, in turns."""
     mu = np.random.default_rng(0).random((batch, 3, height, width), dtype=np.float32)
     table, t = plan_steps(restorer.sde, "sde-2m", STEPS), np.full(batch, 30, np.float32)
     noise = seeded_noise(0, mu.shape)

@@ -28,10 +28,10 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "draft": Preset("mean", 2),
-    "fast": Preset("mean", 4),
-    "balanced": Preset("mean", 8),
+    "fast": Preset("mean", 5),
+    "balanced": Preset("mean", 10),
     "best": Preset("sde-2m", 20),
-    "psnr": Preset("mean", 10),
+    "psnr": Preset("mean", 5),
 }
 """Quality -> what it is made of; the first four in the order of their cost."""
 

@@ -44,7 +44,7 @@ def format_inspection(description: dict[str, Any], indent: str = "") -> str:
 
 def _inspect_plan(path: Path) -> dict[str, Any]:
     """The card inside a plan; neither TensorRT nor a GPU is needed."""
-    from .runtimes.drivers.probe import devices
+    from .runtimes.drivers.probe import first_device
     from .runtimes.plan_card import read_plan_card
     from .runtimes.tensorrt_engine import unfit
 
@@ -54,7 +54,7 @@ def _inspect_plan(path: Path) -> dict[str, Any]:
         "kind": "TensorRT plan",
         **card.to_dict(),
         "runs_here": "yes" if not reasons else f"no: {'; '.join(reasons)}",
-        "rebuild": card.rebuild_command(path, next(iter(devices() or []), None)),
+        "rebuild": card.rebuild_command(path, first_device()),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ import numpy as np
 from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..noise_level import blind_sde
 from ..presets import PRESETS
-from .common import PATH, require_rgb, say
+from ..runtimes.profiles import parse_size
+from .common import PATH, PROVIDERS, require_rgb, say
 
 if TYPE_CHECKING:
     from ..bench import PictureTiming
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--engine-provider",
     "providers",
     multiple=True,
-    type=click.Choice(["auto", "onnxruntime", "openvino", "cuda", "tensorrt"]),
+    type=click.Choice(PROVIDERS),
     help="What runs each .onnx; repeat to compare [default: onnxruntime].",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda for plans, else cpu]")
@@ -175,7 +175,7 @@ def _plot(path: Path, pictures: list[PictureTiming]) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if match is None or "0" in (match[1], match[2]):
-        raise InvalidValueError(f"a size is written HxW, such as 256x384, not {text!r}")
-    return int(match[1]), int(match[2])
+    size = parse_size(text)
+    if 0 in size:
+        raise InvalidValueError(f"a picture has at least one pixel, not {text}")
+    return size

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from ..errors import InvalidValueError, OutputFileError, requires_extra
-from .common import PATH
+from ..errors import InvalidValueError, requires_extra
+from .common import PATH, require_new
+from .engines import PRECISIONS, build_options, in_precision, read_build_options, require_builder
 from .engines import build as build_plan
-from .engines import build_options, in_precision, read_build_options, require_builder
 
 
 @click.command()
@@ -18,7 +18,7 @@ from .engines import build_options, in_precision, read_build_options, require_bu
 @click.option("-o", "--output", type=PATH, help="Plan to write [default: the ONNX file's name with .plan].")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "mixed"]),
+    type=click.Choice(PRECISIONS),
     help="Of the plan [default: mixed for an FP32 graph, else the graph's].",
 )
 @build_options
@@ -60,5 +60,4 @@ def require_plan_name(path: Path, overwrite: bool) -> None:
     """Raise unless a plan may be written there."""
     if path.suffix.lower() != ".plan":
         raise InvalidValueError(f"{path}: a plan's name must end in .plan")
-    if path.exists() and not overwrite:
-        raise OutputFileError(f"{path}: exists already: pass --overwrite to replace it")
+    require_new(path, overwrite)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, OutputFileError
 from ..noise import MAX_SEED
-from ..runtimes.protocol import DEVICES
+from ..runtimes import DEVICES, PROVIDERS_OF
 from ..sde import SCHEDULES
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ class _PathType(click.Path):
             self.fail("the path is empty", param, ctx)
         return super().convert(value, param, ctx)
 
+
+PROVIDERS = [name for names in PROVIDERS_OF.values() for name in names]
+"""What can run an .onnx, on any device."""
 
 PATH = _PathType(path_type=Path)
 SEED = click.IntRange(0, MAX_SEED)
@@ -70,7 +73,7 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--engine-provider",
-            type=click.Choice(["auto", "onnxruntime", "openvino", "cuda", "tensorrt"]),
+            type=click.Choice(PROVIDERS),
             help="What runs an .onnx: on the CPU auto, onnxruntime or openvino, on a GPU cuda or tensorrt "
             "[default: onnxruntime, cuda].",
         ),
@@ -126,6 +129,12 @@ def require_rgb(restorer: Restorer, engine: Path) -> Restorer:
             "use it from Python (irsde_deploy.load)"
         )
     return restorer
+
+
+def require_new(path: Path, overwrite: bool) -> None:
+    """Raise OutputFileError where a file would be replaced without the user's word."""
+    if path.exists() and not overwrite:
+        raise OutputFileError(f"{path}: exists already: pass --overwrite to replace it")
 
 
 @contextmanager

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ..export.lowering import Lowered
     from ..runtimes.protocol import Float32
 
+PRECISIONS = ("fp32", "fp16", "mixed")
+"""That a graph can be written in."""
+
 MAX_PICTURES = 64
 """That precision is measured on; more take long and tell no more."""
 
@@ -169,12 +172,12 @@ def rebuild(plan: Path) -> None:
     Raises:
         EngineError: that file is not there, or no longer the same model.
     """
-    from ..runtimes.drivers.probe import devices
+    from ..runtimes.drivers.probe import first_device
     from ..runtimes.plan_card import read_plan_card
 
     card = read_plan_card(plan)
     source = card.source(plan)
-    options = card.rebuild_options(next(iter(devices() or []), None))
+    options = card.rebuild_options(first_device())
     if not source.is_file():
         raise EngineError(f"{plan}: to rebuild it, {source} must be there, which it was built from")
     with requires_extra("gpu", "building a plan"):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InvalidValueError, OutputFileError, requires_extra
+from ..errors import InvalidValueError, requires_extra
 from ..files import write_atomically
 from .build import require_plan_name
-from .common import DIVERGENCE, PATH, describe_checkpoint, model_options, progress, say
+from .common import DIVERGENCE, PATH, describe_checkpoint, model_options, progress, require_new, say
 from .engines import (
+    PRECISIONS,
     build,
     build_options,
     given_build_options,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--opset", type=int, default=18, show_default=True, help="ONNX opset, 17..20.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "mixed"]),
+    type=click.Choice(PRECISIONS),
     help="Of the graph; inputs and outputs stay float32 [default: fp32, with --engine mixed].",
 )
 @click.option(
@@ -64,8 +65,7 @@ def export(
     output = output or checkpoint.with_suffix(".onnx")
     if output.suffix.lower() != ".onnx":
         raise InvalidValueError(f"{output}: the output must end in .onnx")
-    if output.exists() and not overwrite:
-        raise OutputFileError(f"{output}: exists already: pass --overwrite to replace it")
+    require_new(output, overwrite)
     if engine is not None:
         require_plan_name(engine, overwrite)
     precision = precision or ("mixed" if engine is not None or psnr_budget is not None else "fp32")

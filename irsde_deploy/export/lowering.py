@@ -16,7 +16,6 @@ from .onnx_model import set_metadata
 from .precision import groups, kept_nodes, lower
 from .precision_search import TrajectoryQuality, search_precision
 
-PRECISIONS = ("fp32", "fp16", "mixed")
 KEPT_KEY = "irsde_fp32_nodes"
 """Metadata property of a lowered graph: JSON list of the nodes that were kept in FP32."""
 

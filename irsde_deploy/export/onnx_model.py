@@ -7,8 +7,9 @@ from pathlib import Path
 import onnx
 
 from ..card import METADATA_KEY, ModelCard
-from ..errors import EngineError, InvalidValueError, reason
+from ..errors import EngineError, reason
 from ..files import require_readable, write_atomically
+from ..runtimes.onnx_session import parse_card
 
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
@@ -24,12 +25,9 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
     except Exception as error:  # protobuf and the checker raise kinds of their own
         raise EngineError(f"{path}: not an ONNX model ({reason(error)}): make it with 'irsde-deploy export'") from None
     text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
-    if text is None:
+    card = parse_card(text, path)
+    if card is None:
         raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
-    try:
-        card = ModelCard.from_json(text)
-    except InvalidValueError as error:
-        raise EngineError(f"{path}: {error}") from None
     inputs, outputs = ({entry.name for entry in entries} for entries in (model.graph.input, model.graph.output))
     expected = {"x", "mu", "t"} if card.conditional else {"x", "t"}
     if inputs != expected or outputs != {"eps"}:

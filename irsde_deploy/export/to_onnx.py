@@ -18,8 +18,9 @@ import torch
 from onnxscript import optimizer
 from torch import nn
 
-from ..card import METADATA_KEY, ModelCard
+from ..card import ModelCard
 from ..errors import InvalidValueError
+from .onnx_model import write_model
 
 OPSET = 18
 OPSETS = range(17, 21)
@@ -47,12 +48,7 @@ def write_onnx(model: nn.Module, card: ModelCard, path: Path, opset: int = OPSET
     if size > PROTOBUF_LIMIT:
         raise InvalidValueError(f"the weights take {size / 1e9:.1f} GB and one ONNX file holds 2 GB at most")
     _trace(model, card, path, opset)
-    graph = optimizer.optimize(onnx.load(path))
-    entry = graph.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, card.to_json()
-    graph.producer_name, graph.producer_version = "irsde-deploy", card.tool_version
-    onnx.save(graph, path)
-    onnx.checker.check_model(str(path), full_check=True)
+    write_model(optimizer.optimize(onnx.load(path)), card, path)
 
 
 def _trace(model: nn.Module, card: ModelCard, path: Path, opset: int) -> None:

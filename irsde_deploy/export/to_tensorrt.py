@@ -102,8 +102,7 @@ def _in_thread(work: Callable[[], bytes], monitor: Any, on_time: Callable[[float
 
 def timing_cache_path(plan: Path, version: str, device: Device) -> Path:
     """Where timings are kept: beside the plan, one file a GPU and TensorRT version."""
-    gpu = re.sub(r"\W+", "-", device.name).strip("-").lower()
-    return plan.with_name(f"{plan.stem}.{gpu}.{version}.timing")
+    return plan.with_name(f"{plan.stem}.{device.slug}.{version}.timing")
 
 
 def require_builder(options: BuildOptions) -> tuple[Any, Device | None]:

@@ -47,8 +47,7 @@ _SUFFIXES = {
     np.dtype(np.float16): "f16",
     np.dtype(np.float32): "f32",
 }
-PICTURE_TYPES = tuple(_SUFFIXES)
-"""Types that kernels read and write; other floating-point pictures travel as float32."""
+"""Picture types that kernels read and write, as in their names; other floating-point pictures travel as float32."""
 
 
 def _one_at_a_time(method: Method) -> Method:

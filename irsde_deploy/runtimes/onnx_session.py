@@ -81,7 +81,11 @@ def _with_options(provider: str) -> list[Any]:
 
 def read_card(session: Any, path: Path) -> ModelCard | None:
     """The model card in a session's metadata, if there is one."""
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    return parse_card(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path)
+
+
+def parse_card(text: str | None, path: Path) -> ModelCard | None:
+    """The model card that a graph's metadata holds, if it does; EngineError where it cannot be read."""
     if text is None:
         return None
     try:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..card import METADATA_KEY, ModelCard
-from ..errors import EngineError, InvalidValueError, reason, requires_extra
+from ..errors import EngineError, reason, requires_extra
 from ..files import require_readable
+from .onnx_session import parse_card
 from .protocol import Float32
 
 MAX_SIZES = 4
@@ -84,9 +85,5 @@ def _settings() -> dict[str, Any]:
 
 
 def _own_card(graph: Any, path: Path) -> ModelCard | None:
-    if not graph.has_rt_info(["framework", METADATA_KEY]):
-        return None
-    try:
-        return ModelCard.from_json(graph.get_rt_info(["framework", METADATA_KEY]).astype(str))
-    except InvalidValueError as error:
-        raise EngineError(f"{path}: {error}") from None
+    where = ["framework", METADATA_KEY]
+    return parse_card(graph.get_rt_info(where).astype(str) if graph.has_rt_info(where) else None, path)

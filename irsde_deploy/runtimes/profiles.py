@@ -91,7 +91,7 @@ def parse_profiles(
         triples = _triples([[_trtexec(text, channels) for text in texts] for texts in shapes], smallest)
     else:
         square = [(1, smallest, smallest)], [(1, usual, usual)], [(1, largest, largest)]
-        columns = [[_size(text) for text in texts] for texts in sizes] if any(sizes) else square
+        columns = [[(1, *parse_size(text.strip())) for text in texts] for texts in sizes] if any(sizes) else square
         triples = _with_batches(_triples(columns, smallest), batches)
     for low, middle, high in triples:
         _require_multiple(high, multiple_of, math.ceil)  # first, since opt alone is max too
@@ -130,11 +130,12 @@ def _with_batches(triples: Sequence[_Triple], batches: Sequence[str]) -> list[_T
     ]
 
 
-def _size(text: str) -> Shape:
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text.strip())
+def parse_size(text: str) -> tuple[int, int]:
+    """`HxW` -> (height, width), or InvalidValueError."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if match is None:
         raise InvalidValueError(f"a size is written HxW, such as 256x384, not {text!r}")
-    return 1, int(match[1]), int(match[2])
+    return int(match[1]), int(match[2])
 
 
 def _batch(text: str) -> tuple[int, int, int]:

@@ -5,7 +5,6 @@ One execution context for each picture size: a CUDA graph belongs to the context
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..files import file_sha256, write_atomically
 from .device_engine import DeviceEngine, Evaluation, PaddedShape
 from .drivers import Driver, open_driver
 from .drivers.memory import Memory
-from .drivers.probe import devices
+from .drivers.probe import first_device
 from .kernels import cache_folder
 from .plan_card import PlanCard, differences, read_plan_card
 from .tensorrt_backend import installed_version, load_backend, make_logger
@@ -183,9 +182,8 @@ class _JitCache:
 def _jit_path(plan: Path, version: str) -> Path:
     folder = cache_folder() / "tensorrt-rtx"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = devices() or []
-    gpu = re.sub(r"\W+", "-", found[0].name).lower() if found else "none"
-    return folder / f"{file_sha256(plan)[:32]}.{gpu}.{version}.jit"
+    device = first_device()
+    return folder / f"{file_sha256(plan)[:32]}.{device.slug if device else 'none'}.{version}.jit"
 
 
 def require_fitting(plan: PlanCard, path: Path) -> None:
@@ -196,7 +194,7 @@ def require_fitting(plan: PlanCard, path: Path) -> None:
     """
     reasons = unfit(plan, path)
     if reasons:
-        device = next(iter(devices() or []), None)
+        device = first_device()
         kind = MissingPackageError if device is None or installed_version(plan.build.backend) is None else EngineError
         advice = f"; to rebuild: {plan.rebuild_command(path, device)}" if device else ""
         raise kind(f"{path}: this plan cannot run here: {'; '.join(reasons)}{advice}")
@@ -204,8 +202,6 @@ def require_fitting(plan: PlanCard, path: Path) -> None:
 
 def unfit(plan: PlanCard, path: Path) -> list[str]:
     """Why a plan cannot run on this machine, each in words; empty where it can."""
-    found = devices()
-    version = installed_version(plan.build.backend)
     source = plan.source(path)
     sha256 = file_sha256(source) if source.is_file() else None
-    return differences(plan, version, found[0] if found else None, onnx_sha256=sha256)
+    return differences(plan, installed_version(plan.build.backend), first_device(), onnx_sha256=sha256)

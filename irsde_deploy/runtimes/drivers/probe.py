@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 from dataclasses import dataclass
 
 from ...errors import MissingPackageError
@@ -21,6 +22,11 @@ class Device:
 
     name: str
     compute_capability: tuple[int, int]
+
+    @property
+    def slug(self) -> str:
+        """Its name as part of a file's name."""
+        return re.sub(r"\W+", "-", self.name).strip("-").lower()
 
     def __str__(self) -> str:
         return f"{self.name} (compute capability {self.compute_capability[0]}.{self.compute_capability[1]})"
@@ -44,6 +50,11 @@ def devices() -> list[Device] | None:
     if library.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return None
     return [_device(library, index) for index in range(count.value)]
+
+
+def first_device() -> Device | None:
+    """The GPU that engines run on; None where there is none."""
+    return next(iter(devices() or []), None)
 
 
 def require_device(purpose: str) -> Device:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..card import METADATA_KEY, ModelCard
 from ..errors import EngineError, InvalidValueError, MissingPackageError, reason, requires_extra
 from ..files import require_readable
+from .cpu_graph import REWRITES, for_cpu
 from .kernels import cache_folder
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -35,6 +38,7 @@ def onnxruntime_for(provider: str) -> Any:
 def open_session(model: Path | bytes, provider: str = "cpu") -> Any:
     """An ONNX Runtime session, from a file or a serialized graph, that really has the provider; never another one.
 
+    A file's graph is rewritten for the CPU there (`cpu_graph`), and its threads are as many as OMP_NUM_THREADS says.
     TensorRT's provider keeps its engines in the user's cache folder, and leaves to CUDA's what it cannot take.
 
     Raises:
@@ -46,7 +50,10 @@ def open_session(model: Path | bytes, provider: str = "cpu") -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions; nothing else belongs on stderr
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # benchmarks/onnxruntime_spinning.py
-    source = model if isinstance(model, bytes) else str(model)
+    if provider == "cpu":
+        options.intra_op_num_threads = wanted_threads()  # 0: as many as there are cores
+    rewritten = for_cpu(model, REWRITES["onnxruntime"]) if provider == "cpu" and isinstance(model, Path) else model
+    source = str(rewritten) if isinstance(rewritten, Path) else rewritten
     try:
         session = onnxruntime.InferenceSession(source, options, providers=_with_options(provider))
     except Exception as error:  # ONNX Runtime has no common base class for its errors
@@ -56,6 +63,12 @@ def open_session(model: Path | bytes, provider: str = "cpu") -> Any:
         ) from None
     require_provider(session.get_providers(), provider)
     return session
+
+
+def wanted_threads() -> int:
+    """What OMP_NUM_THREADS says; 0 where it says nothing."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdigit() else 0
 
 
 def require_provider(started: list[str], provider: str) -> None:
@@ -103,19 +116,27 @@ def checked_card(session: Any, path: Path, card: ModelCard | None) -> ModelCard:
     card = read_card(session, path) or card
     if card is None:
         raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
-    _require_graph(session, card, path)
+    nodes = [*session.get_inputs(), *session.get_outputs()]
+    require_graph([(node.name, node.type == "tensor(float)", node.shape) for node in nodes], card, path)
     return card
 
 
-def _require_graph(session: Any, card: ModelCard, path: Path) -> None:
-    """Raise EngineError unless the graph is (x, mu, t) -> eps, or (x, t) -> eps, float32, with the card's channels."""
+def require_graph(tensors: Sequence[tuple[str, bool, Sequence[Any]]], card: ModelCard, path: Path) -> None:
+    """Raise EngineError unless the graph is (x, mu, t) -> eps, or (x, t) -> eps, float32, with the card's channels.
+
+    Args:
+        tensors: of each input and output its name, whether it is float32, and its shape.
+        card, path: of the graph.
+    """
     expected = {"x": card.channels, "mu": card.channels, "t": None, "eps": card.channels}
     if not card.conditional:
         del expected["mu"]
-    nodes = [*session.get_inputs(), *session.get_outputs()]
-    channels = {node.name: node.shape[1] if len(node.shape) == 4 else None for node in nodes}
-    if channels != expected or any(node.type != "tensor(float)" for node in nodes):
-        found = ", ".join(f"{node.name} {node.type} {node.shape}" for node in nodes)
+    channels = {name: shape[1] if len(shape) == 4 else None for name, _, shape in tensors}
+    if channels != expected or not all(float32 for _, float32, _ in tensors):
+        found = ", ".join(
+            f"{name} {'float32' if float32 else 'of another type'} ({', '.join(map(str, shape))})"
+            for name, float32, shape in tensors
+        )
         raise EngineError(
             f"{path}: the graph must map {', '.join(name for name in expected if name != 'eps')} to eps, float32 with "
             f"{card.channels} channels, and has {found}: "

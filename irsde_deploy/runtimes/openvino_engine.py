@@ -6,8 +6,8 @@ second or so a size, and a few sizes are kept.
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from ..card import METADATA_KEY, ModelCard
 from ..errors import EngineError, reason, requires_extra
 from ..files import require_readable
-from .onnx_session import parse_card
+from .cpu_graph import REWRITES, for_cpu
+from .onnx_session import parse_card, require_graph, wanted_threads
 from .protocol import Float32
 
 MAX_SIZES = 4
@@ -37,14 +38,15 @@ class OpenVinoEngine:
         """Load a graph; its own card wins over `card`.
 
         Raises:
-            MissingPackageError: OpenVINO is not installed. EngineError: not a graph that it can read, or no card.
+            MissingPackageError: OpenVINO is not installed. EngineError: not a graph that it can read, no card, or a
+                graph that is not what its card says.
         """
         with requires_extra("openvino", "running an .onnx engine on OpenVINO"):
             import openvino
         require_readable(path)
         core = openvino.Core()
         try:
-            graph = core.read_model(str(path))
+            graph = core.read_model(for_cpu(path, REWRITES["openvino"]))
         except Exception as error:  # OpenVINO's errors are RuntimeErrors of several kinds
             raise EngineError(
                 f"{path}: not an ONNX model that OpenVINO can load ({reason(error)}): "
@@ -53,6 +55,7 @@ class OpenVinoEngine:
         own = _own_card(graph, path) or card
         if own is None:
             raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
+        require_graph([_described(node) for node in (*graph.inputs, *graph.outputs)], own, path)
         return cls(core, graph, own, openvino.__version__.partition("-")[0])
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
@@ -70,17 +73,28 @@ class OpenVinoEngine:
         if shape not in self._requests:
             if len(self._requests) >= MAX_SIZES:
                 self._requests.popitem(last=False)
-            graph = self._graph.clone()
-            graph.reshape({name: shape[:1] if name == "t" else shape for name in self._inputs})
-            self._requests[shape] = self._core.compile_model(graph, "CPU", _settings()).create_infer_request()
+            shapes = {name: shape[:1] if name == "t" else shape for name in self._inputs}
+            self._requests[shape] = compiled(self._core, self._graph, shapes)
         self._requests.move_to_end(shape)
         return self._requests[shape]
 
 
+def compiled(core: Any, graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """A request of the graph for inputs of these shapes; the graph itself stays as it is."""
+    graph = graph.clone()
+    graph.reshape({name: shapes[name] for name in (node.any_name for node in graph.inputs)})
+    return core.compile_model(graph, "CPU", _settings()).create_infer_request()
+
+
+def _described(node: Any) -> tuple[str, bool, list[Any]]:
+    """Name, whether it is float32, and shape of an input or output; a free side is "?"."""
+    shape = [side.get_length() if side.is_static else "?" for side in node.partial_shape]
+    return node.any_name, node.element_type.get_type_name() == "f32", shape
+
+
 def _settings() -> dict[str, Any]:
     """FP32 means FP32 (on processors with bfloat16 the default is not); threads as OMP_NUM_THREADS says."""
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    limit = {"INFERENCE_NUM_THREADS": int(threads)} if threads.isdigit() and int(threads) else {}
+    limit = {"INFERENCE_NUM_THREADS": wanted_threads()} if wanted_threads() else {}
     return {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", **limit}
 
 

@@ -105,15 +105,17 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        batch, _, height, width = x.shape
+        batch, channels, height, width = x.shape
         per_head = (batch, self.heads, self.dim_head, height * width)
         q, k, v = (part.reshape(per_head) for part in torch.split(self.to_qkv(x), self.heads * self.dim_head, dim=1))
         q, k = q.softmax(dim=-2), k.softmax(dim=-1)
-        attended = (v @ k.transpose(-1, -2) @ q).reshape(batch, -1, height, width)
         project, norm = self.to_out
+        # The projection meets the small context, not every position: W (v k^T) q = (W v k^T) q, head by head.
+        weight = cast(Tensor, project.weight).reshape(-1, self.heads, self.dim_head).transpose(0, 1)
+        context = (weight @ (v @ k.transpose(-1, -2))).transpose(1, 2).reshape(batch, channels, -1)
+        projected = (context @ q.reshape(batch, -1, height * width)).reshape(x.shape)
         # Scaled last, beside the norm: 1 / (height * width) on a smaller factor would vanish in half precision.
-        projected = F.conv2d(attended, cast(Tensor, project.weight)) * (self.scale / (height * width))
-        out: Tensor = norm(projected + cast(Tensor, project.bias)[:, None, None])
+        out: Tensor = norm(projected * (self.scale / (height * width)) + cast(Tensor, project.bias)[:, None, None])
         return out
 
 

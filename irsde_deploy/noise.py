@@ -15,8 +15,12 @@ bit. A crop of a field is the field of the crop. Step 0 is the initial state, st
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -50,8 +54,8 @@ def philox4x32(counter: Sequence[Any], key: tuple[int, int], rounds: int = 10) -
     k0, k1 = key
     for _ in range(rounds):
         product0, product1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
-        c0 = (product1 >> _SHIFT) ^ c1 ^ np.uint64(k0)
-        c2 = (product0 >> _SHIFT) ^ c3 ^ np.uint64(k1)
+        c0 = (product1 >> _SHIFT) ^ (c1 ^ np.uint64(k0))
+        c2 = (product0 >> _SHIFT) ^ (c3 ^ np.uint64(k1))
         c1, c3 = product1 & _LOW, product0 & _LOW
         k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
     return c0, c1, c2, c3
@@ -79,7 +83,37 @@ def normal_field(
     channels, height, width = shape
     y0, x0 = origin
     _check_address(seed, step, frame, channels, (y0, y0 + height), (x0, x0 + width))
-    seed = int(seed)
+    field = np.empty(shape, dtype=np.float32)
+    rows = max(1, _BLOCK // max(1, channels * width))
+
+    def fill(top: int) -> None:
+        _fill(field[:, top : top + rows], int(seed), step, frame, (y0 + top, x0))
+
+    tops = range(0, height, rows)
+    list(map(fill, tops) if len(tops) < 2 else _threads().map(fill, tops))
+    return field
+
+
+_BLOCK = 2**16
+"""Values that are drawn at a time: what lies in between fits a processor's cache."""
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """NumPy leaves Python's lock while it works, so blocks are drawn by several threads."""
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "noise")
+
+
+def _after_fork() -> None:
+    """A forked process has none of its parent's threads, and a lock that one of them held stays so."""
+    _threads.cache_clear()
+    _kept.forget()
+
+
+def _fill(field: npt.NDArray[np.float32], seed: int, step: int, frame: int, origin: tuple[int, int]) -> None:
+    """Draw one window (C, H, W) of the field."""
+    channels, height, width = field.shape
+    y0, x0 = origin
     first, last = x0 // 4, (x0 + width + 3) // 4
     words = philox4x32(
         (
@@ -91,16 +125,24 @@ def normal_field(
         (seed & 0xFFFFFFFF, seed >> 32),
     )
     z = np.empty((channels, height, last - first, 4), dtype=np.float32)
-    z[..., 0], z[..., 1] = _box_muller(words[0], words[1])
-    z[..., 2], z[..., 3] = _box_muller(words[2], words[3])
+    for i in (0, 2):
+        _box_muller(words[i], words[i + 1], z[..., i], z[..., i + 1])
     left = x0 - 4 * first
-    return np.ascontiguousarray(z.reshape(channels, height, -1)[:, :, left : left + width])
+    field[...] = z.reshape(channels, height, -1)[:, :, left : left + width]
 
 
-def _box_muller(w0: Words, w1: Words) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    radius = np.sqrt(-2 * np.log((w0 + 0.5) * 2.0**-32))
+def _box_muller(w0: Words, w1: Words, even: npt.NDArray[np.float32], odd: npt.NDArray[np.float32]) -> None:
+    """Two words -> two normals, in place of temporaries wherever that goes."""
+    radius = w0 + 0.5
+    radius *= 2.0**-32
+    np.log(radius, out=radius)
+    radius *= -2
+    np.sqrt(radius, out=radius)
     angle = w1 * (2 * np.pi * 2.0**-32)
-    return radius * np.cos(angle), radius * np.sin(angle)
+    sine = np.sin(angle)
+    np.cos(angle, out=angle)
+    np.multiply(radius, angle, out=even, casting="same_kind")
+    np.multiply(radius, sine, out=odd, casting="same_kind")
 
 
 def _check_address(
@@ -117,6 +159,42 @@ def _check_address(
         raise InvalidValueError(f"a noise window must lie within 0..2^32, not rows {rows}, columns {columns}")
 
 
+class _KeptFields:
+    """Fields of the seed and shape asked for last: the pictures of a folder or a video share theirs."""
+
+    LIMIT = 2**27
+    """Bytes."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew."""
+        self._lock = threading.Lock()
+        self._of: tuple[int, tuple[int, int, int]] | None = None
+        self._fields: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
+
+    def field(self, seed: int, step: int, shape: tuple[int, int, int], frame: int) -> npt.NDArray[np.float32]:
+        """`normal_field`, not to be written to; drawn once as long as there is room."""
+        with self._lock:
+            if self._of != (seed, shape):
+                self._of, self._fields = (seed, shape), {}
+            kept = self._fields.get((step, frame))
+        if kept is not None:
+            return kept
+        field = normal_field(seed, step, shape, frame)
+        field.flags.writeable = False
+        with self._lock:
+            if self._of == (seed, shape) and (len(self._fields) + 1) * field.nbytes <= self.LIMIT:
+                self._fields[step, frame] = field
+        return field
+
+
+_kept = _KeptFields()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 @dataclass(frozen=True)
 class SeededNoise:
     """The noise of a batch (B, C, H, W) by address, entry b's under frames[b]; device loops draw it anew."""
@@ -126,8 +204,10 @@ class SeededNoise:
     frames: tuple[int, ...]
 
     def __call__(self, k: int) -> npt.NDArray[np.float32]:
-        """Normals of the initial state (k = 0) or of step k."""
-        fields = {frame: normal_field(self.seed, k, self.shape[1:], frame) for frame in set(self.frames)}
+        """Normals of the initial state (k = 0) or of step k; not to be written to."""
+        fields = {frame: _kept.field(self.seed, k, self.shape[1:], frame) for frame in set(self.frames)}
+        if len(self.frames) == 1:
+            return fields[self.frames[0]][None]
         return np.stack([fields[frame] for frame in self.frames])
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+
 import numpy as np
 import pytest
 
+from irsde_deploy import noise
 from irsde_deploy.errors import InvalidValueError
-from irsde_deploy.noise import given_noise, normal_field, philox4x32, seeded_noise
+from irsde_deploy.noise import _BLOCK, given_noise, normal_field, philox4x32, seeded_noise
 
 ONES = 0xFFFFFFFF
 
@@ -43,6 +48,48 @@ def test_a_crop_of_a_field_is_the_field_of_the_crop(origin: tuple[int, int]) -> 
     whole = normal_field(7, 4, (3, 40, 50))
     y, x = origin
     np.testing.assert_array_equal(normal_field(7, 4, (3, 13, 17), origin=origin), whole[:, y : y + 13, x : x + 17])
+
+
+def test_a_field_of_several_blocks_is_one_field() -> None:
+    """Drawn block by block by several threads, against one crop a row, each its own block."""
+    whole = normal_field(7, 4, (3, 300, 250))
+    assert whole.size > 3 * _BLOCK
+    rows = [normal_field(7, 4, (3, 1, 250), origin=(y, 0)) for y in range(300)]
+    np.testing.assert_array_equal(np.concatenate(rows, axis=1), whole)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_draws_too() -> None:
+    """The threads of the parent, and a lock that one of them may hold, are not the child's."""
+    expected = seeded_noise(11, (1, 3, 300, 250))(2)
+    reading, writing = os.pipe()
+    with noise._kept._lock:  # another thread is in the middle of it
+        child = os.fork()
+    if child == 0:
+        os.write(writing, seeded_noise(11, (1, 3, 300, 250))(2).tobytes()[:4096])
+        os._exit(0)
+    ready, _, _ = select.select([reading], [], [], 30)
+    drawn = os.read(reading, 4096) if ready else b""
+    if not ready:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert drawn == expected.tobytes()[:4096]
+
+
+def test_fields_are_kept_for_one_seed_and_shape_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = noise._KeptFields()
+    shape = (3, 9, 11)
+    first = kept.field(1, 0, shape, 0)
+    np.testing.assert_array_equal(first, normal_field(1, 0, shape))
+    assert kept.field(1, 0, shape, 0) is first
+    assert not first.flags.writeable, "whoever writes to it changes everybody's"
+    monkeypatch.setattr(noise._KeptFields, "LIMIT", 2 * first.nbytes)
+    second, third = (kept.field(1, step, shape, 0) for step in (1, 2))
+    assert kept.field(1, 1, shape, 0) is second
+    assert kept.field(1, 2, shape, 0) is not third, "there is room for two"
+    np.testing.assert_array_equal(kept.field(2, 0, shape, 0), normal_field(2, 0, shape))
+    assert kept.field(1, 0, shape, 0) is not first, "another seed came between"
 
 
 def test_batch_and_order_do_not_matter() -> None:

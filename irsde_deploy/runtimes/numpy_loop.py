@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..errors import EngineError, InvalidValueError, IrsdeError, NotFiniteError
 from ..noise import NoiseSource
 from ..samplers import StepTable
-from .padding import pad_to_multiple
+from .padding import fill_padding, pad_to_multiple
 from .pictures import from_network, to_network
 from .protocol import Engine, Float32
 
@@ -26,7 +26,9 @@ Evaluate: TypeAlias = Callable[[Float32, int], Float32]
 def states(
     evaluate: Evaluate, mu: Float32, table: StepTable, noise: NoiseSource, clip: bool = False
 ) -> Iterator[Float32]:
-    """Yield y = x - mu after the start and after each step, N+1 arrays (B, C, H, W); the last is y_0.
+    """Yield y = x - mu after the start and after each step, N+1 times; the last is y_0.
+
+    It is one array (B, C, H, W) that each step overwrites: copy what is to outlive the next. No step allocates any.
 
     Args:
         evaluate: the network as a function of (y, t).
@@ -37,21 +39,26 @@ def states(
     """
     y = table.start * noise(0)
     yield y
-    q_prev = np.zeros_like(y)
+    q, q_prev, term = (np.zeros_like(y) for _ in range(3))
+    q_is_read = np.append(table.d[1:] != 0, False) | clip
     for k, t in enumerate(table.t.tolist()):
         a, c, d, s, p, r = (float(column[k]) for column in (table.a, table.c, table.d, table.s, table.p, table.r))
         eps = evaluate(y, t)
-        q: Float32 = p * y + r * eps
+        if q_is_read[k]:
+            np.multiply(p, y, out=q)
+            q += np.multiply(r, eps, out=term)
         if clip:
-            q = np.clip(q, -mu, 1 - mu)
-            y = (a - c / r * p) * y + c / r * q
+            np.clip(q, -mu, 1 - mu, out=q)
+            y *= a - c / r * p
+            y += np.multiply(c / r, q, out=term)
         else:
-            y = a * y + c * eps
+            y *= a
+            y += np.multiply(c, eps, out=term)
         if d:
-            y += d * q_prev
+            y += np.multiply(d, q_prev, out=term)
         if s:
-            y += s * noise(k + 1)
-        q_prev = q
+            y += np.multiply(s, noise(k + 1), out=term)
+        q, q_prev = q_prev, q
         yield y
 
 
@@ -60,9 +67,11 @@ def padded_evaluation(engine: Engine, mu: Float32) -> Evaluate:
     card = engine.card
     height, width = mu.shape[2:]
     padded_mu = pad_to_multiple(mu, card.multiple_of, card.pad_mode)
+    x = np.empty_like(padded_mu)
 
     def evaluate(y: Float32, t: int) -> Float32:
-        x = pad_to_multiple(y + mu, card.multiple_of, card.pad_mode)
+        np.add(y, mu, out=x[:, :, :height, :width])
+        fill_padding(x, height, width, card.pad_mode)
         eps = engine(x, padded_mu, np.full(len(mu), t, dtype=np.float32))
         if eps.shape != x.shape:
             raise EngineError(f"the engine answered with the shape {eps.shape} where {x.shape} was expected")

@@ -16,11 +16,24 @@ def pad_to_multiple(x: Float32, multiple: int, mode: str) -> Float32:
         mode: `zero`, or `reflect` without repeating the edge. Reflection needs a side longer than the padding; a
             shorter side repeats its edge instead.
     """
-    for axis in (2, 3):
-        side = x.shape[axis]
-        missing = -side % multiple
-        if missing:
-            widths = [(0, 0)] * 4
-            widths[axis] = (0, missing)
-            x = np.pad(x, widths) if mode == "zero" else np.pad(x, widths, mode="reflect" if side > missing else "edge")
-    return x
+    height, width = x.shape[2:]
+    sides = (height + -height % multiple, width + -width % multiple)
+    if sides == (height, width):
+        return x
+    padded = np.empty((*x.shape[:2], *sides), x.dtype)
+    padded[:, :, :height, :width] = x
+    fill_padding(padded, height, width, mode)
+    return padded
+
+
+def fill_padding(padded: Float32, height: int, width: int, mode: str) -> None:
+    """Fill what is right of and below the picture (B, C, height, width) at the upper left of `padded`."""
+    for axis, side in ((2, height), (3, width)):
+        lines = padded.swapaxes(2, axis)
+        missing = lines.shape[2] - side
+        if mode == "zero":
+            lines[:, :, side:] = 0
+        elif side > missing:
+            lines[:, :, side:] = lines[:, :, side - 1 - missing : side - 1][:, :, ::-1]
+        else:
+            lines[:, :, side:] = lines[:, :, side - 1 : side]

@@ -50,15 +50,18 @@ def check_shape(card: ModelCard, batch: tuple[int, ...], given: tuple[int, ...])
 
 def to_network(batch: npt.NDArray[Any]) -> Float32:
     """A checked batch (B, H, W, C) -> mu (B, C, H, W) float32; integers become [0, 1]."""
-    values = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
-    mu: Float32 = values.astype(np.float32)
-    return mu / np.float32(np.iinfo(values.dtype).max) if values.dtype.kind == "u" else mu
+    mu: Float32 = batch.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    if batch.dtype.kind == "u":
+        mu /= np.float32(np.iinfo(batch.dtype).max)
+    return mu
 
 
 def from_network(restored: Float32, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """(B, C, H, W) float32 -> (B, H, W, C) of the type that came in; integers are rounded and saturated."""
     values = restored.transpose(0, 2, 3, 1)
     if not np.issubdtype(dtype, np.floating):
-        values = np.rint(np.clip(values, 0, 1) * np.float32(np.iinfo(dtype).max))
-    restored_type: npt.NDArray[Any] = values.astype(dtype)
-    return restored_type
+        values = np.clip(values, 0, 1)
+        values *= np.float32(np.iinfo(dtype).max)
+        np.rint(values, out=values)
+    of_its_type: npt.NDArray[Any] = values.astype(dtype, order="C")
+    return of_its_type

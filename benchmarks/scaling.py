@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py ENGINE.onnx --plot docs/img/scaling.png [--provider auto]
 
-Prints Markdown: seconds of a whole step of the loop and of the engine alone, in turns, and the memory of a process that
-does one evaluation.
+Prints Markdown: seconds of an evaluation, what whole pictures take beyond their evaluations (with the noise of a new
+seed, and with the noise that the picture before had), and the memory of a process that does one evaluation.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from pathlib import Path
 import click
 import numpy as np
 
-from irsde_deploy import load, plan_steps
+from irsde_deploy import Restorer, load
 from irsde_deploy.bench import peak_memory
-from irsde_deploy.noise import seeded_noise
-from irsde_deploy.runtimes.numpy_loop import restore
 
 SIZES = ((1, 256, 256), (1, 512, 512), (1, 1024, 1024), (1, 2048, 2048), (2, 256, 256), (4, 256, 256), (8, 256, 256))
-STEPS, REPEATS = 2, 3
+STEPS, REPEATS = 4, 5
+WAYS = {
+    "mean": ("mean", False),
+    "mean, new noise": ("mean", True),
+    "sde-2m": ("sde-2m", False),
+    "sde-2m, new noise": ("sde-2m", True),
+}
 
 
 @click.command()
@@ -33,38 +37,42 @@ STEPS, REPEATS = 2, 3
 def main(engine: Path, plot: Path, provider: str) -> None:
     """Measure every size."""
     restorer = load(engine, provider=provider)
-    print(f"{platform.machine()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads, {provider}\n")
-    print("| batch x size | Mpx | a step | engine alone | loop adds | s/Mpx | memory |\n|---|---|---|---|---|---|---|")
+    print(f"{platform.machine()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads, {provider}")
+    print(f"what the loop adds to {STEPS} evaluations, from uint8 to uint8\n")
+    print(f"| batch x size | Mpx | an evaluation | s/Mpx | {' | '.join(WAYS)} | memory |\n|{'---|' * (len(WAYS) + 5)}")
     rows = []
     for batch, height, width in SIZES:
-        step, alone = measure(restorer, batch, height, width)
+        alone, added = measure(restorer, batch, height, width)
         megapixels = batch * height * width / 1e6
         memory = peak_memory(str(engine), provider, (height, width)) if batch == 1 else None
-        rows.append((batch, megapixels, step, memory))
+        rows.append((batch, megapixels, alone, memory))
         room = "" if memory is None else f"{memory / 1e6:.0f} MB"
-        size = f"{batch} x {height}x{width}"
-        cells = (f"{step:.3f} s", f"{alone:.3f} s", f"{step / alone - 1:.1%}", f"{step / megapixels:.2f}", room)
-        print(f"| {size} | {megapixels:.2f} | {' | '.join(cells)} |", flush=True)
+        cells = (f"{alone:.3f} s", f"{alone / megapixels:.2f}", *(f"{share:.1%}" for share in added), room)
+        print(f"| {batch} x {height}x{width} | {megapixels:.2f} | {' | '.join(cells)} |", flush=True)
     print(f"\nengine: {restorer.engine.name}")
     draw(rows, plot)
 
 
-def measure(restorer: object, batch: int, height: int, width: int) -> tuple[float, float]:
-    """Median seconds of one of two steps of the loop, noise and all, and of the engine's call alone, in turns."""
-    mu = np.random.default_rng(0).random((batch, 3, height, width), dtype=np.float32)
-    table, t = plan_steps(restorer.sde, "sde-2m", STEPS), np.full(batch, 30, np.float32)
-    noise = seeded_noise(0, mu.shape)
-    restorer.engine(mu, mu, t)
-    steps, calls = [], []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        restore(restorer.engine, mu, table, noise)
-        steps.append((time.perf_counter() - started) / STEPS)
+def measure(restorer: Restorer, batch: int, height: int, width: int) -> tuple[float, list[float]]:
+    """Median seconds of an evaluation, and for each way what a picture takes beyond its evaluations, in turns."""
+    picture = np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
+    x, t = np.full((batch, 3, height, width), 0.5, np.float32), np.full(batch, 30, np.float32)
+    restorer(picture, "mean", 1)
+    calls: list[float] = []
+    wholes: dict[str, list[float]] = {way: [] for way in WAYS}
+    for repeat in range(REPEATS):
         started = time.perf_counter()
         for _ in range(STEPS):
-            restorer.engine(mu, mu, t)
+            restorer.engine(x, x, t)
         calls.append((time.perf_counter() - started) / STEPS)
-    return statistics.median(steps), statistics.median(calls)
+        for way, (sampler, new) in WAYS.items():
+            if not new:
+                restorer(picture, sampler, STEPS)  # draws the noise that the next one keeps
+            started = time.perf_counter()
+            restorer(picture, sampler, STEPS, seed=repeat + 1 if new else 0)
+            wholes[way].append(time.perf_counter() - started)
+    alone = statistics.median(calls)
+    return alone, [statistics.median(taken) / (STEPS * alone) - 1 for taken in wholes.values()]
 
 
 def draw(rows: list[tuple[int, float, float, int | None]], path: Path) -> None:
@@ -81,7 +89,7 @@ def draw(rows: list[tuple[int, float, float, int | None]], path: Path) -> None:
     )
     first = alone[0]
     time_axes.loglog([r[1] for r in alone], [first[2] * r[1] / first[1] for r in alone], ":", label="proportional")
-    time_axes.set(xlabel="megapixels", ylabel="seconds a step")
+    time_axes.set(xlabel="megapixels", ylabel="seconds an evaluation")
     time_axes.legend()
     memory_axes.loglog([r[1] for r in alone if r[3]], [r[3] / 1e6 for r in alone if r[3]], "o-")
     memory_axes.set(xlabel="megapixels", ylabel="MB of the process")

@@ -15,6 +15,7 @@ from numbers import Integral
 from typing import Any
 
 from .errors import InvalidValueError
+from .presets import PRESETS
 from .samplers import ADJACENT_ONLY, StepTable, plan_steps
 from .sde import SDES, DenoisingSDE, MeanRevertingSDE
 
@@ -23,8 +24,7 @@ METADATA_KEY = "irsde_card"
 MAX_JSON = 65_536
 PAD_MODES = ("reflect", "zero")
 PRECISIONS = ("fp32", "fp16", "mixed", "int8")
-DEFAULT_SAMPLER = "sde-2m"
-DEFAULT_STEPS = 20
+DEFAULT_SAMPLER, DEFAULT_STEPS = PRESETS["balanced"].sampler, PRESETS["balanced"].steps
 
 
 @dataclass(frozen=True)

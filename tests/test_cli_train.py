@@ -87,7 +87,7 @@ def test_evaluate_measures_what_was_restored(data: Path, checkpoint: Path, tmp_p
         values.append(expected)
     summary = json.loads((report / "summary.json").read_text())
     assert summary["mean"]["psnr"] == pytest.approx(np.mean(values), rel=1e-6)
-    assert (summary["pictures"], summary["failed"], summary["sampler"]) == (6, 0, "sde-2m")
+    assert (summary["pictures"], summary["failed"], summary["sampler"]) == (6, 0, "mean")
     assert f"| psnr | {np.mean(values):.5g} |" in (report / "summary.md").read_text()
     sheet = read_picture(report / "worst.png").rgb
     assert sheet.shape == (2 * (240 + 20), 960, 3)

@@ -67,7 +67,7 @@ def test_run_restores_without_pytorch(unet_onnx: Path, tmp_path: Path) -> None:
         "--steps",
         "3",
     ]
-    result = run_without(["torch", "onnx", "onnxscript", "safetensors", "yaml", "matplotlib"], code, *command)
+    result = run_without(["torch", "onnxscript", "safetensors", "yaml", "matplotlib"], code, *command)
     assert result.returncode == 0, result.stderr
     from irsde_deploy import load
 

@@ -38,8 +38,10 @@ def for_cpu(path: Path, rewrites: Sequence[Rewrite]) -> Path | bytes:
     with requires_extra("cpu", "running an .onnx engine on the CPU"):
         import onnx
     try:
-        model = onnx.load(path, load_external_data=False)
-        onnx.checker.check_model(model)
+        serialized = path.read_bytes()
+        onnx.checker.check_model(serialized)
+        model = onnx.load_from_string(serialized)
+        del serialized
     except Exception:  # protobuf and the checker raise kinds of their own; the engine will say what is wrong
         return path
     plain = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64)
@@ -92,10 +94,11 @@ class GraphEditor:
             if needed.intersection(node.output):
                 kept.append(node)
                 needed.update(node.input)
-        constants = [tensor for tensor in self.graph.initializer if tensor.name in needed]
-        del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]  # shapes may be others now
+        del self.graph.node[:], self.graph.value_info[:]  # shapes may be others now
         self.graph.node.extend(reversed(kept))
-        self.graph.initializer.extend(constants)
+        for index in reversed(range(len(self.graph.initializer))):
+            if self.graph.initializer[index].name not in needed:
+                del self.graph.initializer[index]
 
     def shapes(self) -> dict[str, list[int]]:
         """Shape of every tensor that can be inferred; 0 for what is free."""

@@ -71,7 +71,7 @@ def test_precedence_setting_by_setting(tmp_path: Path) -> None:
     sources = [flags(T=25, eps=None), read_options_file(options), read_recipe("deshadow-refusion")]
     card = describe(checkpoint(model), sources).card
     assert (card.sde.T, card.sde.max_sigma, card.sde.schedule, card.sde.eps) == (25, 30, "linear", 0.005)
-    assert (card.task, card.settings["form"], card.steps) == ("deblur", "pixel", 20)
+    assert (card.task, card.settings["form"], card.steps) == ("deblur", "pixel", 10)
     # the recipe alone, then the checkpoint's own card below it
     own = describe(checkpoint(model), [flags(**{**SDE, "max_sigma": 70}, form="latent")]).card
     save_checkpoint(tmp_path / "own.pt", model.state_dict(), own)

@@ -31,7 +31,8 @@ class EvaluationTiming:
     Attributes:
         engine, precision: which. size: "HxW". batch: pictures at a time.
         median, p95: seconds.
-        gflops: 10^9 floating-point operations a second (convolutions and matrix products); None where uncounted.
+        gflops: 10^9 floating-point operations a second (convolutions and matrix products of the
+            graph as exported, of which a rewritten one needs fewer); None where uncounted.
         share: of the machine's matrix-product peak.
     """
 

@@ -19,7 +19,7 @@ PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
         ("PIL", "pillow"),
         ("click", "click"),
     ),
-    "cpu": (("onnxruntime", "onnxruntime"),),
+    "cpu": (("onnxruntime", "onnxruntime"), ("onnx", "onnx")),
     "openvino": (("openvino", "openvino"),),
     "gpu": (
         ("onnxruntime", "onnxruntime-gpu"),

@@ -104,12 +104,6 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "noise")
 
 
-def _after_fork() -> None:
-    """A forked process has none of its parent's threads, and a lock that one of them held stays so."""
-    _threads.cache_clear()
-    _kept.forget()
-
-
 def _fill(field: npt.NDArray[np.float32], seed: int, step: int, frame: int, origin: tuple[int, int]) -> None:
     """Draw one window (C, H, W) of the field."""
     channels, height, width = field.shape
@@ -191,6 +185,14 @@ class _KeptFields:
 
 
 _kept = _KeptFields()
+
+
+def _after_fork() -> None:
+    """A forked process has none of its parent's threads, and a lock that one of them held stays so."""
+    _threads.cache_clear()
+    _kept.forget()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 

@@ -127,7 +127,7 @@ def split_weights(editor: GraphEditor) -> None:
     """
     substitutes = {}
     for node in editor.graph.node:
-        if node.op_type == "Split" and _attribute(node, "axis", 0) == 1:
+        if node.op_type == "Split" and _attributes(node).get("axis") == 1:
             sizes = editor.value(node.input[1]) if len(node.input) > 1 else None
             parts = None if sizes is None else list(_parts(editor, node.input[0], sizes.tolist(), list(node.output)))
             if parts:
@@ -138,13 +138,14 @@ def split_weights(editor: GraphEditor) -> None:
 def _parts(editor: GraphEditor, name: str, sizes: list[int], outputs: list[str]) -> Iterator[onnx.NodeProto]:
     """The nodes that compute a convolution's output in parts; none if it is not one that can be taken apart."""
     conv = editor.made_by(name, "Conv")
-    constants = [] if conv is None else [editor.value(weight) for weight in conv.input[1:]]
-    if conv is None or not constants or any(value is None for value in constants):
+    names = [] if conv is None else list(conv.input[1:])
+    constants = [value for value in map(editor.value, names) if value is not None]
+    if conv is None or len(constants) < len(names):
         return
-    groups = _attribute(conv, "group", 1)
+    groups = _attributes(conv).get("group", 1)
     inputs = [conv.input[0]] * len(outputs)
     if groups > 1:
-        if groups != sum(sizes) or constants[0] is None or constants[0].shape[1] != 1:  # not one channel a group
+        if groups != sum(sizes) or constants[0].shape[1] != 1:  # not one channel a group
             return
         inputs = [f"{conv.input[0]}/{k}" for k in range(len(outputs))]
         above = list(_parts(editor, conv.input[0], sizes, inputs))
@@ -156,8 +157,7 @@ def _parts(editor: GraphEditor, name: str, sizes: list[int], outputs: list[str])
         part.CopyFrom(conv)
         part.name, part.input[0], part.output[0] = f"{conv.name}/{k}", inputs[k], outputs[k]
         for index, value in enumerate(constants, start=1):
-            if value is not None:
-                part.input[index] = editor.constant(f"{conv.input[index]}/{k}", value[start : start + size])
+            part.input[index] = editor.constant(f"{conv.input[index]}/{k}", value[start : start + size])
         if groups > 1:
             next(entry for entry in part.attribute if entry.name == "group").i = size
         yield part
@@ -170,10 +170,13 @@ def convolve_means(editor: GraphEditor) -> None:
     shapes = editor.shapes()
     substitutes = {}
     for node in editor.graph.node:
-        channels = (shapes.get(node.input[0]) or [0, 0])[1:2] if node.op_type == "ReduceMean" else []
-        if channels and channels[0] and _reduced(editor, node) == [1] and _attribute(node, "keepdims", 1):
-            weight = np.full((1, channels[0], 1, 1), 1 / channels[0], np.float32)
-            mean = editor.constant(f"mean of {channels[0]} channels", weight)
+        if node.op_type != "ReduceMean" or _reduced(editor, node) != [1] or not _attributes(node).get("keepdims", 1):
+            continue
+        shape = shapes.get(node.input[0], [])
+        if len(shape) == 4 and shape[1]:
+            mean = editor.constant(
+                f"mean of {shape[1]} channels", np.full((1, shape[1], 1, 1), 1 / shape[1], np.float32)
+            )
             convolution = helper.make_node("Conv", [node.input[0], mean], node.output, node.name, kernel_shape=[1, 1])
             substitutes[node.output[0]] = [convolution]
     editor.replace(substitutes)
@@ -182,9 +185,7 @@ def convolve_means(editor: GraphEditor) -> None:
 def _reduced(editor: GraphEditor, node: onnx.NodeProto) -> list[int]:
     """The axes of a reduction: an input since opset 18, an attribute before."""
     axes = editor.value(node.input[1]) if len(node.input) > 1 else None
-    if axes is None:
-        axes = np.array(next((entry.ints for entry in node.attribute if entry.name == "axes"), []))
-    return [int(axis) for axis in axes]
+    return [int(axis) for axis in (_attributes(node).get("axes", []) if axes is None else axes)]
 
 
 def multiply_projections(editor: GraphEditor) -> None:
@@ -200,14 +201,20 @@ def multiply_projections(editor: GraphEditor) -> None:
     for node in editor.graph.node:
         weight = editor.value(node.input[1]) if node.op_type == "Conv" and len(node.input) == 2 else None
         readers = {reader.op_type for reader in editor.readers.get(node.output[0], [])}
-        if weight is None or weight.shape[2:] != (1, 1) or readers != {"Reshape"} or _attribute(node, "group", 1) != 1:
+        if (
+            weight is None
+            or weight.shape[2:] != (1, 1)
+            or readers != {"Reshape"}
+            or _attributes(node).get("group", 1) != 1
+        ):
             continue
-        flat, shape = f"{node.input[0]}/flat", editor.constant("batch, channels, pixels", np.array([0, 0, -1]))
-        nodes = [helper.make_node("Reshape", [node.input[0], shape], [flat], f"{node.name}/flat")]
-        matrix = editor.constant(f"{node.input[1]}/matrix", weight[:, :, 0, 0])
-        product = helper.make_node("MatMul", [matrix, flat], node.output, node.name)
-        substitutes[node.output[0]] = [product] if flat in flattened else [*nodes, product]
-        flattened.add(flat)
+        flat, matrix = f"{node.input[0]}/flat", editor.constant(f"{node.input[1]}/matrix", weight[:, :, 0, 0])
+        nodes = [helper.make_node("MatMul", [matrix, flat], node.output, node.name)]
+        if flat not in flattened:
+            shape = editor.constant("batch, channels, pixels", np.array([0, 0, -1]))
+            nodes.insert(0, helper.make_node("Reshape", [node.input[0], shape], [flat], f"{node.name}/flat"))
+            flattened.add(flat)
+        substitutes[node.output[0]] = nodes
     editor.replace(substitutes)
 
 
@@ -237,10 +244,8 @@ def convolve_before_upsampling(editor: GraphEditor) -> None:
 
 def _doubles(editor: GraphEditor, resize: onnx.NodeProto) -> bool:
     """Whether a Resize repeats each pixel twice in both directions."""
-    from onnx import helper
-
     scales = editor.value(resize.input[2]) if len(resize.input) == 3 else None
-    settings = {entry.name: helper.get_attribute_value(entry) for entry in resize.attribute}
+    settings = _attributes(resize)
     exact = settings.get("mode", b"nearest") == b"nearest" and settings.get("nearest_mode") == b"floor"
     exact &= settings.get("coordinate_transformation_mode") == b"asymmetric"
     return exact and scales is not None and scales.tolist() == [1, 1, 2, 2]
@@ -248,16 +253,16 @@ def _doubles(editor: GraphEditor, resize: onnx.NodeProto) -> bool:
 
 def _keeps_size(conv: onnx.NodeProto, weight: npt.NDArray[Any]) -> bool:
     """Whether a convolution is a plain 3x3 one with a padding of 1."""
-    from onnx import helper
-
-    settings = {entry.name: helper.get_attribute_value(entry) for entry in conv.attribute}
+    settings = _attributes(conv)
     plain = settings.get("strides", [1, 1]) == [1, 1] and settings.get("dilations", [1, 1]) == [1, 1]
     return plain and settings.get("group", 1) == 1 and weight.shape[2:] == (3, 3) and settings.get("pads") == [1] * 4
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    """A whole number among a node's attributes."""
-    return next((int(entry.i) for entry in node.attribute if entry.name == name), default)
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """Name -> value; texts are bytes."""
+    from onnx import helper
+
+    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
 
 
 REWRITES: dict[str, tuple[Rewrite, ...]] = {

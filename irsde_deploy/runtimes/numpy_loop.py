@@ -41,14 +41,15 @@ def states(
     yield y
     q, q_prev, term = (np.zeros_like(y) for _ in range(3))
     q_is_read = np.append(table.d[1:] != 0, False) | clip
+    bounds = (-mu, 1 - mu) if clip else None
     for k, t in enumerate(table.t.tolist()):
         a, c, d, s, p, r = (float(column[k]) for column in (table.a, table.c, table.d, table.s, table.p, table.r))
         eps = evaluate(y, t)
         if q_is_read[k]:
             np.multiply(p, y, out=q)
             q += np.multiply(r, eps, out=term)
-        if clip:
-            np.clip(q, -mu, 1 - mu, out=q)
+        if bounds is not None:
+            np.clip(q, *bounds, out=q)
             y *= a - c / r * p
             y += np.multiply(c / r, q, out=term)
         else:

@@ -10,9 +10,10 @@ import numpy as np
 
 from ..card import ModelCard
 from ..errors import EngineError, reason
+from .cpu_graph import REWRITES
 from .device_engine import DeviceEngine, Evaluation, PaddedShape
 from .drivers import Driver
-from .onnx_session import checked_card, onnxruntime_for, open_session
+from .onnx_session import onnxruntime_for, open_session, session_card
 from .protocol import Float32
 
 
@@ -28,8 +29,8 @@ class OnnxEngine:
     @classmethod
     def open(cls, path: Path, card: ModelCard | None = None) -> OnnxEngine:
         """Load a graph; its own card wins over `card`."""
-        session = open_session(path)
-        return cls(session, checked_card(session, path, card))
+        session = open_session(path, rewrites=REWRITES["onnxruntime"])
+        return cls(session, session_card(session, path, card))
 
     @classmethod
     def from_bytes(cls, model: bytes, card: ModelCard) -> OnnxEngine:
@@ -62,8 +63,8 @@ class OnnxDeviceEngine(DeviceEngine):
     @classmethod
     def open(cls, path: Path, driver: Driver, provider: str, card: ModelCard | None = None) -> OnnxDeviceEngine:
         """Load a graph onto a driver's device; `provider` is `cpu` for the host driver, else `cuda` or `tensorrt`."""
-        session = open_session(path, provider)
-        return cls(session, checked_card(session, path, card), driver, provider)
+        session = open_session(path, provider, REWRITES["onnxruntime"] if provider == "cpu" else ())
+        return cls(session, session_card(session, path, card), driver, provider)
 
     def evaluation(self, shape: PaddedShape, stream: int) -> Evaluation:
         """See `DeviceEngine`."""

@@ -10,7 +10,7 @@ from typing import Any
 from ..card import METADATA_KEY, ModelCard
 from ..errors import EngineError, InvalidValueError, MissingPackageError, reason, requires_extra
 from ..files import require_readable
-from .cpu_graph import REWRITES, for_cpu
+from .cpu_graph import Rewrite, for_cpu
 from .kernels import cache_folder
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -35,10 +35,10 @@ def onnxruntime_for(provider: str) -> Any:
     return onnxruntime
 
 
-def open_session(model: Path | bytes, provider: str = "cpu") -> Any:
+def open_session(model: Path | bytes, provider: str = "cpu", rewrites: Sequence[Rewrite] = ()) -> Any:
     """An ONNX Runtime session, from a file or a serialized graph, that really has the provider; never another one.
 
-    A file's graph is rewritten for the CPU there (`cpu_graph`), and its threads are as many as OMP_NUM_THREADS says.
+    On the CPU a file's graph is rewritten as asked (`cpu_graph`), and threads are as many as OMP_NUM_THREADS says.
     TensorRT's provider keeps its engines in the user's cache folder, and leaves to CUDA's what it cannot take.
 
     Raises:
@@ -52,7 +52,7 @@ def open_session(model: Path | bytes, provider: str = "cpu") -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # benchmarks/onnxruntime_spinning.py
     if provider == "cpu":
         options.intra_op_num_threads = wanted_threads()  # 0: as many as there are cores
-    rewritten = for_cpu(model, REWRITES["onnxruntime"]) if provider == "cpu" and isinstance(model, Path) else model
+    rewritten = for_cpu(model, rewrites) if rewrites and isinstance(model, Path) else model
     source = str(rewritten) if isinstance(rewritten, Path) else rewritten
     try:
         session = onnxruntime.InferenceSession(source, options, providers=_with_options(provider))
@@ -107,27 +107,26 @@ def parse_card(text: str | None, path: Path) -> ModelCard | None:
         raise EngineError(f"{path}: {error}") from None
 
 
-def checked_card(session: Any, path: Path, card: ModelCard | None) -> ModelCard:
-    """The graph's own card, or else `card`, if the graph is what it says.
-
-    Raises:
-        EngineError: no card at all, or a graph that is not (x, mu, t) -> eps with the card's channels.
-    """
-    card = read_card(session, path) or card
-    if card is None:
-        raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
+def session_card(session: Any, path: Path, card: ModelCard | None) -> ModelCard:
+    """`checked_card` of a session."""
     nodes = [*session.get_inputs(), *session.get_outputs()]
-    require_graph([(node.name, node.type == "tensor(float)", node.shape) for node in nodes], card, path)
-    return card
+    tensors = [(node.name, node.type == "tensor(float)", node.shape) for node in nodes]
+    return checked_card(read_card(session, path) or card, tensors, path)
 
 
-def require_graph(tensors: Sequence[tuple[str, bool, Sequence[Any]]], card: ModelCard, path: Path) -> None:
-    """Raise EngineError unless the graph is (x, mu, t) -> eps, or (x, t) -> eps, float32, with the card's channels.
+def checked_card(card: ModelCard | None, tensors: Sequence[tuple[str, bool, Sequence[Any]]], path: Path) -> ModelCard:
+    """The card, if there is one and the graph is (x, mu, t) -> eps, or (x, t) -> eps, float32, with its channels.
 
     Args:
-        tensors: of each input and output its name, whether it is float32, and its shape.
-        card, path: of the graph.
+        card: the graph's own, or else one that was given.
+        tensors: of each input and output of the graph its name, whether it is float32, and its shape.
+        path: of the graph.
+
+    Raises:
+        EngineError: no card at all, or another graph.
     """
+    if card is None:
+        raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
     expected = {"x": card.channels, "mu": card.channels, "t": None, "eps": card.channels}
     if not card.conditional:
         del expected["mu"]
@@ -142,3 +141,4 @@ def require_graph(tensors: Sequence[tuple[str, bool, Sequence[Any]]], card: Mode
             f"{card.channels} channels, and has {found}: "
             "make it with 'irsde-deploy export'"
         )
+    return card

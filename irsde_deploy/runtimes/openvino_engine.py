@@ -17,7 +17,7 @@ from ..card import METADATA_KEY, ModelCard
 from ..errors import EngineError, reason, requires_extra
 from ..files import require_readable
 from .cpu_graph import REWRITES, for_cpu
-from .onnx_session import parse_card, require_graph, wanted_threads
+from .onnx_session import checked_card, parse_card, wanted_threads
 from .protocol import Float32
 
 MAX_SIZES = 4
@@ -52,11 +52,9 @@ class OpenVinoEngine:
                 f"{path}: not an ONNX model that OpenVINO can load ({reason(error)}): "
                 "make it with 'irsde-deploy export'"
             ) from None
-        own = _own_card(graph, path) or card
-        if own is None:
-            raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
-        require_graph([_described(node) for node in (*graph.inputs, *graph.outputs)], own, path)
-        return cls(core, graph, own, openvino.__version__.partition("-")[0])
+        tensors = [_described(node) for node in (*graph.inputs, *graph.outputs)]
+        card = checked_card(_own_card(graph, path) or card, tensors, path)
+        return cls(core, graph, card, openvino.__version__.partition("-")[0])
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
         """See `Engine`."""

@@ -22,7 +22,7 @@ from irsde_deploy.runtimes.cpu_graph import (
     split_weights,
 )
 from irsde_deploy.runtimes.onnx_engine import OnnxEngine
-from irsde_deploy.runtimes.onnx_session import checked_card, open_session
+from irsde_deploy.runtimes.onnx_session import open_session, session_card
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra export)")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -31,8 +31,8 @@ NETWORKS = ("unet_nf8_depth4", "nafnet_w16", "latent_nafnet_w8", "ConditionalUNe
 
 
 def as_exported(path: Path) -> OnnxEngine:
-    session = open_session(path.read_bytes())
-    return OnnxEngine(session, checked_card(session, path, None))
+    session = open_session(path)
+    return OnnxEngine(session, session_card(session, path, None))
 
 
 def operators(path: Path, *rewrites: Rewrite) -> Counter[str]:
@@ -58,6 +58,25 @@ def test_equal_to_the_exported_graph(name: str, rewrites: tuple[Rewrite, ...], o
         t = np.linspace(1, 90, batch, dtype=np.float32)
         expected = reference(x, mu, t)
         assert np.abs(candidate(x, mu, t) - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def test_engines_open_the_rewritten_graph(onnx_of: Callable[[str], Path]) -> None:
+    path = onnx_of("nafnet_w16")
+    engine, plain = open_engine(path), as_exported(path)
+    rewritten = OnnxEngine.from_bytes(for_cpu(path, REWRITES["onnxruntime"]), engine.card)
+    x, mu = np.random.default_rng(0).random((2, 1, 3, 32, 32), dtype=np.float32)
+    first, second, third = (each(x, mu, np.array([30], np.float32)) for each in (engine, rewritten, plain))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, third), "the means of channels add up in another order"
+
+
+@pytest.mark.parametrize(("text", "threads"), [("3", 3), ("", 0), ("all", 0)])
+def test_onnxruntime_takes_as_many_threads_as_it_is_told(
+    text: str, threads: int, onnx_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    options = open_session(onnx_of("nafnet_w16")).get_session_options()
+    assert options.intra_op_num_threads == threads
 
 
 def test_what_each_rewrite_takes_away(onnx_of: Callable[[str], Path]) -> None:

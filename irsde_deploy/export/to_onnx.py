@@ -4,8 +4,8 @@ A network that does not look at mu (Denoising-SDE) becomes a graph without that 
 
 The graph holds no padding or cropping and no shape that depends on data. It is traced (`dynamo=False`) and then
 folded by onnxscript's optimizer: on these networks tracing gives a graph about as fast as torch.export's in a tenth of
-the time, with nodes named after the modules (benchmarks/onnx_exporters.py measures both), and every export is compared with
-PyTorch before it is kept.
+the time, with nodes named after the modules (benchmarks/onnx_exporters.py measures both), and every export is compared
+with PyTorch before it is kept.
 """
 
 from __future__ import annotations

@@ -40,6 +40,8 @@ class ModelCard:
         sde: the SDE that the network was trained with.
         task: what it removes, such as `derain`; free text.
         sampler, steps: what to sample with where the user does not say.
+        t0: the first timestep where the user does not say; None: T. Where the residual is forgotten before T, starting
+            later spends the evaluations better (docs/samplers.md); for mean-reverting SDEs.
         precision: of the weights and activations: `fp32`, `fp16`, `mixed` or `int8`.
         global_operators: whether each output pixel depends on all of the picture, so that tiling changes the result.
         colour: order of a picture's channels: `RGB`.
@@ -60,6 +62,7 @@ class ModelCard:
     task: str = ""
     sampler: str = DEFAULT_SAMPLER
     steps: int = DEFAULT_STEPS
+    t0: int | None = None
     precision: str = "fp32"
     global_operators: bool = True
     colour: str = "RGB"
@@ -87,7 +90,9 @@ class ModelCard:
             raise InvalidValueError(
                 f"channels must be 1..256 and multiple_of 1..4096, not {self.channels} and {self.multiple_of}"
             )
-        plan_steps(self.sde, self.sampler, self.steps)  # raises where the two do not fit the SDE
+        plan_steps(self.sde, self.sampler, self.steps, t0=self.t0)  # raises where these do not fit the SDE
+        if self.t0 is not None and isinstance(self.sde, DenoisingSDE):
+            raise InvalidValueError("a Denoising-SDE starts where its noise is the picture's: its card has no t0")
         object.__setattr__(self, "settings", copy.deepcopy(dict(self.settings)))
         if self.conditional == isinstance(self.sde, DenoisingSDE):
             raise InvalidValueError(
@@ -127,6 +132,7 @@ class ModelCard:
                     + ("where t0 is given" if t0 is not None else "for this model, whose SDE is mean-reverting")
                 )
             t0 = self.sde.timestep_of(noise_level / 255)
+        t0 = self.t0 if t0 is None else t0
         name = sampler or self.sampler
         first = int(t0) if isinstance(t0, Integral) else self.sde.T
         if name in ADJACENT_ONLY and (steps is None or noise_level is not None):
@@ -188,6 +194,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "task": str,
     "sampler": str,
     "steps": int,
+    "t0": (int, type(None)),
     "precision": str,
     "global_operators": bool,
     "colour": str,
@@ -201,7 +208,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 def _typed(name: str, value: Any) -> Any:
     if name not in _TYPES:
         raise InvalidValueError(f"the model card has the unknown field {name!r}: use the irsde-deploy it was made with")
-    if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and _TYPES[name] is int):
+    if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and _TYPES[name] is not bool):
         raise InvalidValueError(f"the model card's {name} has the wrong type: {value!r}")
     return value
 

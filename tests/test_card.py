@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 
-from irsde_deploy import MeanRevertingSDE, ModelCard
+from irsde_deploy import MeanRevertingSDE, ModelCard, plan_steps
 from irsde_deploy.errors import InvalidValueError
 
 
@@ -62,6 +63,10 @@ def test_the_same_network_in_pixels_keeps_its_range(card: ModelCard) -> None:
         ({"channels": "3"}, "wrong type"),
         ({"steps": True}, "wrong type"),
         ({"steps": 101}, "steps must be"),
+        ({"t0": 0}, "t0 must be"),
+        ({"t0": 101}, "t0 must be"),
+        ({"t0": True}, "wrong type"),
+        ({"t0": 9, "steps": 10}, "steps must be"),
         ({"colour": "BGR"}, "are RGB"),
         ({"value_range": [-1, 1]}, "range 0..1"),
         ({"value_range": ["a"]}, "range 0..1"),
@@ -78,6 +83,15 @@ def test_the_same_network_in_pixels_keeps_its_range(card: ModelCard) -> None:
 def test_cards_that_cannot_be_trusted_are_refused(card: ModelCard, change: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         ModelCard.from_dict({**card.to_dict(), **change})
+
+
+def test_the_first_timestep_is_the_cards_unless_the_user_says(card: ModelCard) -> None:
+    late = ModelCard.from_json(replace(card, t0=80, steps=4, sampler="mean").to_json())
+    assert late.plan().t.tolist() == plan_steps(card.sde, "mean", 4, t0=80).t.tolist()
+    assert late.plan(t0=100).t[0] == 100
+    assert len(late.plan("euler")) == 80
+    before = {key: value for key, value in card.to_dict().items() if key != "t0"}  # cards written before there was one
+    assert ModelCard.from_dict(before) == card
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 10_000, '{"network": "X"}', " " * 70_000])

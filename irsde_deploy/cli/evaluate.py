@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]")
 @click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's].")
 @click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps.")
-@click.option("--t0", type=int, help="First timestep [default: T].")
+@click.option("--t0", type=int, help="First timestep [default: the model card's, else T].")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise.")
 @click.option("--debias", is_flag=True, help="Take the bias of maximum-likelihood training out.")
 @click.option("--clip", is_flag=True, help="Keep the predicted picture within [0, 1] at each step.")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     help="Measure an evaluation at the first picture's size; take the best preset within.",
 )
 @click.option("--target-fps", type=float, help="The same, in pictures a second.")
-@click.option("--t0", type=int, help="First timestep [default: T].")
+@click.option("--t0", type=int, help="First timestep [default: the model card's, else T].")
 @click.option(
     "--noise-level",
     type=float,

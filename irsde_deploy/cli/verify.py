@@ -66,7 +66,7 @@ def verify(
         say(f"note: {engine} says it was exported from another file than {against} (their SHA-256 differ)")
     reference = reference_engine(candidate.card, checkpoint)
     mu = None if picture is None else _read_network_input(candidate, engine, picture)
-    table = candidate.plan(sampler, candidate.sde.T if steps is None else steps)
+    table = candidate.plan(sampler, candidate.sde.T if steps is None else steps, t0=candidate.sde.T)
     evaluations = list(compare_evaluations(candidate.engine, reference))
     with progress(len(table), f"{sampler}, {len(table)} steps") as advance:
         trajectory = compare_trajectories(

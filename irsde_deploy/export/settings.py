@@ -39,7 +39,7 @@ class Source:
 
     Attributes:
         name: for people, such as `--opt derain.yml`.
-        values: the settings it has: any of kind, max_sigma, T, schedule, eps, form, task, sampler, steps.
+        values: the settings it has: any of kind, max_sigma, T, schedule, eps, form, task, sampler, steps, t0.
         network: the network it states, (class name, hyper-parameters), if any.
         binding: whether the stated network must agree with the weights. A recipe's is a proposal for training.
         note: something its user should know.
@@ -93,7 +93,8 @@ def describe(checkpoint: Checkpoint, sources: Sequence[Source]) -> Description:
         if "form" not in chosen:
             origins.append("form = pixel (default; shapes cannot tell, --form latent is the other)")
     sampler = chosen.get("sampler", DEFAULT_SAMPLER)
-    steps = sde.T if sampler in ADJACENT_ONLY else min(chosen.get("steps", DEFAULT_STEPS), sde.T)
+    first = chosen.get("t0", sde.T)
+    steps = first if sampler in ADJACENT_ONLY else min(chosen.get("steps", DEFAULT_STEPS), first)
     card = ModelCard(
         network=name,
         settings=hyper,
@@ -104,6 +105,7 @@ def describe(checkpoint: Checkpoint, sources: Sequence[Source]) -> Description:
         task=chosen.get("task", ""),
         sampler=sampler,
         steps=steps,
+        t0=chosen.get("t0"),
         global_operators=network.global_operators,
         value_range=None if form == "latent" else (0.0, 1.0),
         checkpoint_sha256=checkpoint.sha256,
@@ -197,7 +199,7 @@ def read_recipe(name: str) -> Source:
 
 _RECIPE_KEYS: dict[str, tuple[str, ...] | None] = {
     "sde": ("kind", *SDE_SETTINGS),
-    "sampling": ("sampler", "steps"),
+    "sampling": ("sampler", "steps", "t0"),
     "network": None,  # whatever the network takes
     "training": None,  # whatever training takes
     "degradation": None,  # whatever the degradation takes
@@ -240,6 +242,7 @@ def _own_card(checkpoint: Checkpoint) -> list[Source]:
         return []
     values = {key: getattr(card.sde, key) for key in SDE_SETTINGS}
     values |= {"kind": card.sde.kind, "task": card.task, "sampler": card.sampler, "steps": card.steps}
+    values |= {} if card.t0 is None else {"t0": card.t0}
     values["form"] = card.settings.get("form") or ("pixel" if card.value_range else "latent")
     return [Source("the checkpoint's card", values, (card.network, card.settings))]
 
@@ -299,6 +302,7 @@ _KINDS: dict[str, type] = {
     "eps": float,
     "T": int,
     "steps": int,
+    "t0": int,
     "kind": str,
     "schedule": str,
     "form": str,

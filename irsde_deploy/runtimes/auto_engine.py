@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import __version__
 from ..card import ModelCard
 from ..files import file_sha256, write_atomically
 from .kernels import cache_folder
@@ -84,9 +85,9 @@ class AutoEngine:
         return best.index(min(best))
 
     def _memory(self, shape: tuple[int, ...]) -> Path:
-        """Where the choice is kept: under model, engines and their versions, shape, processor and threads."""
+        """Where the choice is kept: under the model, all versions (the rewrites are ours), shape, processor, threads."""
         machine = (platform.machine(), platform.processor(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS", ""))
-        what = repr((self._key, [engine.name for engine in self._engines], shape, machine))
+        what = repr((__version__, self._key, [engine.name for engine in self._engines], shape, machine))
         return cache_folder() / "engines" / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
 
 

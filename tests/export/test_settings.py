@@ -217,6 +217,14 @@ def test_recipes_with_mistakes(tmp_path: Path, text: str, message: str) -> None:
         read_recipe(str(tmp_path / "r.toml"))
 
 
+def test_a_recipe_may_start_late(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[sampling]\nsampler = "mean"\nsteps = 4\nt0 = 80\n')
+    card = describe(
+        checkpoint(ConditionalNAFNet(8, [1], 1, [1])), [flags(**SDE), read_recipe(str(tmp_path / "r.toml"))]
+    ).card
+    assert (card.t0, card.plan().t[0]) == (80, 80)
+
+
 def test_a_sampler_that_takes_every_timestep_sets_the_steps(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('[sampling]\nsampler = "euler"\n')
     model = ConditionalNAFNet(8, [1], 1, [1])

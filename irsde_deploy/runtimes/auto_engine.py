@@ -85,7 +85,7 @@ class AutoEngine:
         return best.index(min(best))
 
     def _memory(self, shape: tuple[int, ...]) -> Path:
-        """Where the choice is kept: under model, versions (also ours, for the rewrites), shape, processor and threads."""
+        """Where the choice is kept: by model, versions (also ours, for the rewrites), shape, processor and threads."""
         machine = (platform.machine(), platform.processor(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS", ""))
         what = repr((__version__, self._key, [engine.name for engine in self._engines], shape, machine))
         return cache_folder() / "engines" / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"

@@ -38,6 +38,10 @@ class EngineError(IrsdeError, RuntimeError):
     """An engine file cannot be loaded or fails while it runs."""
 
 
+class OutOfMemoryError(EngineError, MemoryError):
+    """There is not enough memory for an evaluation: smaller pictures, batches or tiles may fit."""
+
+
 class NotFiniteError(EngineError):
     """The restored picture has NaN or infinite values: the weights or the engine are damaged, or never trained."""
 
@@ -52,6 +56,13 @@ class MissingPackageError(IrsdeError, ImportError):
     """An optional package is needed and not installed, or a device is not there."""
 
     exit_code = 5
+
+
+def engine_failure(sentence: str, error: BaseException) -> EngineError:
+    """An EngineError with this sentence, OutOfMemoryError where a library's own words say so."""
+    words = str(error).lower()
+    short = isinstance(error, MemoryError) or "out of memory" in words or "alloc" in words
+    return (OutOfMemoryError if short else EngineError)(sentence)
 
 
 def reason(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,12 @@ from .runtimes.device_engine import DeviceEngine
 from .runtimes.device_loop import DeviceLoop
 from .runtimes.numpy_loop import NumpyLoop
 from .runtimes.pictures import check_picture, check_shape
+from .runtimes.tile_choice import Tile, choices, first_that_fits
 from .samplers import StepTable, plan_steps
 from .sde import DenoisingSDE, MeanRevertingSDE
+from .tiling import DEFAULT_OVERLAP, Tiling
+
+Restored = TypeVar("Restored")
 
 
 class Restorer:
@@ -35,6 +39,7 @@ class Restorer:
 
     Attributes:
         fallbacks: how many pictures the fallback has done.
+        tiling: how the last picture was cut into tiles; None: it was restored whole.
 
     Raises:
         InvalidValueError: the fallback is of another model, or not in FP32.
@@ -44,6 +49,7 @@ class Restorer:
         self.engine = engine
         self.fallback = fallback
         self.fallbacks = 0
+        self.tiling: Tiling | None = None
         self._loop = DeviceLoop(engine) if isinstance(engine, DeviceEngine) else NumpyLoop(engine)
         if fallback is not None:
             _require_same_model(self.card, fallback.card)
@@ -82,6 +88,8 @@ class Restorer:
         on_step: Callable[[int], None] | None = None,
         noise_level: float | None = None,
         quality: str | None = None,
+        tile: Tile = None,
+        overlap: int = DEFAULT_OVERLAP,
     ) -> npt.NDArray[Any]:
         """Restore one picture or a batch.
 
@@ -99,6 +107,10 @@ class Restorer:
             noise_level: for models of a Denoising-SDE, which need it or t0: standard deviation of the picture's
                 noise on the 0..255 scale; `irsde_deploy.noise_level.estimate_noise` estimates it.
             quality: a preset of `irsde_deploy.presets` in place of sampler and steps.
+            tile: side in pixels of tiles to evaluate one by one (`irsde_deploy.tiling`); `auto`: whole where memory and
+                the engine allow, else the largest that they do; None: whole. Where memory runs out, smaller ones are
+                tried, but for None.
+            overlap: of tiles, in pixels.
 
         Returns:
             The same shape and type. Integers are rounded and saturated; floating point is left as it comes, which
@@ -106,15 +118,19 @@ class Restorer:
 
         Raises:
             InvalidValueError: a shape, type or setting that does not fit.
-            EngineError: the evaluation failed.
+            EngineError: the evaluation failed; OutOfMemoryError: for want of memory.
         """
         picture = np.asarray(picture)
         batch = check_picture(self.card, picture)
         sampler, steps = with_quality(quality, sampler, steps)
         table = self._table(sampler, steps, debias, t0, noise_level, clip)
         draw = self._noise(seed, noise, table, batch.shape)
-        restored: npt.NDArray[Any] = self._run(lambda loop: loop(batch, table, draw, clip, on_step), len(batch))
-        return restored.reshape(picture.shape)
+
+        def restore(loop: Any, tiling: Tiling | None) -> npt.NDArray[Any]:
+            restored: npt.NDArray[Any] = loop(batch, table, draw, clip, on_step, tiling)
+            return restored.reshape(picture.shape)
+
+        return self._run(restore, batch.shape, tile, overlap)
 
     def on_device(
         self,
@@ -130,13 +146,15 @@ class Restorer:
         stream: int | None = None,
         bgr: bool = False,
         quality: str | None = None,
+        tile: Tile = None,
+        overlap: int = DEFAULT_OVERLAP,
     ) -> DeviceArray:
         """Restore a picture that is in the GPU's memory already; it never visits the host.
 
         Args:
             picture: (H, W, C) or (B, H, W, C) with `__cuda_array_interface__` (CuPy, PyTorch, Numba) or `__dlpack__`
                 (JAX, and all of them); uint8, uint16, or float16 or float32 in [0, 1]; any strides.
-            sampler, steps, quality, seed, debias, t0, clip, noise_level: as for pictures in host memory.
+            sampler, steps, quality, seed, debias, t0, clip, noise_level, tile, overlap: as for pictures in host memory.
             out: array to write to, same shape and type, `picture` itself if you like; by default a new `DeviceArray`,
                 which has `__cuda_array_interface__`.
             stream: CUDA stream handle to work on; by default one of the engine's own, after waiting for the stream
@@ -159,26 +177,32 @@ class Restorer:
         sampler, steps = with_quality(quality, sampler, steps)
         table = self._table(sampler, steps, debias, t0, noise_level, clip)
         draw = self._noise(seed, None, table, source.shape)
-        restored: DeviceArray = self._run(
-            lambda loop: loop.on_device(source, table, draw, clip, target, stream, bgr), source.shape[0], on_device=True
-        )
-        return restored if len(given.shape) == 4 else restored.without_batch()
 
-    def seconds_per_evaluation(self, picture: npt.NDArray[Any], repeats: int = 3) -> float:
+        def restore(loop: Any, tiling: Tiling | None) -> DeviceArray:
+            restored: DeviceArray = loop.on_device(source, table, draw, clip, target, stream, bgr, tiling)
+            return restored if len(given.shape) == 4 else restored.without_batch()
+
+        return self._run(restore, source.shape, tile, overlap, on_device=True)
+
+    def seconds_per_evaluation(
+        self, picture: npt.NDArray[Any], repeats: int = 3, tile: Tile = None, overlap: int = DEFAULT_OVERLAP
+    ) -> float:
         """What one network evaluation, with the update after it, takes at the size of a picture or batch: the fastest.
 
-        For `irsde_deploy.presets.quality_within`.
+        For `irsde_deploy.presets.quality_within`. With tiles, all of them are one evaluation.
         """
         picture = np.asarray(picture)
         batch = check_picture(self.card, picture)
         table = plan_steps(self.sde, "mean", 1)
         draw = self._noise(0, None, table, batch.shape)
-        taken = []
-        for _ in range(repeats):
+
+        def timed(tiling: Tiling | None) -> float:
             started = time.perf_counter()
-            self._loop(batch, table, draw)
-            taken.append(time.perf_counter() - started)
-        return min(taken)
+            self._loop(batch, table, draw, tiling=tiling)
+            return time.perf_counter() - started
+
+        ways = choices(self.engine, batch.shape, tile, overlap)
+        return min(first_that_fits(ways, timed) for _ in range(repeats))
 
     def _table(
         self,
@@ -206,15 +230,36 @@ class Restorer:
         shape = (batch[0], batch[3], batch[1], batch[2])
         return seeded_noise(seed, shape) if given is None else given_noise(given, len(table), shape)
 
-    def _run(self, restore: Callable[[Any], Any], pictures: int, on_device: bool = False) -> Any:
-        """Restore with the engine's loop, and where a state is not finite with the fallback's, if it can."""
+    def _run(
+        self,
+        restore: Callable[[Any, Tiling | None], Restored],
+        shape: tuple[int, ...],
+        tile: Tile,
+        overlap: int,
+        on_device: bool = False,
+    ) -> Restored:
+        """Restore a batch (B, H, W, C) with the engine's loop, or where a state is not finite with the fallback's.
+
+        In tiles where `tile` says so, or memory and the engine do.
+        """
         try:
-            return restore(self._loop)
+            return self._in_tiles(restore, shape, tile, overlap)
         except NotFiniteError:
             if self.fallback is None or (on_device and not isinstance(self.fallback._loop, DeviceLoop)):
                 raise
-            self.fallbacks += pictures
-            return restore(self.fallback._loop)
+            self.fallbacks += shape[0]
+            restored = self.fallback._in_tiles(restore, shape, tile, overlap)
+            self.tiling = self.fallback.tiling
+            return restored
+
+    def _in_tiles(
+        self, restore: Callable[[Any, Tiling | None], Restored], shape: tuple[int, ...], tile: Tile, overlap: int
+    ) -> Restored:
+        def restored(tiling: Tiling | None) -> Restored:
+            self.tiling = tiling
+            return restore(self._loop, tiling)
+
+        return first_that_fits(choices(self.engine, shape, tile, overlap), restored)
 
 
 def load(

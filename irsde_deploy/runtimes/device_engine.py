@@ -54,6 +54,10 @@ class DeviceEngine(ABC):
             EngineError: the engine cannot take this shape; says which it can.
         """
 
+    def takes(self, shape: PaddedShape) -> bool:
+        """Whether `evaluation` can take a shape, memory aside."""
+        return True
+
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
         """See `Engine`."""
         with lock_of(self.driver):

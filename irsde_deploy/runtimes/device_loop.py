@@ -20,8 +20,10 @@ import numpy.typing as npt
 
 from ..noise import NoiseSource, SeededNoise
 from ..samplers import StepTable
+from ..tiling import Tiling
 from .device_array import DeviceArray
-from .device_engine import DeviceEngine
+from .device_engine import DeviceEngine, Evaluation
+from .device_tiles import TiledEvaluation
 from .drivers import lock_of, own_stream
 from .drivers.memory import Memory
 from .numpy_loop import not_finite
@@ -70,7 +72,7 @@ class DeviceLoop:
 
     def __init__(self, engine: DeviceEngine) -> None:
         self.engine = engine
-        self._sizes: OrderedDict[tuple[int, int, int], _Size] = OrderedDict()
+        self._sizes: OrderedDict[tuple[tuple[int, ...], Tiling | None], _Size] = OrderedDict()
 
     @_one_at_a_time
     def __call__(
@@ -80,12 +82,13 @@ class DeviceLoop:
         noise: NoiseSource,
         clip: bool = False,
         on_step: Callable[[int], None] | None = None,
+        tiling: Tiling | None = None,
     ) -> npt.NDArray[Any]:
         """A checked batch (B, H, W, C) in host memory -> restored, same shape and type."""
         self.engine.driver.activate()
         native = batch.dtype.newbyteorder("=")
         picture = np.ascontiguousarray(batch, dtype=native if native in _SUFFIXES else np.float32)
-        size = self._size(picture.shape[:3])
+        size = self._size(picture.shape[:3], tiling)
         staging = size.staging(picture)
         stream = own_stream(self.engine.driver)
         self.engine.driver.upload(staging.pointer, picture, stream)
@@ -105,12 +108,13 @@ class DeviceLoop:
         out: DeviceArray | None = None,
         stream: int | None = None,
         bgr: bool = False,
+        tiling: Tiling | None = None,
     ) -> DeviceArray:
         """A batch (B, H, W, C) that is on the device already -> restored there; four bytes of status come to the host.
 
         Args:
             picture: any strides; uint8, uint16, float16 or float32.
-            table, noise, clip: as for host pictures.
+            table, noise, clip, tiling: as for host pictures.
             out: where to write, same shape; may be `picture` itself. By default an array of the driver's own.
             stream: to work on, a CUDA handle; the loop's own by default, after waiting for the picture's producer.
             bgr: the channels are blue, green, red, in picture and out.
@@ -120,7 +124,7 @@ class DeviceLoop:
         """
         self.engine.driver.activate()
         picture.require_on(self.engine.driver)
-        size = self._size(picture.shape[:3])
+        size = self._size(picture.shape[:3], tiling)
         target = out if out is not None else DeviceArray.empty(self.engine.driver, picture.shape, picture.dtype)
         target.require_on(self.engine.driver)
         target.require_like(picture)
@@ -154,21 +158,21 @@ class DeviceLoop:
             raise not_finite(self.engine, table, step)
         size.store(target, reversed_channels, stream)
 
-    def _size(self, shape: tuple[int, ...]) -> _Size:
+    def _size(self, shape: tuple[int, ...], tiling: Tiling | None) -> _Size:
         """The buffers for pictures (B, H, W), made when they are first needed."""
-        key = (shape[0], shape[1], shape[2])
+        key = (shape, tiling)
         if key not in self._sizes:
             while len(self._sizes) >= MAX_SIZES:
                 self._sizes.popitem(last=False)[1].free()
-            self._sizes[key] = _Size(self.engine, key, own_stream(self.engine.driver))
+            self._sizes[key] = _Size(self.engine, shape, tiling, own_stream(self.engine.driver))
         self._sizes.move_to_end(key)
         return self._sizes[key]
 
 
 class _Size:
-    """Buffers and graphs for pictures of one size."""
+    """Buffers and graphs for pictures of one size, whole or in tiles."""
 
-    def __init__(self, engine: DeviceEngine, shape: tuple[int, int, int], stream: int) -> None:
+    def __init__(self, engine: DeviceEngine, shape: tuple[int, ...], tiling: Tiling | None, stream: int) -> None:
         batch, height, width = shape
         card = engine.card
         multiple = card.multiple_of
@@ -185,7 +189,11 @@ class _Size:
         self._buffers: dict[str, Memory] = {}
         self._staging: dict[np.dtype[Any], DeviceArray] = {}
         self._graphs: dict[tuple[int, bool, bool], Any] = {}
-        self.evaluate = engine.evaluation(padded, stream)
+        if tiling is None:
+            self.evaluate: Evaluation = engine.evaluation(padded, stream)
+        else:
+            tiles = tiling.over(padded[1], padded[2], multiple)
+            self.evaluate = TiledEvaluation(engine, batch, tiles, self.io, self.dimensions, stream)
         self.capturable = engine.capturable
         for name in ("y", "q", "mu"):
             self._buffer(name, 4 * self.pixels)

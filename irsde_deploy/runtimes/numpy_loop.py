@@ -7,6 +7,7 @@ does; the numbers depend on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from ..errors import EngineError, InvalidValueError, IrsdeError, NotFiniteError
 from ..noise import NoiseSource
 from ..samplers import StepTable
+from ..tiling import Tiles, Tiling
 from .padding import fill_padding, pad_to_multiple
 from .pictures import from_network, to_network
 from .protocol import Engine, Float32
@@ -63,22 +65,41 @@ def states(
         yield y
 
 
-def padded_evaluation(engine: Engine, mu: Float32) -> Evaluate:
-    """The engine as a function of (y, t), with padding and cropping around it; mu is padded once."""
+def padded_evaluation(engine: Engine, mu: Float32, tiling: Tiling | None = None) -> Evaluate:
+    """The engine as a function of (y, t), with padding, tiles and cropping around it; mu is padded once."""
     card = engine.card
     height, width = mu.shape[2:]
     padded_mu = pad_to_multiple(mu, card.multiple_of, card.pad_mode)
     x = np.empty_like(padded_mu)
+    evaluated = partial(_evaluated, engine)
+    if tiling is not None:
+        evaluated = partial(_blended, evaluated, tiling.over(x.shape[2], x.shape[3], card.multiple_of))
 
     def evaluate(y: Float32, t: int) -> Float32:
         np.add(y, mu, out=x[:, :, :height, :width])
         fill_padding(x, height, width, card.pad_mode)
-        eps = engine(x, padded_mu, np.full(len(mu), t, dtype=np.float32))
-        if eps.shape != x.shape:
-            raise EngineError(f"the engine answered with the shape {eps.shape} where {x.shape} was expected")
+        eps = evaluated(x, padded_mu, np.full(len(mu), t, dtype=np.float32))
         return eps[:, :, :height, :width]
 
     return evaluate
+
+
+def _evaluated(engine: Engine, x: Float32, mu: Float32, t: Float32) -> Float32:
+    """The engine's answer, if it has the shape of x."""
+    eps = engine(x, mu, t)
+    if eps.shape != x.shape:
+        raise EngineError(f"the engine answered with the shape {eps.shape} where {x.shape} was expected")
+    return eps
+
+
+def _blended(evaluated: Callable[..., Float32], tiles: Tiles, x: Float32, mu: Float32, t: Float32) -> Float32:
+    """eps of one tile at a time, blended; `device_tiles` does the same, bit for bit."""
+    eps = np.zeros_like(x)
+    for tile in tiles:
+        rows, columns = tiles.window(tile)
+        seen = (np.ascontiguousarray(array[:, :, rows, columns]) for array in (x, mu))
+        eps[:, :, rows, columns] += tiles.weights(tile) * evaluated(*seen, t)
+    return eps
 
 
 def restore(
@@ -88,6 +109,7 @@ def restore(
     noise: NoiseSource,
     clip: bool = False,
     on_step: Callable[[int], None] | None = None,
+    tiling: Tiling | None = None,
 ) -> Float32:
     """Degraded pictures mu (B, C, H, W) -> restored pictures, same shape; `on_step(k)` after k of N steps.
 
@@ -96,7 +118,7 @@ def restore(
     """
     last = mu
     with np.errstate(all="ignore"):  # what overflows is reported below
-        for k, y in enumerate(states(padded_evaluation(engine, mu), mu, table, noise, clip)):
+        for k, y in enumerate(states(padded_evaluation(engine, mu, tiling), mu, table, noise, clip)):
             if not np.isfinite(y if k else y + mu).all():
                 raise not_finite(engine, table, k)
             last = y
@@ -132,6 +154,7 @@ class NumpyLoop:
         noise: NoiseSource,
         clip: bool = False,
         on_step: Callable[[int], None] | None = None,
+        tiling: Tiling | None = None,
     ) -> npt.NDArray[Any]:
         """A checked batch (B, H, W, C) -> restored, same shape and type."""
-        return from_network(restore(self.engine, to_network(batch), table, noise, clip, on_step), batch.dtype)
+        return from_network(restore(self.engine, to_network(batch), table, noise, clip, on_step, tiling), batch.dtype)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..card import METADATA_KEY, ModelCard
-from ..errors import EngineError, reason, requires_extra
+from ..errors import EngineError, engine_failure, reason, requires_extra
 from ..files import require_readable
 from .cpu_graph import REWRITES, for_cpu
 from .onnx_session import checked_card, parse_card, wanted_threads
@@ -64,7 +64,7 @@ class OpenVinoEngine:
             answer = request.infer({name: given[name] for name in self._inputs}, share_inputs=True)
             return np.array(answer[0])
         except Exception as error:  # see above
-            raise EngineError(f"OpenVINO failed at input size {x.shape}: {reason(error)}") from error
+            raise engine_failure(f"OpenVINO failed at input size {x.shape}: {reason(error)}", error) from error
 
     def _request(self, shape: tuple[int, ...]) -> Any:
         """The graph compiled for x and mu of this shape."""

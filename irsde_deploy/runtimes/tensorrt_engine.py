@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineError, InvalidValueError, MissingPackageError, reason
+from ..errors import EngineError, InvalidValueError, MissingPackageError, OutOfMemoryError, reason
 from ..files import file_sha256, write_atomically
 from .device_engine import DeviceEngine, Evaluation, PaddedShape
 from .drivers import Driver, open_driver
@@ -73,7 +73,8 @@ class TensorRtEngine(DeviceEngine):
     def evaluation(self, shape: PaddedShape, stream: int) -> Evaluation:
         """See `DeviceEngine`. Activations take what this shape needs, not what the largest of all profiles would."""
         context = self._new_context()
-        self.require(context is not None, "has no memory for another execution context")
+        if context is None:
+            raise OutOfMemoryError(f"{self.plan.build.backend} has no memory for another execution context")
         self.require(context.set_optimization_profile_async(self._profile_for(shape), stream), "refuses the profile")
         self.driver.synchronize(stream)
         batch, height, width = shape
@@ -85,6 +86,10 @@ class TensorRtEngine(DeviceEngine):
         capturable = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX has it, TensorRT always can
         self.capturable = capturable is None or bool(capturable(stream))
         return _ContextEvaluation(self, context, memory, shape)
+
+    def takes(self, shape: PaddedShape) -> bool:
+        """See `DeviceEngine`."""
+        return any(profile.takes(shape) for profile in self.plan.build.profiles)
 
     def _new_context(self) -> Any:
         """An execution context whose memory is given by us.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ...errors import EngineError, reason, requires_extra
+from ...errors import engine_failure, reason, requires_extra
 from ..kernels import C_TYPES, SIGNATURES, cubin
 from .probe import require_device
 
@@ -104,5 +104,5 @@ class CudaBindingsDriver:
         if int(status) != 0:
             _, text = self._cuda.cuGetErrorString(status)
             words = text.decode() if isinstance(text, bytes) else status.name
-            raise EngineError(f"the GPU refused: {reason(Exception(words))} ({status.name})")
+            raise engine_failure(f"the GPU refused: {reason(Exception(words))} ({status.name})", Exception(words))
         return answer[1] if len(answer) > 1 else None

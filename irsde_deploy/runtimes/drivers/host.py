@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import EngineError
+from ...errors import OutOfMemoryError
 from ..kernels import C_TYPES, SIGNATURES, host_library
 
 
@@ -37,7 +37,9 @@ class HostDriver:
         try:
             memory = np.empty(max(1, size), dtype=np.uint8)
         except MemoryError:
-            raise EngineError(f"there is no memory for {size / 1e9:.2f} GB: use smaller pictures or batches") from None
+            raise OutOfMemoryError(
+                f"there is no memory for {size / 1e9:.2f} GB: use smaller tiles or batches"
+            ) from None
         self._memory[memory.ctypes.data] = memory
         return int(memory.ctypes.data)
 

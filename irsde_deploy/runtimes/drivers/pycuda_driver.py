@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import EngineError, InvalidValueError, reason, requires_extra
+from ...errors import InvalidValueError, engine_failure, reason, requires_extra
 from ..kernels import GPU_OPTIONS, SIGNATURES, SOURCE, cache_folder
 from .cuda_bindings import THREADS
 from .probe import load_driver, require_device
@@ -122,7 +122,7 @@ class PyCudaDriver:
             words = ctypes.c_char_p()
             self._answer("cuGetErrorString", status, ctypes.byref(words))
             text = (words.value or b"").decode() or "no words for it"
-            raise EngineError(f"the GPU refused: {text} ({function}, CUDA error {status})")
+            raise engine_failure(f"the GPU refused: {text} ({function}, CUDA error {status})", Exception(text))
 
     def _answer(self, function: str, *arguments: Any) -> int:
         return int(getattr(self._library, function)(*arguments))
@@ -131,7 +131,7 @@ class PyCudaDriver:
         try:
             return function(*arguments, **named)
         except self._cuda.Error as error:
-            raise EngineError(f"the GPU refused: {reason(error)}") from None
+            raise engine_failure(f"the GPU refused: {reason(error)}", error) from None
 
 
 class _Pushed:

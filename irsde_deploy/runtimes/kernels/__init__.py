@@ -20,11 +20,15 @@ from ...files import write_atomically
 
 SOURCE = Path(__file__).with_name("irsde_kernels.h")
 
-_SIZE, _LAYOUT = "iiiii", "qqqqi"
+_SIZE, _LAYOUT, _WINDOW = "iiiii", "qqqqi", "iiii"
 SIGNATURES: dict[str, str] = {
     **{f"irsde_start_{io}": "PPPPPP" + _SIZE for io in ("f32", "f16")},
     **{f"irsde_step_{io}": "PPPPPPPPii" + _SIZE for io in ("f32", "f16")},
     **{f"irsde_pad_{io}": "Pi" + _SIZE for io in ("f32", "f16")},
+    **{f"irsde_cut_{io}": "PP" + _WINDOW + _SIZE for io in ("f32", "f16")},
+    **{f"irsde_blend_{io}": "PPPP" + _WINDOW + _SIZE for io in ("f32", "f16")},
+    "irsde_clear": "P",
+    "irsde_to_half": "PP",
     **{f"irsde_load_{t}_{io}": "PPP" + _LAYOUT + _SIZE for t in ("u8", "u16", "f16", "f32") for io in ("f32", "f16")},
     **{f"irsde_store_{t}": "PPP" + _LAYOUT + _SIZE for t in ("u8", "u16", "f16", "f32")},
 }

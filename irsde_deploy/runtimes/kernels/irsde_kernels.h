@@ -257,6 +257,35 @@ IRSDE_FUNCTION void pad_at(i64 i, Io* x, int mode, const Size& size) {
     x[i] = x[(plane + y) * size.padded_width + x0];
 }
 
+/* ---- tiles: windows of what the network sees; the padded size of `size` is the whole's ---- */
+
+struct Window {
+    int top, left, height, width;
+};
+
+/* Where work item i of a window's (B, C, height, width) is in the whole. */
+IRSDE_FUNCTION i64 in_whole(i64 i, const Window& window, const Size& size) {
+    i64 x = i % window.width, y = i / window.width % window.height, plane = i / window.width / window.height;
+    return (plane * size.padded_height + window.top + y) * size.padded_width + window.left + x;
+}
+
+template <class Io>
+IRSDE_FUNCTION void cut_at(i64 i, const Io* whole, Io* tile, const Window& window, const Size& size) {
+    tile[i] = whole[in_whole(i, window, size)];
+}
+
+/* whole += weight * tile, with the tile's weights along its rows (height,) and columns (width,). */
+template <class Io>
+IRSDE_FUNCTION void blend_at(i64 i, const Io* tile, float* whole, const float* rows, const float* columns,
+                             const Window& window, const Size& size) {
+    i64 at = in_whole(i, window, size);
+    float weight = rows[i / window.width % window.height] * columns[i % window.width];
+    whole[at] = whole[at] + weight * get(tile, i);
+}
+
+IRSDE_FUNCTION void clear_at(i64 i, float* sum) { sum[i] = 0.0f; }
+IRSDE_FUNCTION void to_half_at(i64 i, const float* sum, half* eps) { put(eps, i, sum[i]); }
+
 /* ---- pictures: any strides (in elements), channels reversed (BGR) on request ---- */
 
 struct Layout {
@@ -313,6 +342,9 @@ IRSDE_FUNCTION void store_at(i64 i, T* picture, const float* mu, const float* y,
 #define IRSDE_LAYOUT long long batch, long long row, long long pixel, long long channel, int reversed
 #define IRSDE_LAYOUT_GIVEN irsde::Layout{batch, row, pixel, channel, reversed}
 
+#define IRSDE_WINDOW int top, int left, int window_height, int window_width
+#define IRSDE_WINDOW_GIVEN irsde::Window{top, left, window_height, window_width}
+
 #define IRSDE_LOOP_KERNELS(suffix, Io)                                                                              \
     IRSDE_KERNEL(irsde_start_##suffix,                                                                              \
                  (float* y, Io* x, const float* mu, const float* given, irsde::Control* control,                    \
@@ -322,7 +354,12 @@ IRSDE_FUNCTION void store_at(i64 i, T* picture, const float* mu, const float* y,
                  (float* y, float* q_prev, Io* x, const Io* eps, const float* mu, const float* given,               \
                   irsde::Control* control, const irsde::Row* row, int step, int clip, IRSDE_SIZE),                  \
                  irsde::step_at(i, y, q_prev, x, eps, mu, given, control, row, step, clip, IRSDE_SIZE_GIVEN))       \
-    IRSDE_KERNEL(irsde_pad_##suffix, (Io* x, int mode, IRSDE_SIZE), irsde::pad_at(i, x, mode, IRSDE_SIZE_GIVEN))
+    IRSDE_KERNEL(irsde_pad_##suffix, (Io* x, int mode, IRSDE_SIZE), irsde::pad_at(i, x, mode, IRSDE_SIZE_GIVEN))    \
+    IRSDE_KERNEL(irsde_cut_##suffix, (const Io* whole, Io* tile, IRSDE_WINDOW, IRSDE_SIZE),                         \
+                 irsde::cut_at(i, whole, tile, IRSDE_WINDOW_GIVEN, IRSDE_SIZE_GIVEN))                               \
+    IRSDE_KERNEL(irsde_blend_##suffix,                                                                              \
+                 (const Io* tile, float* sum, const float* rows, const float* columns, IRSDE_WINDOW, IRSDE_SIZE),   \
+                 irsde::blend_at(i, tile, sum, rows, columns, IRSDE_WINDOW_GIVEN, IRSDE_SIZE_GIVEN))
 
 #define IRSDE_PICTURE_KERNELS(suffix, T)                                                                            \
     IRSDE_KERNEL(irsde_load_##suffix##_f32, (const T* picture, float* mu, float* mu_in, IRSDE_LAYOUT, IRSDE_SIZE),  \
@@ -333,6 +370,8 @@ IRSDE_FUNCTION void store_at(i64 i, T* picture, const float* mu, const float* y,
     IRSDE_KERNEL(irsde_store_##suffix, (T* picture, const float* mu, const float* y, IRSDE_LAYOUT, IRSDE_SIZE),     \
                  irsde::store_at(i, picture, mu, y, IRSDE_LAYOUT_GIVEN, IRSDE_SIZE_GIVEN))
 
+IRSDE_KERNEL(irsde_clear, (float* sum), irsde::clear_at(i, sum))
+IRSDE_KERNEL(irsde_to_half, (const float* sum, irsde::half* eps), irsde::to_half_at(i, sum, eps))
 IRSDE_LOOP_KERNELS(f32, float)
 IRSDE_LOOP_KERNELS(f16, irsde::half)
 IRSDE_PICTURE_KERNELS(u8, irsde::u8)

@@ -15,7 +15,7 @@ from numbers import Integral
 from typing import Any
 
 from .errors import InvalidValueError
-from .presets import PRESETS
+from .presets import PRESETS, with_quality
 from .samplers import ADJACENT_ONLY, StepTable, plan_steps
 from .sde import SDES, DenoisingSDE, MeanRevertingSDE
 
@@ -115,9 +115,11 @@ class ModelCard:
         debias: bool = False,
         t0: int | None = None,
         noise_level: float | None = None,
+        quality: str | None = None,
     ) -> StepTable:
         """The step table for these settings; what is left out comes from the card.
 
+        A quality (`irsde_deploy.presets`) stands for a sampler and steps, at most as many as there are timesteps.
         A sampler that differs from the card's and cannot skip timesteps takes all of them. `noise_level` (standard
         deviation on the 0..255 scale) chooses t0 for a Denoising-SDE, which starts where its noise is the picture's;
         a low level leaves fewer timesteps, and then fewer steps, than were asked for.
@@ -133,13 +135,13 @@ class ModelCard:
                 )
             t0 = self.sde.timestep_of(noise_level / 255)
         t0 = self.t0 if t0 is None else t0
+        exactly = None if noise_level is not None else steps
+        sampler, steps = with_quality(quality, sampler, steps)
         name = sampler or self.sampler
-        first = int(t0) if isinstance(t0, Integral) else self.sde.T
-        if name in ADJACENT_ONLY and (steps is None or noise_level is not None):
-            steps = first
-        elif steps is None or noise_level is not None:
-            steps = min(self.steps if steps is None else steps, first)
-        return plan_steps(self.sde, name, steps, debias, t0)
+        if exactly is None:
+            first = int(t0) if isinstance(t0, Integral) else self.sde.T
+            exactly = first if name in ADJACENT_ONLY else min(self.steps if steps is None else steps, first)
+        return plan_steps(self.sde, name, exactly, debias, t0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the order of the fields."""

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InvalidValueError
+from .threads import usable_threads
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 NoiseSource: TypeAlias = "Callable[[int], npt.NDArray[np.float32]]"
@@ -101,7 +102,7 @@ _BLOCK = 2**16
 @cache
 def _threads() -> ThreadPoolExecutor:
     """NumPy leaves Python's lock while it works, so blocks are drawn by several threads."""
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "noise")
+    return ThreadPoolExecutor(min(8, usable_threads()), "noise")
 
 
 def _fill(field: npt.NDArray[np.float32], seed: int, step: int, frame: int, origin: tuple[int, int]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .errors import InvalidValueError
+from .samplers import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Preset:
     sampler: str
     steps: int
 
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS or self.steps < 1:
+            raise InvalidValueError(f"a preset has a sampler and at least one step, not {self.sampler!r}, {self.steps}")
+
     def __str__(self) -> str:
         return f"{self.sampler}, {self.steps} steps"
 
@@ -32,7 +37,7 @@ PRESETS: dict[str, Preset] = {
     "fast": Preset("mean", 5),
     "balanced": Preset("mean", 10),
     "best": Preset("sde-2m", 20),
-    "psnr": Preset("mean", 5),
+    "psnr": Preset("mean", 10),
 }
 """Quality -> what it is made of; the first four in the order of their cost."""
 

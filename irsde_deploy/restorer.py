@@ -14,7 +14,6 @@ from .card import ModelCard
 from .errors import InvalidValueError, NotFiniteError
 from .noise import NoiseSource, given_noise, seeded_noise
 from .noise_level import blind_sde
-from .presets import with_quality
 from .runtimes import Engine, open_engine
 from .runtimes.device_array import LEGACY_STREAM, DeviceArray
 from .runtimes.device_engine import DeviceEngine
@@ -71,9 +70,10 @@ class Restorer:
         debias: bool = False,
         t0: int | None = None,
         noise_level: float | None = None,
+        quality: str | None = None,
     ) -> StepTable:
         """The step table for these settings; what is left out comes from the card (`ModelCard.plan`)."""
-        return self.card.plan(sampler, steps, debias, t0, noise_level)
+        return self.card.plan(sampler, steps, debias, t0, noise_level, quality)
 
     def __call__(
         self,
@@ -101,7 +101,7 @@ class Restorer:
             noise: (steps+1, B, C, H, W) standard normals in place of the seed: [0] for the initial state, then one
                 a step.
             debias: take the training target's bias out (see `plan_steps`).
-            t0: first timestep; T by default.
+            t0: first timestep; the card's by default, else T.
             clip: keep the predicted picture within [0, 1] at each step.
             on_step: called with the number of steps done, 0..N.
             noise_level: for models of a Denoising-SDE, which need it or t0: standard deviation of the picture's
@@ -122,8 +122,7 @@ class Restorer:
         """
         picture = np.asarray(picture)
         batch = check_picture(self.card, picture)
-        sampler, steps = with_quality(quality, sampler, steps)
-        table = self._table(sampler, steps, debias, t0, noise_level, clip)
+        table = self._table(sampler, steps, debias, t0, noise_level, quality, clip)
         draw = self._noise(seed, noise, table, batch.shape)
 
         def restore(loop: Any, tiling: Tiling | None) -> npt.NDArray[Any]:
@@ -174,8 +173,7 @@ class Restorer:
         target = None if out is None else DeviceArray.of(out, stream or LEGACY_STREAM).as_batch()
         source = given.as_batch()
         check_shape(self.card, source.shape, given.shape)
-        sampler, steps = with_quality(quality, sampler, steps)
-        table = self._table(sampler, steps, debias, t0, noise_level, clip)
+        table = self._table(sampler, steps, debias, t0, noise_level, quality, clip)
         draw = self._noise(seed, None, table, source.shape)
 
         def restore(loop: Any, tiling: Tiling | None) -> DeviceArray:
@@ -187,10 +185,22 @@ class Restorer:
     def seconds_per_evaluation(
         self, picture: npt.NDArray[Any], repeats: int = 3, tile: Tile = None, overlap: int = DEFAULT_OVERLAP
     ) -> float:
-        """What one network evaluation, with the update after it, takes at the size of a picture or batch: the fastest.
+        """What one network evaluation, with the update after it, takes at the size of a picture or batch.
 
-        For `irsde_deploy.presets.quality_within`. With tiles, all of them are one evaluation.
+        For `irsde_deploy.presets.quality_within`. With tiles, all of them are one evaluation. A restorer whose states
+        are not finite takes its fallback's time.
+
+        Args:
+            picture, tile, overlap: as for restoring. repeats: at least 1; the fastest counts.
+
+        Returns:
+            Seconds, for the whole batch.
+
+        Raises:
+            InvalidValueError, EngineError: as for restoring.
         """
+        if repeats < 1:
+            raise InvalidValueError(f"repeats must be at least 1, not {repeats}")
         picture = np.asarray(picture)
         batch = check_picture(self.card, picture)
         table = plan_steps(self.sde, "mean", 1)
@@ -202,7 +212,12 @@ class Restorer:
             return time.perf_counter() - started
 
         ways = choices(self.engine, batch.shape, tile, overlap)
-        return min(first_that_fits(ways, timed) for _ in range(repeats))
+        try:
+            return min(first_that_fits(ways, timed) for _ in range(repeats))
+        except NotFiniteError:
+            if self.fallback is None:
+                raise
+            return self.fallback.seconds_per_evaluation(picture, repeats, tile, overlap)
 
     def _table(
         self,
@@ -211,6 +226,7 @@ class Restorer:
         debias: bool,
         t0: int | None,
         noise_level: float | None,
+        quality: str | None,
         clip: bool,
     ) -> StepTable:
         """The step table, once the settings are known to fit the model."""
@@ -221,7 +237,7 @@ class Restorer:
             )
         if clip and self.card.value_range is None:
             raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
-        return self.plan(sampler, steps, debias, t0, noise_level)
+        return self.plan(sampler, steps, debias, t0, noise_level, quality)
 
     def _noise(
         self, seed: int, given: npt.NDArray[Any] | None, table: StepTable, batch: tuple[int, ...]

@@ -29,6 +29,13 @@ def test_a_quality_excludes_what_it_is_made_of() -> None:
         with_quality("perfect", None, None)
 
 
+def test_a_quality_bends_to_fewer_timesteps(unet_onnx: Path) -> None:
+    card = load(unet_onnx).card
+    assert card.plan(quality="best", t0=7).t.tolist() == card.plan("sde-2m", 7, t0=7).t.tolist()
+    with pytest.raises(InvalidValueError, match="steps must be"):
+        card.plan("sde-2m", 20, t0=7)
+
+
 def test_the_best_quality_within_a_target() -> None:
     assert [PRESETS[name].steps for name in BY_COST] == sorted((PRESETS[n].steps for n in BY_COST), reverse=True)
     for name in BY_COST:
@@ -67,6 +74,7 @@ def test_run_by_quality_and_by_target(
     assert "draft (" in run("--target-fps", "1e6")
     arguments = ("run", "--engine", unet_onnx, tmp_path / "in.png", "-o", tmp_path / "new.png")
     fails_with(2, "leave one out", *arguments, "--target-seconds", "1", "--target-fps", "1")
-    fails_with(2, "leave out --quality", *arguments, "--target-seconds", "1", "--quality", "best")
+    fails_with(2, "chooses the quality", *arguments, "--target-seconds", "1", "--steps", "3")
+    fails_with(2, "chooses the quality", *arguments, "--target-seconds", "1", "--quality", "best")
     fails_with(2, "above 0", *arguments, "--target-fps", "-3")
     fails_with(2, "leave out one or the others", *arguments, "--quality", "best", "--steps", "3")

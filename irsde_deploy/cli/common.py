@@ -15,7 +15,6 @@ from ..errors import InvalidValueError, OutputFileError
 from ..noise import MAX_SEED
 from ..runtimes import DEVICES, PROVIDERS_OF
 from ..sde import SCHEDULES
-from ..tiling import DEFAULT_OVERLAP
 
 if TYPE_CHECKING:
     from ..export.checkpoints import Checkpoint
@@ -93,41 +92,6 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         with_settings = option(with_settings)
     return with_settings
-
-
-class _TileType(click.ParamType):
-    """A side in pixels, `auto` or `whole`; gives what `Restorer` takes."""
-
-    name = "tile"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str | None:
-        if value == "auto" or isinstance(value, int):
-            return value  # type: ignore[no-any-return]
-        if value == "whole":
-            return None
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"a tile is a side in pixels, auto or whole, not {value!r}", param, ctx)
-
-
-def tile_options(command: Command) -> Command:
-    """Whether pictures are evaluated in tiles."""
-    for option in (
-        click.option(
-            "--overlap", type=int, default=DEFAULT_OVERLAP, show_default=True, help="Of neighbouring tiles, in pixels."
-        ),
-        click.option(
-            "--tile",
-            type=_TileType(),
-            default="auto",
-            show_default=True,
-            metavar="SIDE|auto|whole",
-            help="Side of tiles in pixels; auto: whole where memory and the engine allow.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 def describe_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Checkpoint, Description]:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import InvalidValueError, OutputFileError, requires_extra
-from ..noise_level import blind_sde, estimate_start
-from ..presets import PRESETS, with_quality
-from ..samplers import SAMPLERS
-from ..sde import DenoisingSDE
-from .common import EXIT_SOME_FAILED, PATH, SEED, device_options, progress, require_rgb, say
+from .common import EXIT_SOME_FAILED, PATH, device_options, progress, require_rgb, say
+from .sampling import Restoring, Sampling, sampling_options
 
 if TYPE_CHECKING:
     from ..evaluation import Measurement, Perceptual, WorstPictures
     from ..export.perceptual import FrechetDistance
     from ..pairs import Pair
-    from ..restorer import Restorer
 
 
 @click.command()
@@ -29,14 +26,7 @@ if TYPE_CHECKING:
 @click.option("--lq", type=PATH, help="Folder of degraded pictures, in place of --data.")
 @click.option("--gt", type=PATH, help="Folder of clean pictures, in place of --data.")
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for the reports.")
-@click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]")
-@click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's].")
-@click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps.")
-@click.option("--t0", type=int, help="First timestep [default: the model card's, else T].")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise.")
-@click.option("--debias", is_flag=True, help="Take the bias of maximum-likelihood training out.")
-@click.option("--clip", is_flag=True, help="Keep the predicted picture within [0, 1] at each step.")
-@click.option("--noise-level", type=float, help="Of the pictures, 0..255 scale [default: estimated]; denoising models.")
+@sampling_options
 @click.option("--crop-border", type=click.IntRange(0, 256), default=4, show_default=True, help="Pixels not measured.")
 @click.option("--lpips-weights", type=PATH, help="AlexNet weights of torchvision (.pth): measures LPIPS too.")
 @click.option("--fid-weights", type=PATH, help="Inception weights of torch-fidelity (.pth): measures FID too.")
@@ -50,14 +40,7 @@ def evaluate(
     lq: Path | None,
     gt: Path | None,
     output: Path,
-    sampler: str | None,
-    steps: int | None,
-    quality: str | None,
-    t0: int | None,
-    seed: int,
-    debias: bool,
-    clip: bool,
-    noise_level: float | None,
+    sampling: Sampling,
     crop_border: int,
     lpips_weights: Path | None,
     fid_weights: Path | None,
@@ -80,12 +63,11 @@ def evaluate(
     pairs = _pairs(data, lq, gt)
     _require_output(output, pairs, overwrite)
     restorer = require_rgb(load(engine, **device_settings), engine)
-    sampler, steps = with_quality(quality, sampler, steps)
-    options = {"sampler": sampler, "steps": steps, "seed": seed, "debias": debias, "t0": t0, "clip": clip}
-    restore = _Restoring(restorer, options, noise_level)
+    restoring = Restoring(restorer, sampling)
     keeping = _Keeping(WorstPictures(worst), _frechet(fid_weights), output if save_pictures else None)
-    about = {"engine": str(engine), "runtime": restorer.engine.name, **restore.about, "crop_border": crop_border}
+    about = {"engine": str(engine), "runtime": restorer.engine.name, **restoring.about, "crop_border": crop_border}
     evaluation = Evaluation(about)
+    restore = partial(_counted, restoring)
     try:
         with progress(len(pairs), "evaluating") as advance:
             for measurement in evaluate_pairs(restore, pairs, crop_border, _perceptual(lpips_weights), keeping):
@@ -96,6 +78,9 @@ def evaluate(
         if keeping.frechet is not None:
             about["fid"] = keeping.frechet.value()
     finally:
+        about["runtime"] = restorer.engine.name  # the one that was chosen by then
+        if restoring.tilings:
+            about["tiles"] = ", ".join(restoring.tilings)
         if evaluation.measurements:
             write_reports(evaluation, output)
             keeping.worst.write(output / "worst.png")
@@ -115,25 +100,11 @@ def _require_output(output: Path, pairs: list[Pair], overwrite: bool) -> None:
     require_writable(output / "summary.json")
 
 
-class _Restoring:
-    """(H, W, 3) -> the restored picture and the number of network evaluations it took."""
-
-    def __init__(self, restorer: Restorer, options: dict[str, Any], noise_level: float | None) -> None:
-        self._restorer, self._options, self._level = restorer, options, noise_level
-        sde = restorer.sde
-        self._blind = blind_sde(sde, noise_level, options["t0"])
-        table = restorer.plan(options["sampler"], options["steps"], options["debias"], options["t0"], noise_level)
-        self.about = {**options, "sampler": options["sampler"] or restorer.card.sampler}
-        if isinstance(sde, DenoisingSDE):
-            self.about["noise_level"] = "estimated" if self._blind else noise_level
-        if not self._blind:
-            self.about |= {"steps": len(table), "t0": int(table.t[0])}
-
-    def __call__(self, picture: Any) -> tuple[Any, int]:
-        level = self._level if self._blind is None else estimate_start(picture, self._blind)
-        evaluations = [0]
-        restored = self._restorer(picture, **self._options, on_step=evaluations.append, noise_level=level)
-        return restored, evaluations[-1]
+def _counted(restoring: Restoring, picture: Any) -> tuple[Any, int]:
+    """(the restored picture, the number of network evaluations it took)."""
+    evaluations = [0]
+    restored = restoring(picture, evaluations.append)
+    return restored, evaluations[-1]
 
 
 @dataclass

@@ -13,12 +13,10 @@ import click
 import numpy as np
 
 from ..errors import InvalidValueError, OutputFileError
-from ..noise_level import blind_sde, estimate_start
-from ..presets import PRESETS, quality_within, with_quality
-from ..samplers import SAMPLERS
-from ..sde import DenoisingSDE
-from .common import EXIT_SOME_FAILED, PATH, SEED, device_options, progress, require_rgb, say
+from ..presets import PRESETS, quality_within
+from .common import EXIT_SOME_FAILED, PATH, device_options, progress, require_rgb, say
 from .engines import rebuild_where_unfit
+from .sampling import Restoring, Sampling, sampling_options
 
 if TYPE_CHECKING:
     from ..batch import Job, Outcome
@@ -29,26 +27,13 @@ if TYPE_CHECKING:
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("--engine", type=PATH, required=True, help="Model to run: .onnx, .plan, or a PyTorch checkpoint.")
 @click.option("-o", "--output", type=PATH, required=True, help="Picture file for one input, else a folder.")
-@click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]")
-@click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's].")
-@click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps.")
+@sampling_options
 @click.option(
     "--target-seconds",
     type=float,
     help="Measure an evaluation at the first picture's size; take the best preset within.",
 )
 @click.option("--target-fps", type=float, help="The same, in pictures a second.")
-@click.option("--t0", type=int, help="First timestep [default: the model card's, else T].")
-@click.option(
-    "--noise-level",
-    type=float,
-    help="Of the pictures, standard deviation 0..255 [default: estimated]; denoising models only.",
-)
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise; the same for every picture.")
-@click.option(
-    "--debias", is_flag=True, help="Take the bias of maximum-likelihood training out of the network's output."
-)
-@click.option("--clip", is_flag=True, help="Keep the predicted picture within [0, 1] at each step.")
 @device_options
 @click.option(
     "--fallback",
@@ -75,16 +60,9 @@ def run(
     inputs: tuple[str, ...],
     engine: Path,
     output: Path,
-    sampler: str | None,
-    steps: int | None,
-    quality: str | None,
+    sampling: Sampling,
     target_seconds: float | None,
     target_fps: float | None,
-    t0: int | None,
-    noise_level: float | None,
-    seed: int,
-    debias: bool,
-    clip: bool,
     device_settings: dict[str, Any],
     fallback: Path | None,
     rebuild: bool,
@@ -96,84 +74,87 @@ def run(
 
     PNG, JPEG, WebP and TIFF, 8 and 16 bit, any size. A broken picture is reported and the rest goes on (exit code 4).
     """
-    from ..batch import plan_jobs, restore_files
+    from ..batch import plan_jobs
     from ..restorer import load
 
     planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None)
     jobs = _still_to_do(planned, existing)
+    target = _target(target_seconds, target_fps, sampling)
     if rebuild:
         if engine.suffix.lower() != ".plan":
             raise InvalidValueError(f"{engine}: only a plan can be built again: leave out --rebuild")
         rebuild_where_unfit(engine)
     restorer = require_rgb(load(engine, fallback=fallback, **device_settings), engine)
-    target = _target(target_seconds, target_fps)
     if target is not None:
-        if quality is not None:
-            raise InvalidValueError("a target chooses the quality: leave out --quality or the target")
-        quality = _quality_for(target, restorer, jobs)
-    sampler, steps = with_quality(quality, sampler, steps)
-    table = restorer.plan(sampler, steps, debias, t0, noise_level)
-    name = sampler or restorer.card.sampler
-    blind = blind_sde(restorer.sde, noise_level, t0)
-    click.echo(f"{restorer.engine.name}: {name}, {len(table)} steps, seed {seed}" + _noise_note(blind, noise_level))
-
-    tally = _Tally(pictures=len(jobs), steps=len(table))
-    with progress(len(jobs) * len(table), "") as advance:
-
-        def restore(pictures: Any) -> Any:
-            def on_step(k: int) -> None:
-                advance(tally.evaluations + k * len(pictures), tally.rate)
-
-            def restore_alike(some: Any, level: float | None) -> Any:
-                options: dict[str, Any] = {"debias": debias, "t0": t0, "clip": clip, "noise_level": level}
-                return restorer(some, name, steps, seed, on_step=on_step, **options)
-
-            if blind is None:
-                return restore_alike(pictures, noise_level)
-            levels = [tally.note_level(estimate_start(picture, blind)) for picture in pictures]
-            return np.stack([restore_alike(p, level) for p, level in zip(pictures, levels, strict=True)])
-
-        for outcome in restore_files(restore, jobs, batch):
-            tally.add(outcome)
-            advance(tally.evaluations, tally.rate)
+        sampling = sampling.of_quality(_quality_for(target, restorer, sampling, jobs, batch))
+    restoring = Restoring(restorer, sampling)
+    click.echo(f"{(announced := restorer.engine.name)}: {restoring}")
+    tally = _restore_all(restoring, jobs, batch)
+    for tiling in restoring.tilings:
+        say(f"note: restored in {tiling}: --tile whole or another side changes that")
     if restorer.fallbacks:
         say(f"note: {restorer.fallbacks} of {len(jobs)} done by {fallback}: a state of {engine} was not finite")
-    click.echo(f"{tally.summary}, {len(planned) - len(jobs)} skipped" if len(jobs) < len(planned) else tally.summary)
+    skipped = f", {len(planned) - len(jobs)} skipped" if len(jobs) < len(planned) else ""
+    chosen = "" if restorer.engine.name == announced else f", by {restorer.engine.name}"
+    click.echo(f"{tally.summary}{_levels(restoring.levels)}{skipped}{chosen}")
     if tally.failed:
         sys.exit(EXIT_SOME_FAILED)
 
 
-def _target(seconds: float | None, fps: float | None) -> float | None:
+def _restore_all(restoring: Restoring, jobs: list[Job], batch: int) -> _Tally:
+    """Restore and write every job, with progress."""
+    from ..batch import restore_files
+
+    tally = _Tally(pictures=len(jobs), steps=restoring.steps)
+    with progress(len(jobs) * restoring.steps, "") as advance:
+
+        def restore(pictures: Any) -> Any:
+            return restoring(pictures, lambda k: advance(tally.evaluations + k * len(pictures), tally.rate))
+
+        for outcome in restore_files(restore, jobs, batch):
+            tally.add(outcome)
+            advance(tally.evaluations, tally.rate)
+    return tally
+
+
+def _levels(levels: list[float]) -> str:
+    return f", noise levels {min(levels):.1f} to {max(levels):.1f}" if levels else ""
+
+
+def _target(seconds: float | None, fps: float | None, sampling: Sampling) -> float | None:
     """Seconds that a picture may take, if the command line says."""
+    if seconds is None and fps is None:
+        return None
     if seconds is not None and fps is not None:
         raise InvalidValueError("--target-seconds and --target-fps say the same in two ways: leave one out")
+    if sampling.quality is not None or sampling.sampler is not None or sampling.steps is not None:
+        raise InvalidValueError("a target chooses the quality: leave out --quality, --sampler and --steps")
     if fps is not None and not 0 < fps < float("inf"):
         raise InvalidValueError(f"--target-fps must be above 0, not {fps:g}")
-    return 1 / fps if fps is not None else seconds
+    target = 1 / fps if fps is not None else seconds
+    quality_within(target or 0, 1)  # raises where it is no target
+    return target
 
 
-def _quality_for(target: float, restorer: Restorer, jobs: list[Job]) -> str | None:
-    """The best preset within the target at the size of the first picture that can be read; None without pictures."""
+def _quality_for(target: float, restorer: Restorer, sampling: Sampling, jobs: list[Job], batch: int) -> str | None:
+    """The best preset within the target at the size of the first picture that can be restored; None without any."""
     from ..errors import IrsdeError
     from ..images import read_picture
 
     for job in jobs:
         try:
-            picture = read_picture(job.source).rgb
-        except IrsdeError:
+            picture = np.stack([read_picture(job.source).rgb] * min(batch, len(jobs)))
+            taken = restorer.seconds_per_evaluation(picture, tile=sampling.tile, overlap=sampling.overlap)
+        except (IrsdeError, MemoryError):
             continue  # told when its turn comes
-        evaluation = restorer.seconds_per_evaluation(picture)
+        evaluation = taken / len(picture)
         quality, fits = quality_within(target, evaluation)
-        height, width = picture.shape[:2]
+        height, width = picture.shape[1:3]
         click.echo(f"an evaluation at {width}x{height} takes {evaluation:.3g} s: {quality} ({PRESETS[quality]})")
         if not fits:
             say(f"note: even {quality} takes {PRESETS[quality].steps * evaluation:.3g} s a picture, not {target:.3g} s")
         return quality
     return None
-
-
-def _noise_note(blind: DenoisingSDE | None, level: float | None) -> str:
-    return ", noise level estimated" if blind else "" if level is None else f", noise level {level:g}"
 
 
 def _still_to_do(planned: list[Job], existing: str | None) -> list[Job]:
@@ -195,13 +176,7 @@ class _Tally:
     steps: int
     written: int = 0
     failed: int = 0
-    levels: list[float] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
-
-    def note_level(self, level: float) -> float:
-        """Remember an estimated noise level."""
-        self.levels.append(level)
-        return level
 
     def add(self, outcome: Outcome) -> None:
         if outcome.error is not None:
@@ -223,5 +198,4 @@ class _Tally:
 
     @property
     def summary(self) -> str:
-        done = f"{self.written} written, {self.failed} failed in {time.monotonic() - self.started:.1f} s"
-        return done + (f", noise levels {min(self.levels):.1f} to {max(self.levels):.1f}" if self.levels else "")
+        return f"{self.written} written, {self.failed} failed in {time.monotonic() - self.started:.1f} s"

@@ -7,20 +7,26 @@ takes the same engine.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import platform
+import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from .. import __version__
 from ..card import ModelCard
+from ..errors import EngineError, OutputFileError
 from ..files import file_sha256, write_atomically
+from ..threads import usable_threads
+from .cpu_graph import REWRITES
 from .kernels import cache_folder
+from .openvino_engine import OpenVinoEngine
 from .protocol import Engine, Float32
 
 REPEATS = 3
@@ -38,6 +44,7 @@ class AutoEngine:
     def __init__(self, engines: Sequence[Engine], key: str) -> None:
         self._engines = list(engines)
         self._chosen: dict[tuple[int, ...], Engine] = {}
+        self._lock = threading.Lock()
         self._key = key
 
     @classmethod
@@ -62,33 +69,62 @@ class AutoEngine:
 
     def engine_for(self, shape: tuple[int, ...]) -> Engine:
         """The engine for inputs of this shape: remembered, or measured now."""
-        if shape not in self._chosen:
-            path = self._memory(shape)
-            index = _remembered(path, len(self._engines))
-            if index is None:
-                index = self._fastest(shape)
-                with write_atomically(path) as temporary:
-                    temporary.write_text(json.dumps({"engine": index, "name": self._engines[index].name}))
-            self._chosen[shape] = self._engines[index]
-        return self._chosen[shape]
+        with self._lock:
+            if shape not in self._chosen:
+                path = self._memory(shape)
+                index = _remembered(path, len(self._engines))
+                if index is None:
+                    index = self._fastest(shape)
+                    _remember(path, index, self._engines[index].name)
+                self._chosen[shape] = self._engines[index]
+            return self._chosen[shape]
 
     def _fastest(self, shape: tuple[int, ...]) -> int:
+        """The engine with the fastest evaluation; one that fails, such as for want of memory, is the slowest."""
         x = np.full(shape, 0.5, dtype=np.float32)
         t = np.full(shape[0], 1, dtype=np.float32)
         best = [float("inf")] * len(self._engines)
+        failures: dict[int, EngineError] = {}
         for repeat in range(REPEATS + 1):
-            for index, engine in enumerate(self._engines):
+            for index in set(range(len(self._engines))) - failures.keys():
                 started = time.perf_counter()
-                engine(x, x, t)
-                if repeat:
-                    best[index] = min(best[index], time.perf_counter() - started)
-        return best.index(min(best))
+                try:
+                    self._engines[index](x, x, t)
+                except EngineError as error:
+                    failures[index], best[index] = error, float("inf")
+                else:
+                    best[index] = min(best[index], time.perf_counter() - started) if repeat else best[index]
+        if len(failures) == len(self._engines):
+            raise failures[0]
+        fastest = best.index(min(best))
+        for index, engine in enumerate(self._engines):
+            if index != fastest and isinstance(engine, OpenVinoEngine):
+                engine.forget(shape)
+        return fastest
 
     def _memory(self, shape: tuple[int, ...]) -> Path:
-        """Where the choice is kept: by model, versions (also ours, for the rewrites), shape, processor and threads."""
-        machine = (platform.machine(), platform.processor(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS", ""))
-        what = repr((__version__, self._key, [engine.name for engine in self._engines], shape, machine))
+        """Where the choice is kept: by model, versions, rewrites, shape, processor and threads."""
+        rewrites = {engine: [rewrite.__name__ for rewrite in chosen] for engine, chosen in REWRITES.items()}
+        versions = (__version__, rewrites, [engine.name for engine in self._engines])
+        what = repr((self._key, versions, shape, _processor(), usable_threads()))
         return cache_folder() / "engines" / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
+
+
+@cache
+def _processor() -> str:
+    """The processor, with its instruction sets where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    told = [line for line in lines if line.split("\t")[0].strip() in ("model name", "flags", "Features")]
+    return f"{platform.machine()} {platform.processor()} {sorted(set(told))}"
+
+
+def _remember(path: Path, index: int, name: str) -> None:
+    """Keep a choice, where the cache can be written to; elsewhere the next process measures again."""
+    with contextlib.suppress(OutputFileError), write_atomically(path) as temporary:
+        temporary.write_text(json.dumps({"engine": index, "name": name}))
 
 
 def _remembered(path: Path, engines: int) -> int | None:

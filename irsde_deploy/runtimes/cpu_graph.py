@@ -23,10 +23,10 @@ _LIGHT = 1024
 
 
 def for_cpu(path: Path, rewrites: Sequence[Rewrite]) -> Path | bytes:
-    """An ONNX file as CPUs like it, serialized; the path itself where there is nothing to rewrite.
+    """An ONNX file as CPUs like it, serialized; the path itself where no rewrite finds anything.
 
-    Graphs with anything but float32 in them, or with data outside the file, are left alone, as are files that are no
-    ONNX: the engine says what is wrong with them.
+    Graphs whose constants are other than float32 and int64 or outside the file, and those with graphs inside (If,
+    Loop), are left alone, as are files that are no ONNX: the engine says what is wrong with them.
 
     Args:
         path: of the file.
@@ -47,9 +47,19 @@ def for_cpu(path: Path, rewrites: Sequence[Rewrite]) -> Path | bytes:
     plain = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64)
     if any(tensor.data_type not in plain or tensor.external_data for tensor in model.graph.initializer):
         return path
-    for rewrite in rewrites:
-        rewrite(GraphEditor(model.graph))
+    inner = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+    if any(entry.type in inner for node in model.graph.node for entry in node.attribute):
+        return path
+    if not [rewrite for rewrite in rewrites if _applied(rewrite, model.graph)]:
+        return path
     return bytes(model.SerializeToString())
+
+
+def _applied(rewrite: Rewrite, graph: onnx.GraphProto) -> bool:
+    """Rewrite a graph; whether anything was found to rewrite."""
+    editor = GraphEditor(graph)
+    rewrite(editor)
+    return editor.changed
 
 
 class GraphEditor:
@@ -64,6 +74,7 @@ class GraphEditor:
             for name in set(node.input):
                 self.readers.setdefault(name, []).append(node)
         self.outputs = {entry.name for entry in graph.output}
+        self.changed = False
 
     def made_by(self, name: str, operator: str) -> onnx.NodeProto | None:
         """The node that makes a tensor, if it is such an operator and nothing but one node reads the tensor."""
@@ -88,6 +99,9 @@ class GraphEditor:
 
     def replace(self, substitutes: dict[str, list[onnx.NodeProto]]) -> None:
         """Put nodes in the place of those that make the named tensors, and drop what nothing reads any more."""
+        if not substitutes:
+            return
+        self.changed = True
         nodes = [new for old in self.graph.node for new in substitutes.get(old.output[0], [old])]
         needed, kept = set(self.outputs), []
         for node in reversed(nodes):
@@ -157,7 +171,8 @@ def _parts(editor: GraphEditor, name: str, sizes: list[int], outputs: list[str])
         part.CopyFrom(conv)
         part.name, part.input[0], part.output[0] = f"{conv.name}/{k}", inputs[k], outputs[k]
         for index, value in enumerate(constants, start=1):
-            part.input[index] = editor.constant(f"{conv.input[index]}/{k}", value[start : start + size])
+            name = f"{conv.input[index]}/{start}:{start + size}"
+            part.input[index] = editor.constant(name, value[start : start + size])
         if groups > 1:
             next(entry for entry in part.attribute if entry.name == "group").i = size
         yield part
@@ -200,13 +215,7 @@ def multiply_projections(editor: GraphEditor) -> None:
     flattened: set[str] = set()
     for node in editor.graph.node:
         weight = editor.value(node.input[1]) if node.op_type == "Conv" and len(node.input) == 2 else None
-        readers = {reader.op_type for reader in editor.readers.get(node.output[0], [])}
-        if (
-            weight is None
-            or weight.shape[2:] != (1, 1)
-            or readers != {"Reshape"}
-            or _attributes(node).get("group", 1) != 1
-        ):
+        if weight is None or not _is_product(node, weight) or not _only_reshaped(editor, node.output[0]):
             continue
         flat, matrix = f"{node.input[0]}/flat", editor.constant(f"{node.input[1]}/matrix", weight[:, :, 0, 0])
         nodes = [helper.make_node("MatMul", [matrix, flat], node.output, node.name)]
@@ -216,6 +225,21 @@ def multiply_projections(editor: GraphEditor) -> None:
             flattened.add(flat)
         substitutes[node.output[0]] = nodes
     editor.replace(substitutes)
+
+
+def _is_product(conv: onnx.NodeProto, weight: npt.NDArray[Any]) -> bool:
+    """Whether a convolution is a matrix product of every pixel's channels."""
+    settings = _attributes(conv)
+    plain = settings.get("strides", [1, 1]) == [1, 1] and settings.get("pads", [0] * 4) == [0] * 4
+    return plain and settings.get("group", 1) == 1 and weight.shape[2:] == (1, 1)
+
+
+def _only_reshaped(editor: GraphEditor, name: str) -> bool:
+    """Whether nobody minds if a tensor (B, C, H, W) becomes (B, C, H W): reshapes that copy neither H nor W."""
+    readers = editor.readers.get(name, [])
+    shapes = [editor.value(reader.input[1]) for reader in readers if reader.op_type == "Reshape"]
+    copying = any(shape is not None and 0 in shape[2:] for shape in shapes)
+    return len(shapes) == len(readers) > 0 and name not in editor.outputs and not copying
 
 
 _UPSAMPLED = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float64)

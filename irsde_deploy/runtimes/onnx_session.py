@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..card import METADATA_KEY, ModelCard
 from ..errors import EngineError, InvalidValueError, MissingPackageError, reason, requires_extra
 from ..files import require_readable
+from ..threads import wanted_threads
 from .cpu_graph import Rewrite, for_cpu
 from .kernels import cache_folder
 
@@ -63,12 +63,6 @@ def open_session(model: Path | bytes, provider: str = "cpu", rewrites: Sequence[
         ) from None
     require_provider(session.get_providers(), provider)
     return session
-
-
-def wanted_threads() -> int:
-    """What OMP_NUM_THREADS says; 0 where it says nothing."""
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    return int(threads) if threads.isdigit() else 0
 
 
 def require_provider(started: list[str], provider: str) -> None:

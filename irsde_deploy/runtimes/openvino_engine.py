@@ -6,6 +6,7 @@ second or so a size, and a few sizes are kept.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,19 +17,23 @@ import numpy as np
 from ..card import METADATA_KEY, ModelCard
 from ..errors import EngineError, engine_failure, reason, requires_extra
 from ..files import require_readable
+from ..threads import wanted_threads
 from .cpu_graph import REWRITES, for_cpu
-from .onnx_session import checked_card, parse_card, wanted_threads
+from .onnx_session import checked_card, parse_card
 from .protocol import Float32
 
-MAX_SIZES = 4
-"""Compiled sizes that are kept; the one unused for longest goes first."""
+MAX_SIZES, MAX_BYTES = 4, 2**29
+"""Compiled sizes that are kept, and bytes of weights in them, since each has its own; the one unused for longest goes
+first, the last one stays."""
 
 
 class OpenVinoEngine:
-    """An exported graph (x, mu, t) -> eps on the CPU."""
+    """An exported graph (x, mu, t) -> eps on the CPU. Threads take turns: a compiled size does one thing at a time."""
 
-    def __init__(self, core: Any, graph: Any, card: ModelCard, version: str) -> None:
+    def __init__(self, core: Any, graph: Any, card: ModelCard, version: str, size: int = 0) -> None:
         self._core, self._graph, self.card = core, graph, card
+        self._lock = threading.Lock()
+        self._kept = max(1, min(MAX_SIZES, MAX_BYTES // max(size, 1)))
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._inputs = [node.any_name for node in graph.inputs]
         self.name = f"OpenVINO {version}, cpu"
@@ -54,22 +59,27 @@ class OpenVinoEngine:
             ) from None
         tensors = [_described(node) for node in (*graph.inputs, *graph.outputs)]
         card = checked_card(_own_card(graph, path) or card, tensors, path)
-        return cls(core, graph, card, openvino.__version__.partition("-")[0])
+        return cls(core, graph, card, openvino.__version__.partition("-")[0], path.stat().st_size)
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
         """See `Engine`."""
         given = {"x": x, "mu": mu, "t": t}
         try:
-            request = self._request(x.shape)
-            answer = request.infer({name: given[name] for name in self._inputs}, share_inputs=True)
-            return np.array(answer[0])
+            with self._lock:
+                answer = self._request(x.shape).infer({n: given[n] for n in self._inputs}, share_inputs=True)
+                return np.array(answer[0])
         except Exception as error:  # see above
             raise engine_failure(f"OpenVINO failed at input size {x.shape}: {reason(error)}", error) from error
+
+    def forget(self, shape: tuple[int, ...]) -> None:
+        """Give back what was compiled for a shape that will not come again."""
+        with self._lock:
+            self._requests.pop(shape, None)
 
     def _request(self, shape: tuple[int, ...]) -> Any:
         """The graph compiled for x and mu of this shape."""
         if shape not in self._requests:
-            if len(self._requests) >= MAX_SIZES:
+            if len(self._requests) >= self._kept:
                 self._requests.popitem(last=False)
             shapes = {name: shape[:1] if name == "t" else shape for name in self._inputs}
             self._requests[shape] = compiled(self._core, self._graph, shapes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from irsde_deploy import load
 from irsde_deploy.errors import EngineError, InvalidValueError
-from irsde_deploy.runtimes import open_engine
+from irsde_deploy.runtimes import auto_engine, open_engine
 from irsde_deploy.runtimes.auto_engine import AutoEngine
 from irsde_deploy.runtimes.onnx_engine import OnnxEngine
 
@@ -99,3 +100,49 @@ def test_a_memory_that_cannot_be_read_is_measured_anew(content: str) -> None:
     path.write_text(content)
     assert engine.engine_for((1, 3, 8, 8)) is engines[1]
     assert json.loads(path.read_text()) == {"engine": 1, "name": "B"}
+
+
+def test_a_cache_that_cannot_be_written_only_costs_the_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("IRSDE_CACHE", str(tmp_path / "file" / "cache"))
+    engines = [Slow("A", 0.01, 0), Slow("B", 0.0, 0)]
+    assert AutoEngine(engines, "a model").engine_for((1, 3, 8, 8)) is engines[1]
+
+
+def test_an_engine_that_fails_is_not_taken() -> None:
+    class Failing(Slow):
+        def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+            raise EngineError(f"{self.name} has no memory")
+
+    slow = Slow("B", 0.01, 0)
+    assert AutoEngine([Failing("A", 0, 0), slow], "a model").engine_for((1, 3, 8, 8)) is slow
+    with pytest.raises(EngineError, match="A has no memory"):
+        AutoEngine([Failing("A", 0, 0), Failing("B", 0, 0)], "another model").engine_for((1, 3, 8, 8))
+
+
+def test_a_choice_is_of_a_machine_its_versions_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = (1, 3, 8, 8)
+
+    def memory(name: str = "A", size: tuple[int, ...] = shape) -> Path:
+        return AutoEngine([Slow(name, 0, 0)], "a model")._memory(size)
+
+    first = memory()
+    assert memory() == first
+    others = [memory("A 2"), memory(size=(2, 3, 8, 8))]
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    others.append(memory())
+    monkeypatch.setattr(auto_engine, "_processor", lambda: "another")
+    others.append(memory())
+    assert len({first, *others}) == 5
+
+
+def test_threads_share_an_openvino_engine(openvino, onnx_of: Callable[[str], Path]) -> None:
+    path = onnx_of("nafnet_w16")
+    engine, reference = open_engine(path, provider="openvino"), OnnxEngine.open(path)
+    inputs = [np.random.default_rng(k).random((1, 3, 16 + 16 * (k % 6), 32), dtype=np.float32) for k in range(24)]
+    t = np.array([30], np.float32)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda x: engine(x, x, t), inputs))
+    for x, eps in zip(inputs, found, strict=True):
+        expected = reference(x, x, t)
+        assert np.abs(eps - expected).max() < 1e-5 * np.abs(expected).max()

@@ -36,7 +36,8 @@ def as_exported(path: Path) -> OnnxEngine:
 
 
 def operators(path: Path, *rewrites: Rewrite) -> Counter[str]:
-    graph = onnx.load_from_string(for_cpu(path, rewrites)).graph
+    rewritten = for_cpu(path, rewrites)
+    graph = onnx.load_from_string(rewritten if isinstance(rewritten, bytes) else rewritten.read_bytes()).graph
     return Counter(node.op_type for node in graph.node)
 
 
@@ -139,6 +140,66 @@ def test_parts_of_different_sizes(tmp_path: Path) -> None:
     assert operators(path, split_weights) == {"Conv": 2}
     for mine, theirs in zip(run(for_cpu(path, [split_weights])), run(path), strict=True):
         assert np.array_equal(mine, theirs)
+
+
+def test_a_weight_that_is_split_in_two_ways(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["h"], "conv", pads=[1] * 4),
+        split_of("h"),
+        helper.make_node("Conv", ["x", "w"], ["g"], "other", pads=[1] * 4),
+        helper.make_node("Split", ["g", "others"], ["c", "d"], "split2", axis=1),
+    ]
+    weights = {"w": CONV, "sizes": np.array([3, 5]), "others": np.array([4, 4])}
+    path = graph_file(tmp_path / "a.onnx", nodes, ["a", "b", "c", "d"], weights)
+    assert operators(path, split_weights) == {"Conv": 4}
+    for mine, theirs in zip(run(for_cpu(path, [split_weights])), run(path), strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("conv", "shape", "outputs", "products"),
+    [
+        ({}, [1, 2, 4, 64], ["y"], 1),
+        ({"strides": [2, 2]}, [1, 2, 4, 16], ["y"], 0),
+        ({"pads": [1] * 4}, [1, 2, 4, 100], ["y"], 0),
+        ({}, [1, 2, 4, 64], ["y", "h"], 0),
+        ({}, [0, 0, 0, 8], ["y"], 0),
+    ],
+)
+def test_products_are_made_of_plain_convolutions_that_are_only_reshaped(
+    tmp_path: Path, conv: dict[str, list[int]], shape: list[int], outputs: list[str], products: int
+) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["h"], "conv", **conv),
+        helper.make_node("Reshape", ["h", "shape"], ["y"], "reshape"),
+    ]
+    path = graph_file(tmp_path / "a.onnx", nodes, outputs, {"w": CONV[:, :, :1, :1], "shape": np.array(shape)})
+    assert operators(path, multiply_projections)["MatMul"] == products
+    for mine, theirs in zip(run(for_cpu(path, [multiply_projections])), run(path), strict=True):
+        assert np.abs(mine - theirs).max() < 1e-5 * np.abs(theirs).max()
+
+
+def test_graphs_with_graphs_inside_are_left_alone(tmp_path: Path) -> None:
+    branch = helper.make_graph(
+        [helper.make_node("Relu", ["h"], ["r"], "relu")],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)],
+    )
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["h"], "conv", pads=[1] * 4),
+        split_of("h"),
+        helper.make_node("If", ["yes"], ["y"], "if", then_branch=branch, else_branch=branch),
+    ]
+    weights = {"w": CONV, "sizes": np.array([3, 5]), "yes": np.array(True)}
+    path = graph_file(tmp_path / "a.onnx", nodes, ["a", "b", "y"], weights)
+    assert for_cpu(path, REWRITES["onnxruntime"]) == path
+
+
+def test_a_graph_in_which_nothing_is_found_is_opened_as_it_is(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "conv", pads=[1] * 4)]
+    path = graph_file(tmp_path / "a.onnx", nodes, ["y"], {"w": CONV})
+    assert for_cpu(path, REWRITES["onnxruntime"]) == path
 
 
 @pytest.mark.parametrize(

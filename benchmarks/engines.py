@@ -1,6 +1,6 @@
 """One evaluation by eager PyTorch, ONNX Runtime and OpenVINO: interleaved, medians, and times PyTorch's.
 
-    OMP_NUM_THREADS=1 python benchmarks/engines.py [SIDE ...]
+    OMP_NUM_THREADS=1 python benchmarks/engines.py [--side SIDE ...]
 
 Networks with random weights; every engine's output is compared with PyTorch's before it is timed. Prints Markdown.
 """
@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import onnxruntime
 import openvino
@@ -37,9 +37,10 @@ NETWORKS = {
 SDE = MeanRevertingSDE(10, 100, "cosine", 0.005)
 
 
-def main() -> None:
-    """Measure every network at the given sides, 128 and 256 by default."""
-    sides = [int(side) for side in sys.argv[1:]] or [128, 256]
+@click.command()
+@click.option("--side", "sides", type=int, multiple=True, default=(128, 256), show_default=True, help="In pixels.")
+def main(sides: tuple[int, ...]) -> None:
+    """Measure every network on every engine."""
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}, openvino {openvino.__version__}"
     print(f"{platform.machine()}, {threads} threads, {versions}\n")

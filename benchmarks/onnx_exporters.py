@@ -15,6 +15,7 @@ import time
 import warnings
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 import onnxruntime
@@ -54,7 +55,9 @@ def export_dynamo(model: torch.nn.Module, path: Path) -> None:
     )
 
 
+@click.command()
 def main() -> None:
+    """Export every network in both ways and measure the graphs."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     print(

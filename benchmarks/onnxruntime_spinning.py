@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import onnxruntime
 import torch
@@ -39,7 +40,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+@click.command()
 def main() -> None:
+    """Measure ONNX Runtime alone and beside PyTorch, with spinning and without."""
     model = ConditionalNAFNet(16, [1, 1, 1, 4], 1, [1, 1, 1, 1]).eval()
     convolution = torch.nn.Conv2d(3, 3, 3, padding=1)
     print(

@@ -8,10 +8,10 @@ where it is installed. Prints Markdown.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
+import click
 import onnx
 import onnxruntime
 import torch
@@ -36,9 +36,11 @@ CHECKPOINTS = ("derain_nafnet_w16.safetensors", "denoise_nafnet_w16.safetensors"
 NONE = ((), (), ())
 
 
-def main() -> None:
-    """Measure the committed models."""
-    pictures = [Path(name) for name in sys.argv[1:]] or [ASSETS / "rain.png"]
+@click.command()
+@click.argument("pictures", nargs=-1, type=click.Path(path_type=Path, exists=True))
+def main(pictures: tuple[Path, ...]) -> None:
+    """Measure the committed models on degraded PICTURES, by default the committed one."""
+    pictures = pictures or (ASSETS / "rain.png",)
     print(f"torch {torch.__version__}, onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}, CPU")
     print(f"pictures: {', '.join(path.name for path in pictures)}\n")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """What each rewrite of an exported graph brings on the CPU: those that are used, one after the other, and those tried.
 
-    OMP_NUM_THREADS=2 python benchmarks/rewrites.py [SIDE [NETWORK]]
+    OMP_NUM_THREADS=2 python benchmarks/rewrites.py [--side SIDE] [--network NAME]
 
 Networks with random weights, on which the time of an evaluation does not depend. Every graph is compared with the
 exported one before it is timed. All graphs of one network and engine take turns, in random order; medians. Prints
@@ -17,12 +17,12 @@ import os
 import platform
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 import onnxruntime
@@ -62,17 +62,23 @@ def combine_gains(editor: GraphEditor) -> None:
 
 
 def fold_gains(editor: GraphEditor) -> None:
-    """x * gain, gain constant, read by convolutions alone: the gain goes into their weights."""
+    """x * gain, gain constant, read by convolutions alone (and for its shape): the gain goes into their weights."""
     substitutes = {}
     for node in editor.graph.node:
         gain = editor.value(node.input[1]) if node.op_type == "Mul" else None
         readers = editor.readers.get(node.output[0], [])
-        if gain is None or gain.shape[2:] != (1, 1) or {reader.op_type for reader in readers} != {"Conv"}:
+        if (
+            gain is None
+            or gain.shape[2:] != (1, 1)
+            or not {"Conv"} <= {r.op_type for r in readers} <= {"Conv", "Shape"}
+        ):
             continue
         for reader in readers:
             folded = onnx.NodeProto.FromString(reader.SerializeToString())
-            weight = editor.value(reader.input[1]) * gain
-            folded.input[0], folded.input[1] = node.input[0], editor.constant(f"{reader.name} with gain", weight)
+            folded.input[0] = node.input[0]
+            if reader.op_type == "Conv":
+                weight = editor.value(reader.input[1]) * gain
+                folded.input[1] = editor.constant(f"{reader.name} with gain", weight)
             substitutes[reader.output[0]] = [folded]
     editor.replace(substitutes)
 
@@ -135,14 +141,16 @@ def on_openvino(model: bytes, shapes: dict[str, tuple[int, ...]]) -> Run:
 ENGINES = {"onnxruntime": on_onnxruntime, "openvino": on_openvino}
 
 
-def main() -> None:
-    """Measure every network on both engines."""
-    side = int(sys.argv[1]) if len(sys.argv) > 1 else 256
+@click.command()
+@click.option("--side", type=int, default=256, show_default=True, help="Of the input, in pixels.")
+@click.option("--network", default="", help="Measure the networks that have this in their name alone.")
+def main(side: int, network: str) -> None:
+    """Measure what each rewrite brings, on both engines."""
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     versions = f"onnxruntime {onnxruntime.__version__}, openvino {openvino.__version__}"
     print(f"{platform.machine()}, {threads} threads, {versions}, {side}x{side}, median of {REPEATS}\n")
     for name, make in NETWORKS.items():
-        if sys.argv[2:] and sys.argv[2] not in name:
+        if network not in name:
             continue
         model = random_network(make)
         card = ModelCard("benchmark", {}, 3, model.multiple_of, model.pad_mode, SDE)
@@ -160,12 +168,16 @@ def report(name: str, engine: str, path: Path, side: int) -> None:
     ways |= {f"+ {rewrite.__name__}": used[: k + 1] for k, rewrite in enumerate(used)}
     others = [rewrite for rewrite in REWRITES["onnxruntime"] if rewrite not in used]
     ways |= {f"(tried: {rewrite.__name__})": (*used, rewrite) for rewrite in (*others, *TRIED)}
+    ways["(tried: fold_gains)"] = (fold_gains, *used)  # before projections become products
     ways["(the used graph again)"] = used  # what differences mean nothing
     rng = np.random.default_rng(0)
     given = {key: rng.random((1, 3, side, side), dtype=np.float32) for key in ("x", "mu")}
     given |= {"t": np.array([T], np.float32), "half": half_of(path, given["mu"])}
     shapes = {key: value.shape for key, value in given.items()}
-    runs = {label: ENGINES[engine](for_cpu(path, rewrites), shapes) for label, rewrites in ways.items()}
+    graphs = {label: serialized(for_cpu(path, rewrites)) for label, rewrites in ways.items()}
+    last = list(ways)[len(used)]
+    idle = [label for label in ways if label.startswith("(tried") and graphs[label] == graphs[last]]
+    runs = {label: ENGINES[engine](graphs[label], shapes) for label in ways if label not in idle}
     expected = runs["as exported"](given)
     errors = {label: np.abs(run(given) - expected).max() / np.abs(expected).max() for label, run in runs.items()}
     assert max(errors.values()) < 1e-5, errors
@@ -178,14 +190,21 @@ def report(name: str, engine: str, path: Path, side: int) -> None:
             started = time.perf_counter()
             run(given)
             taken[label].append(time.perf_counter() - started)
-    first, last_used = (statistics.median(taken[label]) for label in ("as exported", list(ways)[len(used)]))
+    first, last_used = (statistics.median(taken[label]) for label in ("as exported", last))
     print(f"{name}, {engine}\n\n| graph | ms | of the exported | of the used | error |\n|---|---|---|---|---|")
     for label, times in taken.items():
         median = statistics.median(times)
         print(
             f"| {label} | {median * 1e3:.1f} | {median / first:.3f} | {median / last_used:.3f} | {errors[label]:.0e} |"
         )
+    for label in idle:
+        print(f"| {label} | finds nothing to rewrite | | | |")
     print(flush=True)
+
+
+def serialized(graph: Path | bytes) -> bytes:
+    """What `for_cpu` gives, as bytes."""
+    return graph if isinstance(graph, bytes) else graph.read_bytes()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import click
 import numpy as np
 
 from irsde_deploy import Restorer, load
-from irsde_deploy.bench import peak_memory
+from irsde_deploy.bench import Contestant, peak_memory
 
 SIZES = ((1, 256, 256), (1, 512, 512), (1, 1024, 1024), (1, 2048, 2048), (2, 256, 256), (4, 256, 256), (8, 256, 256))
 STEPS, REPEATS = 4, 5
@@ -33,7 +33,7 @@ WAYS = {
 @click.command()
 @click.argument("engine", type=click.Path(path_type=Path, exists=True))
 @click.option("--plot", type=click.Path(path_type=Path), required=True)
-@click.option("--provider", default="auto", show_default=True)
+@click.option("--provider", type=click.Choice(["onnxruntime", "openvino", "auto"]), default="auto", show_default=True)
 def main(engine: Path, plot: Path, provider: str) -> None:
     """Measure every size."""
     restorer = load(engine, provider=provider)
@@ -44,7 +44,8 @@ def main(engine: Path, plot: Path, provider: str) -> None:
     for batch, height, width in SIZES:
         alone, added = measure(restorer, batch, height, width)
         megapixels = batch * height * width / 1e6
-        memory = peak_memory(str(engine), provider, (height, width)) if batch == 1 else None
+        contestant = Contestant("", restorer, engine, provider)
+        memory = peak_memory(contestant, (height, width)) if batch == 1 else None
         rows.append((batch, megapixels, alone, memory))
         room = "" if memory is None else f"{memory / 1e6:.0f} MB"
         cells = (f"{alone:.3f} s", f"{alone / megapixels:.2f}", *(f"{share:.1%}" for share in added), room)

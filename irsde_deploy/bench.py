@@ -6,6 +6,7 @@ are compared with is measured too: the best float32 matrix product of NumPy's BL
 
 from __future__ import annotations
 
+import re
 import statistics
 import subprocess
 import sys
@@ -13,15 +14,41 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .noise_level import blind_sde
 from .presets import PRESETS
 from .restorer import Restorer
 
 PEAK_SIDE, PEAK_REPEATS = 1536, 7
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An engine that is measured.
+
+    Attributes:
+        name: for tables. restorer: around it. path: its file.
+        provider, device: what it was opened with.
+        operations: (batch, height, width) -> floating-point operations of one evaluation; None where uncounted.
+    """
+
+    name: str
+    restorer: Restorer
+    path: Path
+    provider: str | None = None
+    device: str | None = None
+    operations: Callable[[int, int, int], int] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a restorer must be told to restore at all: models that start at a noise level start at the highest."""
+        sde = self.restorer.sde
+        return {"t0": sde.T} if blind_sde(sde, None, None) else {}
 
 
 @dataclass(frozen=True)
@@ -65,31 +92,29 @@ class PictureTiming:
 
 
 def time_evaluations(
-    restorers: Sequence[Restorer],
-    names: Sequence[str],
+    contestants: Sequence[Contestant],
     sizes: Sequence[tuple[int, int]],
     batch: int,
     repeats: int,
-    flops: Callable[[int, int], int] | None,
     peak: float | None,
 ) -> Iterator[EvaluationTiming]:
     """Each engine at each size, in turns.
 
     Args:
-        restorers, names: the engines.
+        contestants: the engines.
         sizes: (height, width). batch: pictures at a time. repeats: of each, after a warm-up.
-        flops: (height, width) -> operations of one evaluation of the batch. peak: operations a second.
+        peak: operations a second of the machine.
     """
     for height, width in sizes:
         picture = np.full((batch, height, width, 3), 128, dtype=np.uint8)
-        taken = _in_turns([partial(r.seconds_per_evaluation, picture, repeats=1) for r in restorers], repeats)
-        count = flops(height, width) if flops is not None else None
-        for restorer, name, seconds in zip(restorers, names, taken, strict=True):
+        taken = in_turns([partial(c.restorer.seconds_per_evaluation, picture, repeats=1) for c in contestants], repeats)
+        for contestant, seconds in zip(contestants, taken, strict=True):
             median = statistics.median(seconds)
+            count = contestant.operations(batch, height, width) if contestant.operations is not None else None
             speed = count / median if count is not None else None
             yield EvaluationTiming(
-                name,
-                restorer.card.precision,
+                contestant.name,
+                contestant.restorer.card.precision,
                 f"{height}x{width}",
                 batch,
                 median,
@@ -100,37 +125,38 @@ def time_evaluations(
 
 
 def time_pictures(
-    restorers: Sequence[Restorer],
-    names: Sequence[str],
+    contestants: Sequence[Contestant],
     size: tuple[int, int],
     qualities: Sequence[str],
     repeats: int,
-    measure: Callable[[Restorer, str], float] | None = None,
-    options: dict[str, Any] | None = None,
+    measure: Callable[[Contestant, str], float | None] | None = None,
 ) -> Iterator[PictureTiming]:
-    """Whole pictures of one size by each engine and quality, in turns; `measure(restorer, quality)` gives the PSNR."""
+    """Whole pictures by each engine and quality, in turns.
+
+    Args:
+        contestants: the engines. size: (height, width) of the picture. qualities: presets. repeats: after a warm-up.
+        measure: (engine, quality) -> PSNR in dB.
+    """
     picture = np.full((*size, 3), 128, dtype=np.uint8)
     for quality in qualities:
-        works = [_restoring(r, picture, quality, options or {}) for r in restorers]
-        taken = _in_turns(works, repeats)
-        for restorer, name, seconds in zip(restorers, names, taken, strict=True):
-            psnr = measure(restorer, quality) if measure is not None else None
+        taken = in_turns([_restoring(contestant, picture, quality) for contestant in contestants], repeats)
+        for contestant, seconds in zip(contestants, taken, strict=True):
+            decibels = measure(contestant, quality) if measure is not None else None
+            median = statistics.median(seconds)
             made_of = str(PRESETS[quality])
-            yield PictureTiming(name, f"{size[0]}x{size[1]}", quality, made_of, statistics.median(seconds), psnr)
+            yield PictureTiming(contestant.name, f"{size[0]}x{size[1]}", quality, made_of, median, decibels)
 
 
-def _restoring(
-    restorer: Restorer, picture: npt.NDArray[Any], quality: str, options: dict[str, Any]
-) -> Callable[[], float]:
+def _restoring(contestant: Contestant, picture: npt.NDArray[Any], quality: str) -> Callable[[], float]:
     def work() -> float:
         started = time.perf_counter()
-        restorer(picture, quality=quality, **options)
+        contestant.restorer(picture, quality=quality, **contestant.options)
         return time.perf_counter() - started
 
     return work
 
 
-def _in_turns(works: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
+def in_turns(works: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
     """Seconds of every work, once to warm up and then `repeats` times, each in its turn."""
     taken: list[list[float]] = [[] for _ in works]
     for repeat in range(repeats + 1):
@@ -157,24 +183,34 @@ _MEMORY_PROGRAM = """
 import pathlib, re, resource, sys
 import numpy as np
 from irsde_deploy import load
-restorer = load(sys.argv[1], provider=sys.argv[2] or None)
-restorer.seconds_per_evaluation(np.full((1, int(sys.argv[3]), int(sys.argv[4]), 3), 128, np.uint8), repeats=1)
+restorer = load(sys.argv[1], "cpu", provider=sys.argv[2] or None)
+shape = [int(side) for side in sys.argv[3:]]
+restorer.seconds_per_evaluation(np.full((*shape, 3), 128, np.uint8), repeats=1)
 status = pathlib.Path("/proc/self/status")
 if status.exists():  # Linux, where ru_maxrss counts what the parent process had, too
-    print(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1])
+    print("\\npeak", re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1])
 else:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print("\\npeak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def peak_memory(engine: str, provider: str | None, size: tuple[int, int]) -> int | None:
-    """Bytes that a process needs at most for one evaluation, libraries included; None where it cannot be measured."""
-    if sys.platform == "win32":
+def peak_memory(contestant: Contestant, size: tuple[int, int], batch: int = 1) -> int | None:
+    """Bytes that a process needs at most for one evaluation on the CPU, libraries included.
+
+    None where it cannot be measured, as on a GPU, whose memory is its own.
+
+    Args:
+        contestant: the engine, opened anew in a process of its own. size: (height, width). batch: pictures at a time.
+    """
+    on_cpu = contestant.device != "cuda" and contestant.path.suffix.lower() != ".plan"
+    if sys.platform == "win32" or not on_cpu:
         return None
-    command = [sys.executable, "-c", _MEMORY_PROGRAM, engine, provider or "", str(size[0]), str(size[1])]
+    arguments = [str(contestant.path), contestant.provider or "", *map(str, (batch, *size))]
+    command = [sys.executable, "-c", _MEMORY_PROGRAM, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"^peak (\d+)$", done.stdout, re.MULTILINE)
     unit = 1 if sys.platform == "darwin" else 1024
-    return int(done.stdout) * unit if done.returncode == 0 else None
+    return int(found[1]) * unit if done.returncode == 0 and found else None
 
 
 def as_json(timings: Sequence[EvaluationTiming | PictureTiming]) -> list[dict[str, Any]]:

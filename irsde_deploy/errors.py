@@ -58,16 +58,24 @@ class MissingPackageError(IrsdeError, ImportError):
     exit_code = 5
 
 
-def engine_failure(sentence: str, error: BaseException) -> EngineError:
-    """An EngineError with this sentence, OutOfMemoryError where a library's own words say so."""
+def evaluation_failure(library: str, shape: tuple[int, ...], error: BaseException) -> EngineError:
+    """What a library's error in an evaluation of x with this shape is: for want of memory, or another."""
+    if is_out_of_memory(error):
+        return OutOfMemoryError(
+            f"{library} has not enough memory for an input of {shape}: use tiles, smaller ones, or a smaller batch"
+        )
+    return EngineError(f"{library} failed at input size {shape}: {reason(error)}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a library's own words say that memory ran out."""
     words = str(error).lower()
-    short = isinstance(error, MemoryError) or "out of memory" in words or "alloc" in words
-    return (OutOfMemoryError if short else EngineError)(sentence)
+    return isinstance(error, MemoryError) or "out of memory" in words or "alloc" in words
 
 
 def reason(error: BaseException) -> str:
     """A library's error in a few words, for a message of one sentence: its first line, or its type if that is mute."""
-    lines = str(error).strip().splitlines()
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith(("Exception from", "Check '"))]
     return lines[0][:160].rstrip(". ") if lines and not lines[0].isdigit() else type(error).__name__
 
 

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from .errors import InvalidValueError, requires_extra
 
+CROP_BORDER = 4
+"""Pixels on each side that are left out, as in the reference."""
+
 SSIM_WINDOW = 11
 _LUMA = np.array([65.481, 128.553, 24.966])
 

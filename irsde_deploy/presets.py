@@ -73,7 +73,7 @@ def quality_within(seconds: float, evaluation: float) -> tuple[str, bool]:
         InvalidValueError: a target that is not above 0.
     """
     if not 0 < seconds < float("inf"):
-        raise InvalidValueError(f"the target must be above 0 seconds a picture, not {seconds:g}")
+        raise InvalidValueError(f"the target must be a finite number above 0 seconds a picture, not {seconds:g}")
     for name in BY_COST:
         if PRESETS[name].steps * evaluation <= seconds:
             return name, True

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 
+MOST = 256
+
 
 def wanted_threads() -> int:
-    """What OMP_NUM_THREADS says; 0 where it says nothing."""
+    """What OMP_NUM_THREADS says, `MOST` at most; 0 where it says nothing."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    return int(threads) if threads.isdigit() else 0
+    return min(int(threads), MOST) if threads.isdecimal() and len(threads) < 10 else 0
 
 
 def usable_threads() -> int:

@@ -51,7 +51,7 @@ class Sleeper:
     """A restorer that takes a known time."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.order = seconds, []
+        self.seconds = seconds
         self.card = type("Card", (), {"precision": "fp32"})
 
     def seconds_per_evaluation(self, picture: np.ndarray, repeats: int) -> float:
@@ -59,20 +59,28 @@ class Sleeper:
         return self.seconds
 
 
-def test_speed_is_operations_over_the_median() -> None:
-    timings = list(
-        bench.time_evaluations([Sleeper(0.01), Sleeper(0.002)], ["a", "b"], [(8, 8)], 1, 3, lambda h, w: 10**7, 4e9)
-    )
-    assert [t.engine for t in timings] == ["a", "b"]
-    assert [t.gflops for t in timings] == pytest.approx([1.0, 5.0])
-    assert [t.share for t in timings] == pytest.approx([0.25, 1.25])
+def test_speed_is_each_engines_own_operations_over_its_median() -> None:
+    contestants = [
+        bench.Contestant("a", Sleeper(0.01), Path("a.onnx"), operations=lambda batch, h, w: batch * h * w * 10**5),
+        bench.Contestant("b", Sleeper(0.002), Path("b.onnx"), operations=lambda batch, h, w: 10**7),
+        bench.Contestant("c", Sleeper(0.002), Path("c.plan")),
+    ]
+    timings = list(bench.time_evaluations(contestants, [(8, 8)], 3, 3, 4e9))
+    assert [(t.engine, t.batch) for t in timings] == [("a", 3), ("b", 3), ("c", 3)]
+    assert [t.gflops for t in timings[:2]] == pytest.approx([1.92, 5.0])
+    assert [t.share for t in timings[:2]] == pytest.approx([0.48, 1.25])
+    assert timings[2].gflops is timings[2].share is None
 
 
 def test_memory_is_of_a_process_of_its_own(unet_onnx: Path) -> None:
     ballast = np.ones(400_000_000, np.uint8)
-    size = bench.peak_memory(str(unet_onnx), None, (64, 64))
+    contestant = bench.Contestant("a", load(unet_onnx), unet_onnx)
+    size = bench.peak_memory(contestant, (64, 64))
     assert size is not None
     assert 30e6 < size < ballast.nbytes, "this process's memory does not count"
+    more = bench.peak_memory(contestant, (128, 128), 8)
+    assert more > size + 8 * 3 * 4 * 128 * 128, "a batch takes its states at least"
+    assert bench.peak_memory(bench.Contestant("a", load(unet_onnx), unet_onnx, device="cuda"), (64, 64)) is None
 
 
 def test_a_report_of_engines_qualities_and_psnr(
@@ -97,13 +105,45 @@ def test_a_report_of_engines_qualities_and_psnr(
     from irsde_deploy.metrics import psnr
 
     lq, gt = (read_picture(tmp_path / "data" / side / "a.png").rgb for side in ("LQ", "GT"))
-    assert found["pictures"][1]["psnr"] == pytest.approx(psnr(load(unet_onnx)(lq, quality="fast"), gt))
+    restored = load(unet_onnx)(lq, quality="fast")
+    inner = (slice(4, -4), slice(4, -4))  # as evaluate measures
+    assert found["pictures"][1]["psnr"] == pytest.approx(psnr(restored[inner], gt[inner]))
     assert (tmp_path / "report" / "bench.png").read_bytes()[:4] == b"\x89PNG"
     fails_with(1, "holds a report already", "bench", unet_onnx, "-o", tmp_path / "report")
     fails_with(2, "written HxW", "bench", unet_onnx, "--size", "16")
 
 
-def test_every_engine_takes_its_turn(onnx_of: Callable[[str], Path]) -> None:
+def test_bad_data_is_told_before_anything_is_measured(unet_onnx: Path, tmp_path: Path, fails_with) -> None:
+    fails_with(1, "no such folder", "bench", unet_onnx, "--data", tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    fails_with(1, "a report goes into a folder", "bench", unet_onnx, "-o", tmp_path / "file")
+    fails_with(2, "1 to 100000000 pixels", "bench", unet_onnx, "--size", "99999x99999")
+    for folder, width in (("LQ", 24), ("GT", 20)):
+        write_picture(tmp_path / "data" / folder / "a.png", Picture(np.zeros((20, width, 3), np.uint8)))
+    options = ("--size", "16x16", "--repeats", "1", "--quality", "draft")
+    fails_with(1, "a.png", "bench", unet_onnx, *options, "--data", tmp_path / "data")
+
+
+def test_several_engines_of_one_name_and_of_both_kinds(
+    unet_onnx: Path, onnx_of: Callable[[str], Path], tmp_path: Path, monkeypatch, capfd
+) -> None:
+    copies = [tmp_path / "a" / "m.onnx", tmp_path / "b" / "m.onnx"]
+    for copy, source in zip(copies, (unet_onnx, onnx_of("ConditionalNAFNet")), strict=True):
+        copy.parent.mkdir()
+        copy.write_bytes(source.read_bytes())
+    options = ["--size", "16x16", "--repeats", "1", "--quality", "draft", "-o", str(tmp_path / "report")]
+    monkeypatch.setattr(sys, "argv", ["irsde-deploy", "bench", *map(str, copies), *options])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code, capfd.readouterr().err
+    found = json.loads((tmp_path / "report" / "bench.json").read_text())
+    assert list(found["engines"]) == [t["engine"] for t in found["evaluations"]] == [str(copy) for copy in copies]
+    for copy, timing in zip(copies, found["evaluations"], strict=True):
+        count = count_flops(read_model(copy)[0], 1, 16, 16)
+        assert timing["gflops"] * 1e9 * timing["median"] == pytest.approx(count)
+
+
+def test_every_engine_takes_its_turn() -> None:
     order: list[str] = []
-    bench._in_turns([lambda: order.append("a") or 1.0, lambda: order.append("b") or 2.0], 2)
+    bench.in_turns([lambda: order.append("a") or 1.0, lambda: order.append("b") or 2.0], 2)
     assert "".join(order) == "ababab"

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
-from ..errors import InvalidValueError, OutputFileError, requires_extra
-from ..noise_level import blind_sde
+from ..errors import InputFileError, InvalidValueError, OutputFileError, requires_extra
 from ..presets import PRESETS
 from ..runtimes.profiles import parse_size
+from ..threads import usable_threads
 from .common import PATH, PROVIDERS, require_rgb, say
 
 if TYPE_CHECKING:
-    from ..bench import PictureTiming
-    from ..restorer import Restorer
+    from ..bench import Contestant, PictureTiming
+    from ..pairs import Pair
 
 
 @click.command()
@@ -60,35 +62,28 @@ def bench(
     """Measure ENGINES: one evaluation and whole pictures, in turns; share of the machine's peak, memory, PSNR."""
     from .. import bench as measuring
 
-    if output is not None and (output / "bench.json").exists() and not overwrite:
-        raise OutputFileError(f"{output}: holds a report already: pass --overwrite to replace it")
-    wanted = [_size(text) for text in sizes] or [(256, 256)]
-    restorers = _open(engines, providers, device)
-    names = list(restorers)
-    opened = [restorer for restorer, _, _ in restorers.values()]
+    if output is not None:
+        _require_output(output, overwrite)
+    pairs = None if data is None else _pairs(data)
+    wanted = list(dict.fromkeys(_size(text) for text in sizes)) or [(256, 256)]
+    contestants = _open(engines, providers, device)
     peak = measuring.matrix_product_peak()
-    about = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {os.environ.get('OMP_NUM_THREADS', 'all')} threads",
-        "engines": {name: restorer.engine.name for name, restorer in zip(names, opened, strict=True)},
-        "matrix_product_peak_gflops": peak / 1e9,
-    }
-    click.echo(f"{about['machine']}; matrix products at {peak / 1e9:.1f} GFLOP/s")
-    flops = _flops(engines, batch)
-    evaluations = list(measuring.time_evaluations(opened, names, wanted, batch, repeats, flops, peak))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {usable_threads()} threads"
+    click.echo(f"{machine}; matrix products at {peak / 1e9:.1f} GFLOP/s")
+    evaluations = list(measuring.time_evaluations(contestants, wanted, batch, repeats, peak))
     click.echo(measuring.format_evaluations(evaluations))
-    memory = {
-        name: measuring.peak_memory(str(path), provider, wanted[-1]) for name, (_, path, provider) in restorers.items()
-    }
+    memory = {each.name: measuring.peak_memory(each, wanted[-1], batch) for each in contestants}
     for name, size in memory.items():
         click.echo(f"{name}: {'memory not measured' if size is None else f'{size / 1e6:.0f} MB at most'}")
-    options = {"t0": opened[0].sde.T} if blind_sde(opened[0].sde, None, None) else {}
-    measure = None if data is None else _psnr_on(data, options)
-    chosen = qualities or tuple(PRESETS)
-    pictures = list(measuring.time_pictures(opened, names, wanted[-1], chosen, max(1, repeats // 3), measure, options))
+    measure = None if pairs is None else partial(_psnr, pairs)
+    chosen = tuple(dict.fromkeys(qualities)) or tuple(PRESETS)
+    pictures = list(measuring.time_pictures(contestants, wanted[-1], chosen, max(1, repeats // 3), measure))
     click.echo(measuring.format_pictures(pictures))
     if output is not None:
         report = {
-            **about,
+            "machine": machine,
+            "engines": {each.name: each.restorer.engine.name for each in contestants},
+            "matrix_product_peak_gflops": peak / 1e9,
             "evaluations": measuring.as_json(evaluations),
             "pictures": measuring.as_json(pictures),
             "peak_memory_bytes": memory,
@@ -96,24 +91,36 @@ def bench(
         _write(output, report, pictures)
 
 
-def _open(
-    engines: tuple[Path, ...], providers: tuple[str, ...], device: str | None
-) -> dict[str, tuple[Restorer, Path, str | None]]:
-    """Name -> (restorer, file, provider) of every engine; .onnx files once a provider."""
+def _require_output(output: Path, overwrite: bool) -> None:
+    from ..files import require_writable
+
+    if output.exists() and not output.is_dir():
+        raise OutputFileError(f"{output}: is a file, and a report goes into a folder: give another name with -o")
+    if (output / "bench.json").exists() and not overwrite:
+        raise OutputFileError(f"{output}: holds a report already: pass --overwrite to replace it")
+    require_writable(output / "bench.json")
+
+
+def _open(engines: tuple[Path, ...], providers: tuple[str, ...], device: str | None) -> list[Contestant]:
+    """Every engine; .onnx files once a provider. Files of one name are told apart by their folders."""
+    from ..bench import Contestant
     from ..restorer import load
 
-    opened: dict[str, tuple[Restorer, Path, str | None]] = {}
-    for path in engines:
-        for provider in providers if providers and path.suffix.lower() == ".onnx" else (None,):
-            name = path.name if provider is None else f"{path.name} ({provider})"
-            opened[name] = (require_rgb(load(path, device, provider=provider), path), path, provider)
-    return opened
+    paths = list(dict.fromkeys(engines))
+    names = Counter(path.name for path in paths)
+    contestants = []
+    for path in paths:
+        shown = path.name if names[path.name] == 1 else str(path)
+        for provider in dict.fromkeys(providers) if providers and path.suffix.lower() == ".onnx" else (None,):
+            name = shown if provider is None else f"{shown} ({provider})"
+            restorer = require_rgb(load(path, device, provider=provider), path)
+            contestants.append(Contestant(name, restorer, path, provider, device, _operations(path)))
+    return contestants
 
 
-def _flops(engines: tuple[Path, ...], batch: int) -> Any:
-    """(height, width) -> operations of one evaluation, by the first ONNX file; None where none can be counted."""
-    graph = next((path for path in engines if path.suffix.lower() == ".onnx"), None)
-    if graph is None:
+def _operations(path: Path) -> Callable[[int, int, int], int] | None:
+    """(batch, height, width) -> operations of one evaluation; None where they cannot be counted."""
+    if path.suffix.lower() != ".onnx":
         return None
     try:
         from ..export.flops import count_flops
@@ -121,24 +128,31 @@ def _flops(engines: tuple[Path, ...], batch: int) -> Any:
     except ImportError:
         say("note: operations are counted with the package onnx, which is not installed")
         return None
-    model, card = read_model(graph)
+    model, card = read_model(path)
     multiple = card.multiple_of
-    return lambda h, w: count_flops(model, batch, h + -h % multiple, w + -w % multiple)
+    return lambda batch, h, w: count_flops(model, batch, h + -h % multiple, w + -w % multiple)
 
 
-def _psnr_on(data: Path, options: dict[str, Any]) -> Any:
-    """(restorer, quality) -> mean PSNR on the pairs of a folder."""
+def _pairs(data: Path) -> list[Pair]:
     with requires_extra("evaluate", "measuring PSNR"):
         from ..evaluation import find_pairs
-    from ..images import read_picture
-    from ..metrics import psnr
+    return find_pairs(data)
 
-    pairs = [(read_picture(pair.lq).rgb, read_picture(pair.gt).rgb) for pair in find_pairs(data)]
 
-    def measure(restorer: Restorer, quality: str) -> float:
-        return float(np.mean([psnr(restorer(lq, quality=quality, **options), gt) for lq, gt in pairs]))
+def _psnr(pairs: list[Pair], contestant: Contestant, quality: str) -> float | None:
+    """Mean PSNR of a data set, as `irsde-deploy evaluate` measures it."""
+    from ..evaluation import Evaluation, evaluate
+    from ..metrics import CROP_BORDER
 
-    return measure
+    def restore(lq: Any) -> tuple[Any, int]:
+        return contestant.restorer(lq, quality=quality, **contestant.options), 0
+
+    evaluation = Evaluation({})
+    for measurement in evaluate(restore, pairs, CROP_BORDER, {}, lambda *_: None):
+        if measurement.error:
+            raise InputFileError(measurement.error)
+        evaluation.measurements.append(measurement)
+    return evaluation.mean("psnr")
 
 
 def _write(output: Path, report: dict[str, Any], pictures: list[PictureTiming]) -> None:
@@ -147,6 +161,7 @@ def _write(output: Path, report: dict[str, Any], pictures: list[PictureTiming]) 
     with write_atomically(output / "bench.json") as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
     written = f"wrote {output / 'bench.json'}"
+    (output / "bench.png").unlink(missing_ok=True)  # of an earlier report
     if any(timing.psnr is not None for timing in pictures):
         _plot(output / "bench.png", pictures)
         written += " and bench.png"
@@ -175,7 +190,9 @@ def _plot(path: Path, pictures: list[PictureTiming]) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
+    from ..images import MAX_PIXELS
+
     size = parse_size(text)
-    if 0 in size:
-        raise InvalidValueError(f"a picture has at least one pixel, not {text}")
+    if not 0 < size[0] * size[1] <= MAX_PIXELS:
+        raise InvalidValueError(f"a picture has 1 to {MAX_PIXELS} pixels, not {text}")
     return size

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidValueError, OutputFileError, requires_extra
+from ..metrics import CROP_BORDER
 from .common import EXIT_SOME_FAILED, PATH, device_options, progress, require_rgb, say
 from .sampling import Restoring, Sampling, sampling_options
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 @click.option("--gt", type=PATH, help="Folder of clean pictures, in place of --data.")
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for the reports.")
 @sampling_options
-@click.option("--crop-border", type=click.IntRange(0, 256), default=4, show_default=True, help="Pixels not measured.")
+@click.option(
+    "--crop-border", type=click.IntRange(0, 256), default=CROP_BORDER, show_default=True, help="Pixels not measured."
+)
 @click.option("--lpips-weights", type=PATH, help="AlexNet weights of torchvision (.pth): measures LPIPS too.")
 @click.option("--fid-weights", type=PATH, help="Inception weights of torch-fidelity (.pth): measures FID too.")
 @click.option("--worst", type=click.IntRange(0, 64), default=8, show_default=True, help="Pictures on worst.png.")

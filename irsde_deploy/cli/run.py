@@ -130,7 +130,7 @@ def _target(seconds: float | None, fps: float | None, sampling: Sampling) -> flo
     if sampling.quality is not None or sampling.sampler is not None or sampling.steps is not None:
         raise InvalidValueError("a target chooses the quality: leave out --quality, --sampler and --steps")
     if fps is not None and not 0 < fps < float("inf"):
-        raise InvalidValueError(f"--target-fps must be above 0, not {fps:g}")
+        raise InvalidValueError(f"--target-fps must be a finite number above 0, not {fps:g}")
     target = 1 / fps if fps is not None else seconds
     quality_within(target or 0, 1)  # raises where it is no target
     return target

@@ -144,7 +144,8 @@ class Restoring:
     def __str__(self) -> str:
         level = self.sampling.noise_level
         noise = ", noise level estimated" if self.blind else "" if level is None else f", noise level {level:g}"
-        return f"{self.sampler}, {self.steps} steps, seed {self.sampling.seed}{noise}"
+        quality = f"{self.sampling.quality} = " if self.sampling.quality else ""
+        return f"{quality}{self.sampler}, {self.steps} step{'s' * (self.steps > 1)}, seed {self.sampling.seed}{noise}"
 
     def __call__(self, pictures: Any, on_step: Callable[[int], None] | None = None) -> Any:
         """A picture (H, W, 3) or a batch -> the same restored."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import requires_extra
+from ..errors import EngineError, reason, requires_extra
 
 if TYPE_CHECKING:
     import onnx
@@ -26,24 +26,29 @@ def for_cpu(path: Path, rewrites: Sequence[Rewrite]) -> Path | bytes:
     """An ONNX file as CPUs like it, serialized; the path itself where no rewrite finds anything.
 
     Graphs whose constants are other than float32 and int64 or outside the file, and those with graphs inside (If,
-    Loop), are left alone, as are files that are no ONNX: the engine says what is wrong with them.
+    Loop), are left alone, as are those that onnx's checker does not know: the engine says what is wrong with them.
 
     Args:
         path: of the file.
         rewrites: of `REWRITES`, in this order.
 
     Raises:
-        MissingPackageError: the package onnx is not installed.
+        EngineError: not an ONNX file. MissingPackageError: the package onnx is not installed.
     """
     with requires_extra("cpu", "running an .onnx engine on the CPU"):
         import onnx
+    serialized = path.read_bytes()
     try:
-        serialized = path.read_bytes()
-        onnx.checker.check_model(serialized)
         model = onnx.load_from_string(serialized)
-        del serialized
-    except Exception:  # protobuf and the checker raise kinds of their own; the engine will say what is wrong
+    except Exception as error:  # protobuf raises kinds of its own
+        raise not_onnx(path, reason(error)) from None
+    if not model.graph.node:
+        raise not_onnx(path, "it has no graph")
+    try:
+        onnx.checker.check_model(serialized)
+    except Exception:  # of several kinds
         return path
+    del serialized
     plain = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64)
     if any(tensor.data_type not in plain or tensor.external_data for tensor in model.graph.initializer):
         return path
@@ -60,6 +65,11 @@ def _applied(rewrite: Rewrite, graph: onnx.GraphProto) -> bool:
     editor = GraphEditor(graph)
     rewrite(editor)
     return editor.changed
+
+
+def not_onnx(path: Path, why: str) -> EngineError:
+    """The error for a file that is not an ONNX model."""
+    return EngineError(f"{path}: not an ONNX model ({why}): make it with 'irsde-deploy export'")
 
 
 class GraphEditor:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..card import ModelCard
-from ..errors import engine_failure, reason
+from ..errors import evaluation_failure
 from .cpu_graph import REWRITES
 from .device_engine import DeviceEngine, Evaluation, PaddedShape
 from .drivers import Driver
@@ -98,4 +98,4 @@ def _running(run: Callable[[], Any], shape: tuple[int, ...]) -> Any:
     try:
         return run()
     except Exception as error:  # ONNX Runtime has no common base class for its errors
-        raise engine_failure(f"ONNX Runtime failed at input size {tuple(shape)}: {reason(error)}", error) from error
+        raise evaluation_failure("ONNX Runtime", tuple(shape), error) from error

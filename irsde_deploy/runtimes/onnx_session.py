@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ def onnxruntime_for(provider: str) -> Any:
     """
     if provider not in PROVIDERS:
         raise InvalidValueError(f"a provider must be one of {', '.join(PROVIDERS)}, not {provider!r}")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would keep an identifier, and warn where it cannot
     with requires_extra("cpu" if provider == "cpu" else "gpu", "running an .onnx engine"):
         import onnxruntime
     if PROVIDERS[provider] not in onnxruntime.get_available_providers():

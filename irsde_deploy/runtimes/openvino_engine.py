@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..card import METADATA_KEY, ModelCard
-from ..errors import EngineError, engine_failure, reason, requires_extra
+from ..errors import EngineError, evaluation_failure, reason, requires_extra
 from ..files import require_readable
 from ..threads import wanted_threads
 from .cpu_graph import REWRITES, for_cpu
@@ -69,7 +69,7 @@ class OpenVinoEngine:
                 answer = self._request(x.shape).infer({n: given[n] for n in self._inputs}, share_inputs=True)
                 return np.array(answer[0])
         except Exception as error:  # see above
-            raise engine_failure(f"OpenVINO failed at input size {x.shape}: {reason(error)}", error) from error
+            raise evaluation_failure("OpenVINO", x.shape, error) from error
 
     def forget(self, shape: tuple[int, ...]) -> None:
         """Give back what was compiled for a shape that will not come again."""

@@ -134,7 +134,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """`HxW` -> (height, width), or InvalidValueError."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if match is None:
-        raise InvalidValueError(f"a size is written HxW, such as 256x384, not {text!r}")
+        raise InvalidValueError(f"a size is written HxW, such as 256x384, sides below 100000, not {text!r}")
     return int(match[1]), int(match[2])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..card import ModelCard
-from ..errors import engine_failure, reason
+from ..errors import evaluation_failure
 from .device_array import DeviceArray
 from .device_engine import DeviceEngine, Evaluation, PaddedShape
 from .drivers import Driver
@@ -50,7 +50,7 @@ class TorchDeviceEngine(DeviceEngine):
                 with self._torch.inference_mode(), self._torch.backends.cudnn.flags(allow_tf32=False):
                     tensors[3].copy_(self._model(*tensors[:3]))
             except RuntimeError as error:
-                raise engine_failure(f"PyTorch failed at input size {picture}: {reason(error)}", error) from error
+                raise evaluation_failure("PyTorch", picture, error) from error
 
         def enqueue(x: int, mu: int, t: int, eps: int, stream: int) -> None:
             if self.host is not None:

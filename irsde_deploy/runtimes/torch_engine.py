@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..card import ModelCard
-from ..errors import EngineError, InvalidValueError, MissingPackageError, engine_failure, reason, requires_extra
+from ..errors import EngineError, InvalidValueError, MissingPackageError, evaluation_failure, requires_extra
 from .protocol import Float32
 
 if TYPE_CHECKING:
@@ -60,5 +60,5 @@ class TorchEngine:
             with self.torch.inference_mode():
                 eps: Any = self.model(*inputs).cpu().numpy()
         except RuntimeError as error:
-            raise engine_failure(f"PyTorch failed at input size {x.shape}: {reason(error)}", error) from error
+            raise evaluation_failure("PyTorch", x.shape, error) from error
         return eps  # type: ignore[no-any-return]

@@ -54,7 +54,7 @@ def test_a_whole_picture_by_openvino(openvino, onnx_of: Callable[[str], Path]) -
 
 def test_files_that_openvino_cannot_read(openvino, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"hello")
-    with pytest.raises(EngineError, match="not an ONNX model that OpenVINO can load"):
+    with pytest.raises(EngineError, match="not an ONNX model"):
         open_engine(tmp_path / "a.onnx", provider="openvino")
     with pytest.raises(InvalidValueError, match="a provider on cpu must be one of onnxruntime, openvino, auto"):
         open_engine(tmp_path / "a.onnx", provider="tensorrt")

@@ -71,7 +71,7 @@ def test_engines_open_the_rewritten_graph(onnx_of: Callable[[str], Path]) -> Non
     assert not np.array_equal(first, third), "the means of channels add up in another order"
 
 
-@pytest.mark.parametrize(("text", "threads"), [("3", 3), ("", 0), ("all", 0)])
+@pytest.mark.parametrize(("text", "threads"), [("3", 3), ("", 0), ("all", 0), ("1000000", 256), ("9" * 99, 0)])
 def test_onnxruntime_takes_as_many_threads_as_it_is_told(
     text: str, threads: int, onnx_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +236,7 @@ def test_upsampling_without_bias(tmp_path: Path) -> None:
     assert np.abs(mine - theirs).max() < 1e-5 * np.abs(theirs).max()
 
 
-def test_graphs_of_other_types_and_files_that_are_none_are_left_alone(
+def test_graphs_of_other_types_are_left_alone_and_files_that_are_none_refused(
     tmp_path: Path, onnx_of: Callable[[str], Path]
 ) -> None:
     from irsde_deploy.export.lowering import lower_model
@@ -245,9 +245,10 @@ def test_graphs_of_other_types_and_files_that_are_none_are_left_alone(
     model, card = read_model(onnx_of("unet_nf8_depth4"))
     lowered = lower_model(model, card, "fp16")
     write_model(lowered.model, lowered.card, tmp_path / "half.onnx")
+    assert for_cpu(tmp_path / "half.onnx", REWRITES["onnxruntime"]) == tmp_path / "half.onnx"
     (tmp_path / "text.onnx").write_bytes(b"hello")
-    for name in ("half.onnx", "text.onnx"):
-        assert for_cpu(tmp_path / name, REWRITES["onnxruntime"]) == tmp_path / name
+    with pytest.raises(EngineError, match="text.onnx: not an ONNX model .*: make it with 'irsde-deploy export'"):
+        for_cpu(tmp_path / "text.onnx", REWRITES["onnxruntime"])
 
 
 @pytest.mark.parametrize("provider", ["onnxruntime", "openvino"])

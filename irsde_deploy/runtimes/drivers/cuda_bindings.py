@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ...errors import engine_failure, reason, requires_extra
+from ...errors import EngineError, OutOfMemoryError, is_out_of_memory, reason, requires_extra
 from ..kernels import C_TYPES, SIGNATURES, cubin
 from .probe import require_device
 
@@ -104,5 +104,7 @@ class CudaBindingsDriver:
         if int(status) != 0:
             _, text = self._cuda.cuGetErrorString(status)
             words = text.decode() if isinstance(text, bytes) else status.name
-            raise engine_failure(f"the GPU refused: {reason(Exception(words))} ({status.name})", Exception(words))
+            error = Exception(words)
+            kind = OutOfMemoryError if is_out_of_memory(error) else EngineError
+            raise kind(f"the GPU refused: {reason(error)} ({status.name})")
         return answer[1] if len(answer) > 1 else None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import InvalidValueError, engine_failure, reason, requires_extra
+from ...errors import EngineError, InvalidValueError, OutOfMemoryError, is_out_of_memory, reason, requires_extra
 from ..kernels import GPU_OPTIONS, SIGNATURES, SOURCE, cache_folder
 from .cuda_bindings import THREADS
 from .probe import load_driver, require_device
@@ -122,7 +122,8 @@ class PyCudaDriver:
             words = ctypes.c_char_p()
             self._answer("cuGetErrorString", status, ctypes.byref(words))
             text = (words.value or b"").decode() or "no words for it"
-            raise engine_failure(f"the GPU refused: {text} ({function}, CUDA error {status})", Exception(text))
+            kind = OutOfMemoryError if is_out_of_memory(Exception(text)) else EngineError
+            raise kind(f"the GPU refused: {text} ({function}, CUDA error {status})")
 
     def _answer(self, function: str, *arguments: Any) -> int:
         return int(getattr(self._library, function)(*arguments))
@@ -131,7 +132,8 @@ class PyCudaDriver:
         try:
             return function(*arguments, **named)
         except self._cuda.Error as error:
-            raise engine_failure(f"the GPU refused: {reason(error)}", error) from None
+            kind = OutOfMemoryError if is_out_of_memory(error) else EngineError
+            raise kind(f"the GPU refused: {reason(error)}") from None
 
 
 class _Pushed:

@@ -42,7 +42,8 @@ HOST_OPTIONS = ("-std=c++17", "-O3", "-ffp-contract=off", "-shared", "-fPIC", "-
 
 def cache_folder() -> Path:
     """Where compiled kernels are kept: $IRSDE_CACHE, or irsde-deploy in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irsde-deploy"
+    stated = Path(os.environ.get("XDG_CACHE_HOME", ""))  # relative ones are invalid by the standard
+    default = (stated if stated.is_absolute() else Path.home() / ".cache") / "irsde-deploy"
     return Path(os.environ.get("IRSDE_CACHE") or default)
 
 

@@ -23,7 +23,7 @@ from .runtimes.pictures import check_picture, check_shape
 from .runtimes.tile_choice import Tile, choices, first_that_fits
 from .samplers import StepTable, plan_steps
 from .sde import DenoisingSDE, MeanRevertingSDE
-from .tiling import DEFAULT_OVERLAP, Tiling
+from .tiling import Tiling
 
 Restored = TypeVar("Restored")
 
@@ -89,7 +89,7 @@ class Restorer:
         noise_level: float | None = None,
         quality: str | None = None,
         tile: Tile = None,
-        overlap: int = DEFAULT_OVERLAP,
+        overlap: int | None = None,
     ) -> npt.NDArray[Any]:
         """Restore one picture or a batch.
 
@@ -110,7 +110,7 @@ class Restorer:
             tile: side in pixels of tiles to evaluate one by one (`irsde_deploy.tiling`); `auto`: whole where memory and
                 the engine allow, else the largest that they do; None: whole. Where memory runs out, smaller ones are
                 tried, but for None.
-            overlap: of tiles, in pixels.
+            overlap: of tiles, in pixels; by default 64, or half a side where that is less.
 
         Returns:
             The same shape and type. Integers are rounded and saturated; floating point is left as it comes, which
@@ -146,7 +146,7 @@ class Restorer:
         bgr: bool = False,
         quality: str | None = None,
         tile: Tile = None,
-        overlap: int = DEFAULT_OVERLAP,
+        overlap: int | None = None,
     ) -> DeviceArray:
         """Restore a picture that is in the GPU's memory already; it never visits the host.
 
@@ -183,7 +183,7 @@ class Restorer:
         return self._run(restore, source.shape, tile, overlap, on_device=True)
 
     def seconds_per_evaluation(
-        self, picture: npt.NDArray[Any], repeats: int = 3, tile: Tile = None, overlap: int = DEFAULT_OVERLAP
+        self, picture: npt.NDArray[Any], repeats: int = 3, tile: Tile = None, overlap: int | None = None
     ) -> float:
         """What one network evaluation, with the update after it, takes at the size of a picture or batch.
 
@@ -251,7 +251,7 @@ class Restorer:
         restore: Callable[[Any, Tiling | None], Restored],
         shape: tuple[int, ...],
         tile: Tile,
-        overlap: int,
+        overlap: int | None,
         on_device: bool = False,
     ) -> Restored:
         """Restore a batch (B, H, W, C) with the engine's loop, or where a state is not finite with the fallback's.
@@ -269,7 +269,7 @@ class Restorer:
             return restored
 
     def _in_tiles(
-        self, restore: Callable[[Any, Tiling | None], Restored], shape: tuple[int, ...], tile: Tile, overlap: int
+        self, restore: Callable[[Any, Tiling | None], Restored], shape: tuple[int, ...], tile: Tile, overlap: int | None
     ) -> Restored:
         def restored(tiling: Tiling | None) -> Restored:
             self.tiling = tiling

@@ -51,6 +51,12 @@ class Tiling:
                 f"tiles of side {self.side} can overlap by 0 to {self.side // 2} pixels, not {self.overlap!r}"
             )
 
+    @classmethod
+    def of(cls, side: int, overlap: int | None = None) -> Tiling:
+        """Tiles with an overlap, by default `DEFAULT_OVERLAP` or half a side where that is less."""
+        half = side // 2 if isinstance(side, Integral) else DEFAULT_OVERLAP
+        return cls(side, min(DEFAULT_OVERLAP, half) if overlap is None else overlap)
+
     def over(self, height: int, width: int, multiple: int) -> Tiles:
         """The tiles of what the network sees of a picture: sides that are multiples already."""
         side, overlap = (value + -value % multiple for value in (self.side, self.overlap))

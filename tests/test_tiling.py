@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import ctypes
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 
 from irsde_deploy import MeanRevertingSDE, ModelCard, Restorer, load
+from irsde_deploy.__main__ import main
 from irsde_deploy.errors import EngineError, InvalidValueError, OutOfMemoryError
+from irsde_deploy.images import Picture, read_picture, write_picture
 from irsde_deploy.noise import seeded_noise
 from irsde_deploy.runtimes import numpy_loop, tile_choice
 from irsde_deploy.runtimes.drivers.host import HostDriver
@@ -218,3 +222,87 @@ def test_an_answer_of_another_shape_is_an_error() -> None:
     for tile in (None, 16):
         with pytest.raises(EngineError, match="answered with the shape"):
             Restorer(Wrong())(np.zeros((32, 32, 3), np.float32), "mean", 1, tile=tile, overlap=4)
+
+
+def test_a_plans_profile_decides_where_memory_does_not(onnx_of: Callable[[str], Path]) -> None:
+    class Small(OnnxDeviceEngine):
+        """Built for sides up to 144, as a plan's profile would be."""
+
+        def takes(self, shape: tuple[int, int, int]) -> bool:
+            return max(shape[1:]) <= 144
+
+    restorer = Restorer(Small.open(onnx_of("nafnet_w16"), HostDriver(), "cpu"))
+    picture = np.random.default_rng(1).random((136, 200, 3), dtype=np.float32)
+    restored = restorer(picture, "mean", 1, tile="auto", overlap=16)
+    assert restorer.tiling == Tiling(128, 16)
+    assert np.abs(restored - load(onnx_of("nafnet_w16"))(picture, "mean", 1, tile=128, overlap=16)).max() < 1e-6
+    restorer(picture[:130, :140], "mean", 1, tile="auto", overlap=16)
+    assert restorer.tiling is None, "144 is what 130 and 140 are padded to"
+
+
+def test_run_and_verify_by_tiles(
+    onnx_of: Callable[[str], Path], tmp_path: Path, monkeypatch, capfd, fails_with: Callable[..., None]
+) -> None:
+    engine = onnx_of("nafnet_w16")
+    picture = np.random.default_rng(4).integers(0, 256, (48, 112, 3), dtype=np.uint8)
+    write_picture(tmp_path / "in.png", Picture(picture))
+
+    def command(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capfd.readouterr()
+        assert not stop.value.code, printed.err
+        return printed.out + printed.err
+
+    sampling = ("--sampler", "mean", "--steps", 2)
+    told = command(
+        "run",
+        "--engine",
+        engine,
+        tmp_path / "in.png",
+        "-o",
+        tmp_path / "out.png",
+        "--tile",
+        48,
+        "--overlap",
+        16,
+        *sampling,
+    )
+    assert "note: restored in tiles of 48 with an overlap of 16" in told
+    restorer = load(engine)
+    expected = restorer(picture, "mean", 2, tile=48, overlap=16)
+    np.testing.assert_array_equal(read_picture(tmp_path / "out.png").rgb, expected)
+
+    files = ("--csv", tmp_path / "t.csv", "--plot", tmp_path / "t.png")
+    told = command(
+        "verify",
+        engine,
+        "--tiled",
+        48,
+        "--overlap",
+        16,
+        "--picture",
+        tmp_path / "in.png",
+        *sampling,
+        "--seed",
+        0,
+        *files,
+    )
+    mu = picture.astype(np.float32) / 255
+    whole, tiled = restorer(mu, "mean", 2), restorer(mu, "mean", 2, tile=48, overlap=16)
+    decibels = -10 * np.log10(np.mean((tiled.astype(np.float64) - whole) ** 2))
+    assert f"tiles of 48 with an overlap of 16 against the whole picture: {decibels:.2f} dB" in told
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    columns = [float(row["mean_difference"]) for row in rows if row["axis"] == "column"]
+    np.testing.assert_allclose(columns, 255 * np.abs(tiled - whole).mean((0, 2)), rtol=1e-4)
+    assert [row["position"] for row in rows if row["axis"] == "column" and row["seam"] == "1"] == [
+        str(k) for k in (*range(32, 48), *range(64, 80))
+    ], "tiles of 48 start at 0, 32 and 64, so seams are at 40 and 72"
+    assert (tmp_path / "t.png").read_bytes()[:4] == b"\x89PNG"
+
+    fails_with(2, "fits into one of the tiles", "verify", engine, "--tiled", 512, "--picture", tmp_path / "in.png")
+    fails_with(2, "add --picture", "verify", engine, "--tiled", 48)
+    fails_with(2, "or --tiled SIDE", "verify", engine)
+    arguments = ("run", "--engine", engine, tmp_path / "in.png", "-o", tmp_path / "new.png")
+    fails_with(2, "auto or whole, not 'big'", *arguments, "--tile", "big")

@@ -13,7 +13,6 @@ import numpy as np
 from ..noise_level import blind_sde, estimate_start
 from ..presets import PRESETS
 from ..samplers import SAMPLERS
-from ..tiling import DEFAULT_OVERLAP
 from .common import SEED
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Sampling:
     debias: bool
     clip: bool
     tile: int | str | None
-    overlap: int
+    overlap: int | None
 
     def of_quality(self, quality: str | None) -> Sampling:
         """The same with a quality chosen later."""
@@ -77,9 +76,7 @@ _OPTIONS = (
         metavar="SIDE|auto|whole",
         help="Side in pixels of tiles to evaluate; auto: whole where memory and the engine allow.",
     ),
-    click.option(
-        "--overlap", type=int, default=DEFAULT_OVERLAP, show_default=True, help="Of neighbouring tiles, in pixels."
-    ),
+    click.option("--overlap", type=int, help="Of neighbouring tiles, in pixels [default: 64, at most half a side]."),
 )
 
 

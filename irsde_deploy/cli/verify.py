@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidValueError, requires_extra
+from ..noise_level import blind_sde
 from ..samplers import SAMPLERS
+from ..tiling import Tiling
 from .common import DIVERGENCE, PATH, SEED, device_options, progress, require_rgb, say
 
 if TYPE_CHECKING:
@@ -17,9 +19,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("engine", type=PATH)
-@click.option("--against", type=PATH, required=True, help="The PyTorch checkpoint that it was exported from.")
-@click.option("--sampler", type=click.Choice(list(SAMPLERS)), default="posterior", show_default=True)
-@click.option("--steps", type=int, help="[default: all timesteps]")
+@click.option("--against", type=PATH, help="The PyTorch checkpoint that it was exported from.")
+@click.option(
+    "--tiled", type=click.IntRange(1), metavar="SIDE", help="Compare tiles of this side with the whole --picture."
+)
+@click.option("--overlap", type=int, help="Of the tiles, in pixels [default: 64, at most half a side].")
+@click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: posterior, with --tiled the card's]")
+@click.option("--steps", type=int, help="[default: all timesteps, with --tiled the card's]")
 @click.option("--picture", type=PATH, help="Compare on this picture [default: a small example].")
 @click.option("--seed", type=SEED, default=2023, show_default=True, help="Of the injected noise.")
 @click.option(
@@ -27,13 +33,15 @@ if TYPE_CHECKING:
     type=float,
     help="Allowed error of a state, relative to the largest value [default: 1e-3, with FP16 inside 2e-2].",
 )
-@click.option("--csv", "csv_path", type=PATH, help="[default: ENGINE.parity.csv]")
-@click.option("--plot", "plot_path", type=PATH, help="[default: ENGINE.parity.png]")
+@click.option("--csv", "csv_path", type=PATH, help="[default: ENGINE.parity.csv or ENGINE.tiles.csv]")
+@click.option("--plot", "plot_path", type=PATH, help="[default: ENGINE.parity.png or ENGINE.tiles.png]")
 @device_options
 def verify(
     engine: Path,
-    against: Path,
-    sampler: str,
+    against: Path | None,
+    tiled: int | None,
+    overlap: int | None,
+    sampler: str | None,
     steps: int | None,
     picture: Path | None,
     seed: int,
@@ -42,22 +50,60 @@ def verify(
     plot_path: Path | None,
     device_settings: dict[str, Any],
 ) -> None:
-    """Compare ENGINE with PyTorch: single evaluations, then a whole trajectory with the same noise.
+    """Compare ENGINE with PyTorch (--against), or tiles with whole pictures (--tiled).
 
-    Writes the error of every state as CSV and as a plot. Exit code 3 where anything is out of tolerance.
+    With PyTorch: single evaluations, then a whole trajectory with the same noise; exit code 3 where anything is out of
+    tolerance. Writes the error of every state, or along every row and column, as CSV and as a plot.
     """
+    if (against is None) == (tiled is None):
+        raise InvalidValueError("give --against CKPT to compare with PyTorch, or --tiled SIDE with the whole")
+    kind = "parity" if tiled is None else "tiles"
+    csv_path = csv_path or engine.with_suffix(f".{kind}.csv")
+    plot_path = plot_path or engine.with_suffix(f".{kind}.png")
+    if (csv_path.suffix.lower(), plot_path.suffix.lower()) != (".csv", ".png") or plot_path == picture:
+        raise InvalidValueError(
+            f"--csv must end in .csv and --plot in .png, and neither be an input, not {csv_path} and {plot_path}"
+        )
+    if tiled is not None:
+        if picture is None:
+            raise InvalidValueError("--tiled needs a picture larger than a tile: add --picture FILE")
+        if tolerance is not None:
+            raise InvalidValueError("--tolerance is for --against: leave it out with --tiled")
+        tiling, options = Tiling.of(tiled, overlap), {"sampler": sampler, "steps": steps, "seed": seed}
+        _verify_tiles(engine, device_settings, tiling, picture, options, csv_path, plot_path)
+    elif against is not None:
+        _verify_parity(
+            engine,
+            device_settings,
+            against,
+            sampler or "posterior",
+            steps,
+            picture,
+            seed,
+            tolerance,
+            csv_path,
+            plot_path,
+        )
+
+
+def _verify_parity(
+    engine: Path,
+    device_settings: dict[str, Any],
+    against: Path,
+    sampler: str,
+    steps: int | None,
+    picture: Path | None,
+    seed: int,
+    tolerance: float | None,
+    csv_path: Path,
+    plot_path: Path,
+) -> None:
     with requires_extra("export", "comparing with PyTorch"):
         from ..export.checkpoints import read_checkpoint
         from ..export.parity import compare_evaluations, compare_trajectories, reference_engine, require
         from ..export.report import format_comparison, format_trajectory, write_csv, write_plot
     from ..restorer import load
 
-    csv_path = csv_path or engine.with_suffix(".parity.csv")
-    plot_path = plot_path or engine.with_suffix(".parity.png")
-    if (csv_path.suffix.lower(), plot_path.suffix.lower()) != (".csv", ".png") or plot_path == picture:
-        raise InvalidValueError(
-            f"--csv must end in .csv and --plot in .png, and neither be an input, not {csv_path} and {plot_path}"
-        )
     if tolerance is not None and not 0 < tolerance <= 1:
         raise InvalidValueError(f"--tolerance must be above 0 and at most 1, not {tolerance}")
     candidate = load(engine, **device_settings)
@@ -79,6 +125,29 @@ def verify(
     if not trajectory.complete:
         say(f"note: {DIVERGENCE}")
     require([*evaluations, *trajectory.steps], str(engine))
+
+
+def _verify_tiles(
+    engine: Path,
+    device_settings: dict[str, Any],
+    tiling: Tiling,
+    picture: Path,
+    options: dict[str, Any],
+    csv_path: Path,
+    plot_path: Path,
+) -> None:
+    from ..images import read_picture
+    from ..restorer import load
+    from ..tile_report import compare_tiled, format_report, write_csv, write_plot
+
+    restorer = require_rgb(load(engine, **device_settings), engine)
+    if blind_sde(restorer.sde, None, None):
+        options = {**options, "t0": restorer.sde.T}
+    report = compare_tiled(restorer, read_picture(picture).rgb, tiling, **options)
+    write_csv(report, csv_path)
+    write_plot(report, plot_path, engine.name)
+    click.echo(format_report(report))
+    click.echo(f"wrote {csv_path} and {plot_path}")
 
 
 def _read_network_input(restorer: Restorer, engine: Path, picture: Path) -> Any:

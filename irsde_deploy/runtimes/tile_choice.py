@@ -17,7 +17,7 @@ Tile: TypeAlias = int | str | None
 Result = TypeVar("Result")
 
 
-def choices(engine: Engine, shape: tuple[int, ...], tile: Tile, overlap: int = DEFAULT_OVERLAP) -> list[Tiling | None]:
+def choices(engine: Engine, shape: tuple[int, ...], tile: Tile, overlap: int | None = None) -> list[Tiling | None]:
     """Ways to evaluate pictures (B, H, W, C), the first to be tried first; None is whole.
 
     The rest is for where memory runs out. With `auto`, ways that the engine cannot take or that memory is too small for
@@ -29,7 +29,7 @@ def choices(engine: Engine, shape: tuple[int, ...], tile: Tile, overlap: int = D
     if tile is None:
         return [None]
     if isinstance(tile, int):
-        return [Tiling(tile, overlap), *_smaller(tile, overlap)]
+        return [Tiling.of(tile, overlap), *_smaller(tile, overlap)]
     if tile != "auto":
         raise InvalidValueError(f"tile must be a side in pixels, 'auto' or None, not {tile!r}")
     ways = [None, *_smaller(max(_padded(engine, shape)[1:]), overlap)]
@@ -38,9 +38,10 @@ def choices(engine: Engine, shape: tuple[int, ...], tile: Tile, overlap: int = D
     return fitting or possible[-1:]
 
 
-def _smaller(side: int, overlap: int) -> list[Tiling]:
+def _smaller(side: int, overlap: int | None) -> list[Tiling]:
     """Tiles below a side, the largest first."""
-    return [Tiling(below, overlap) for below in SIDES if 2 * overlap <= below < side]
+    least = 2 * (DEFAULT_OVERLAP if overlap is None else overlap)
+    return [Tiling.of(below, overlap) for below in SIDES if least <= below < side]
 
 
 def first_that_fits(ways: Sequence[Tiling | None], restore: Callable[[Tiling | None], Result]) -> Result:

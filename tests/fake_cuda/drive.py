@@ -24,6 +24,7 @@ from irsde_deploy.runtimes.device_loop import MAX_SIZES, DeviceLoop
 from irsde_deploy.runtimes.drivers import Driver, open_driver
 from irsde_deploy.runtimes.numpy_loop import NumpyLoop
 from irsde_deploy.samplers import StepTable
+from irsde_deploy.tiling import Tiling
 
 RNG = np.random.default_rng(0)
 SHAPE = (2, 21, 37, 3)  # sides that need padding, rows that are no multiple of four
@@ -265,6 +266,18 @@ def check_half(driver: Driver) -> None:
     engine = KernelNetwork(card(), driver, half=True)
     arguments = (picture(), table(5), given(5))
     expect(DeviceLoop(engine)(*arguments), NumpyLoop(NumpyNetwork(card(), half=True))(*arguments), exact=True)
+
+
+def check_tiles(driver: Driver) -> None:
+    """Several tiles in both directions, recorded and replayed; half-precision ones are summed in float32."""
+    tiling = Tiling(16, 4)
+    for half in (False, True):
+        loop = DeviceLoop(KernelNetwork(card(), driver, half=half))
+        reference = NumpyLoop(NumpyNetwork(card(), half=half))
+        for clip in (False, True):
+            arguments = (picture(), table(5), given(5), clip, None, tiling)
+            for _ in range(2):
+                expect(loop(*arguments), reference(*arguments), exact=not half)
 
 
 def check_replays(driver: Driver) -> None:

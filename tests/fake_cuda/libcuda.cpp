@@ -194,11 +194,14 @@ Binder binder(void (*kernel)(T...)) {
 }
 
 #define KERNEL(name) {#name, binder(name)}
-#define LOOP(io) KERNEL(irsde_start_##io), KERNEL(irsde_step_##io), KERNEL(irsde_pad_##io)
+#define LOOP(io)                                                                                  \
+    KERNEL(irsde_start_##io), KERNEL(irsde_step_##io), KERNEL(irsde_pad_##io), KERNEL(irsde_cut_##io), \
+        KERNEL(irsde_blend_##io)
 #define PICTURE(type) \
     KERNEL(irsde_load_##type##_f32), KERNEL(irsde_load_##type##_f16), KERNEL(irsde_store_##type)
-const std::map<std::string, Binder> KERNELS = {LOOP(f32), LOOP(f16), PICTURE(u8), PICTURE(u16), PICTURE(f16),
-                                               PICTURE(f32)};
+const std::map<std::string, Binder> KERNELS = {
+    LOOP(f32),    LOOP(f16),    PICTURE(u8),         PICTURE(u16),
+    PICTURE(f16), PICTURE(f32), KERNEL(irsde_clear), KERNEL(irsde_to_half)};
 
 }  // namespace
 

@@ -1,11 +1,12 @@
 # make demo: set up, export the committed checkpoint, restore a rainy picture. make test: set up, lint, types, tests.
+# make test-vapoursynth: the tests with the real VapourSynth, whose wheels need Python 3.12 or later.
 # Another interpreter or PyTorch build: make demo PYTHON=python3.12 TORCH="torch==2.13.0 --index-url ..."
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test test-vapoursynth clean
 
 demo: .venv/run.stamp
 	$(BIN)/irsde-deploy export assets/derain_nafnet_w16.safetensors -o demo/derain.onnx --overwrite
@@ -17,14 +18,22 @@ test: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+test-vapoursynth: .venv-vapoursynth/stamp
+	.venv-vapoursynth/bin/python -m pytest tests/test_vapoursynth.py
+
 .venv/run.stamp: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) -e ".[cpu,export]"
 	touch $@
 
 .venv/dev.stamp: .venv/run.stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[cpu,openvino,train,evaluate,rtx,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[cpu,openvino,train,evaluate,rtx,vapoursynth,dev]"
+	touch $@
+
+.venv-vapoursynth/stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-vapoursynth
+	.venv-vapoursynth/bin/pip install --quiet --disable-pip-version-check -e ".[cpu,vapoursynth]" "pytest>=8"
 	touch $@
 
 clean:
-	rm -rf .venv demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-vapoursynth demo .mypy_cache .pytest_cache .ruff_cache

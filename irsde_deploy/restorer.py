@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,6 +90,7 @@ class Restorer:
         quality: str | None = None,
         tile: Tile = None,
         overlap: int | None = None,
+        frames: Sequence[int] | None = None,
     ) -> npt.NDArray[Any]:
         """Restore one picture or a batch.
 
@@ -111,6 +112,8 @@ class Restorer:
                 the engine allow, else the largest that they do; None: whole. Where memory runs out, smaller ones are
                 tried, but for None.
             overlap: of tiles, in pixels; by default 64, or half a side where that is less.
+            frames: one number a picture, 0..2^32-1: those of different numbers get different fields of the seed; 0 each
+                by default.
 
         Returns:
             The same shape and type. Integers are rounded and saturated; floating point is left as it comes, which
@@ -123,7 +126,7 @@ class Restorer:
         picture = np.asarray(picture)
         batch = check_picture(self.card, picture)
         table = self._table(sampler, steps, debias, t0, noise_level, quality, clip)
-        draw = self._noise(seed, noise, table, batch.shape)
+        draw = self._noise(seed, noise, table, batch.shape, frames)
 
         def restore(loop: Any, tiling: Tiling | None) -> npt.NDArray[Any]:
             restored: npt.NDArray[Any] = loop(batch, table, draw, clip, on_step, tiling)
@@ -240,11 +243,16 @@ class Restorer:
         return self.plan(sampler, steps, debias, t0, noise_level, quality)
 
     def _noise(
-        self, seed: int, given: npt.NDArray[Any] | None, table: StepTable, batch: tuple[int, ...]
+        self,
+        seed: int,
+        given: npt.NDArray[Any] | None,
+        table: StepTable,
+        batch: tuple[int, ...],
+        frames: Sequence[int] | None = None,
     ) -> NoiseSource:
         """The noise of a batch (B, H, W, C): of a seed, or given."""
         shape = (batch[0], batch[3], batch[1], batch[2])
-        return seeded_noise(seed, shape) if given is None else given_noise(given, len(table), shape)
+        return seeded_noise(seed, shape, frames) if given is None else given_noise(given, len(table), shape)
 
     def _run(
         self,

@@ -36,6 +36,14 @@ def unet_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of one convolution, without PyTorch: (folder)/small.onnx."""
+    from small_network import write_small_network
+
+    return write_small_network(tmp_path_factory.mktemp("engines") / "small.onnx")
+
+
+@pytest.fixture(scope="session")
 def onnx_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Name of a golden case or of a random network that does not see mu -> its FP32 ONNX file, written once."""
     from golden import torch_engine

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..errors import InvalidValueError, OutputFileError
+from ..errors import OutputFileError
 from ..noise import MAX_SEED
 from ..runtimes import DEVICES, PROVIDERS_OF
+from ..runtimes.pictures import require_rgb_pictures
 from ..sde import SCHEDULES
 
 if TYPE_CHECKING:
@@ -122,12 +123,7 @@ def read_sources(settings: dict[str, Any]) -> list[Source]:
 
 def require_rgb(restorer: Restorer, engine: Path) -> Restorer:
     """The restorer, if it restores pictures; else InvalidValueError."""
-    if restorer.card.channels != 3 or restorer.card.value_range is None:
-        raise InvalidValueError(
-            f"{engine}: this network works on {restorer.card.channels}-channel "
-            f"{'latents' if restorer.card.value_range is None else 'arrays'}, not on RGB pictures: "
-            "use it from Python (irsde_deploy.load)"
-        )
+    require_rgb_pictures(restorer.card, engine)
     return restorer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,16 @@ def check_shape(card: ModelCard, batch: tuple[int, ...], given: tuple[int, ...])
     if len(batch) != 4 or batch[3] != channels or 0 in batch:
         raise InvalidValueError(
             f"a picture must have the shape (H, W, {channels}) or (B, H, W, {channels}), not {given}"
+        )
+
+
+def require_rgb_pictures(card: ModelCard, engine: str | Path) -> None:
+    """Raise InvalidValueError unless the network of the file `engine` restores RGB pictures."""
+    if card.channels != 3 or card.value_range is None:
+        raise InvalidValueError(
+            f"{engine}: this network works on {card.channels}-channel "
+            f"{'latents' if card.value_range is None else 'arrays'}, not on RGB pictures: "
+            "use it from Python (irsde_deploy.load)"
         )
 
 

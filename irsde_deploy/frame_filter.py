@@ -16,6 +16,8 @@ from .noise_level import blind_sde, estimate_start
 from .presets import with_quality
 from .restorer import load
 from .runtimes.pictures import require_rgb_pictures
+from .runtimes.tile_choice import Tile, choices
+from .tiling import DEFAULT_OVERLAP
 
 NOISES = ("fixed", "per-frame")
 
@@ -27,6 +29,7 @@ class FrameSettings:
     Attributes:
         quality, sampler, steps, seed, noise_level, clip: see `Restorer.__call__`. Without a noise level, a model of a
             Denoising-SDE gets an estimate of each frame's.
+        tile, overlap: the same; as on the command line, `auto` by default.
         noise: `fixed`, the same field for all frames, or `per-frame`, a field for each frame's number.
     """
 
@@ -37,6 +40,8 @@ class FrameSettings:
     noise: str = "fixed"
     noise_level: float | None = None
     clip: bool = False
+    tile: Tile = "auto"
+    overlap: int = DEFAULT_OVERLAP
 
     def __post_init__(self) -> None:
         if self.noise not in NOISES:
@@ -69,6 +74,7 @@ class FrameFilter:
         require_rgb_pictures(self.restorer.card, engine)
         sampler, steps = with_quality(settings.quality, settings.sampler, settings.steps)
         self.restorer.plan(sampler, steps, noise_level=settings.noise_level)
+        choices(self.restorer.engine, (1, 4096, 4096, 3), settings.tile, settings.overlap)  # raises for wrong ones
         self._lock = threading.Lock()
 
     def __call__(self, number: int, picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -87,5 +93,7 @@ class FrameFilter:
                 clip=given.clip,
                 noise_level=level,
                 quality=given.quality,
+                tile=given.tile,
+                overlap=given.overlap,
                 frames=[number if given.noise == "per-frame" else 0],
             )

@@ -9,6 +9,8 @@ import numpy as np
 
 from .errors import InvalidValueError, requires_extra
 from .frame_filter import FrameFilter, FrameSettings
+from .runtimes.tile_choice import Tile
+from .tiling import DEFAULT_OVERLAP
 
 if TYPE_CHECKING:
     import vapoursynth as vs
@@ -27,6 +29,8 @@ def restore(
     noise: str = "fixed",
     noise_level: float | None = None,
     clamp: bool = False,
+    tile: Tile = "auto",
+    overlap: int = DEFAULT_OVERLAP,
     device: str | None = None,
     provider: str | None = None,
     fallback: str | Path | None = None,
@@ -38,7 +42,7 @@ def restore(
     Args:
         clip: RGB24, RGB48, RGBH or RGBS (floating point in [0, 1]), of constant format and size.
         engine, device, provider, fallback: see `irsde_deploy.load`.
-        quality, sampler, steps, seed, noise_level: see `Restorer.__call__`.
+        quality, sampler, steps, seed, noise_level, tile, overlap: see `Restorer.__call__`.
         noise: `fixed` or `per-frame`, by the frame's number in this clip (`FrameSettings`).
         clamp: keep the predicted picture within [0, 1] at each step (the restorer's `clip`).
 
@@ -49,7 +53,7 @@ def restore(
     with requires_extra("vapoursynth", "restoring a clip"):
         import vapoursynth as vs
     _require_rgb(clip, vs.RGB)
-    settings = FrameSettings(quality, sampler, steps, seed, noise, noise_level, clamp)
+    settings = FrameSettings(quality, sampler, steps, seed, noise, noise_level, clamp, tile, overlap)
     restored = FrameFilter(engine, settings, device, provider, fallback)
 
     def frame(n: int, f: vs.VideoFrame) -> vs.VideoFrame:

@@ -46,6 +46,10 @@ def test_settings_reach_the_restorer(small_onnx: Path) -> None:
     np.testing.assert_array_equal(restored, restorer(FRAMES[0], quality="draft", clip=True))
     restored = FrameFilter(small_onnx, FrameSettings(sampler="posterior", steps=2))(0, FRAMES[0])
     np.testing.assert_array_equal(restored, restorer(FRAMES[0], sampler="posterior", steps=2))
+    tiled = FrameFilter(small_onnx, FrameSettings(sampler="posterior", steps=2, tile=8, overlap=4))(0, FRAMES[0])
+    by_hand = restorer(FRAMES[0], sampler="posterior", steps=2, tile=8, overlap=4)
+    np.testing.assert_array_equal(tiled, by_hand)
+    assert (tiled != restored).any(), "a convolution sees the borders of tiles"
 
 
 def test_a_denoising_model_gets_the_level_given_or_each_frames_own(onnx_of: Callable[[str], Path]) -> None:
@@ -75,6 +79,8 @@ def test_threads_get_what_one_thread_gets(small_onnx: Path) -> None:
         ({"quality": "fast", "steps": 2}, "leave out one or the others"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"sampler": "euler", "steps": 3}, "euler"),
+        ({"tile": "half"}, "tile must be a side in pixels, 'auto' or None, not 'half'"),
+        ({"tile": 16, "overlap": 9}, "can overlap by 0 to 8 pixels, not 9"),
         ({"noise_level": 10.0}, "leave it out for this model"),
     ],
 )

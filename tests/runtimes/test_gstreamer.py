@@ -100,12 +100,12 @@ def test_frames_are_what_the_restorer_makes_of_them(
 def test_noise_of_each_frame_is_that_of_its_number(
     launch: Launch, tmp_path: Path, small_onnx: Path, restorer: Restorer
 ) -> None:
-    element = f"irsde engine={small_onnx} noise=per-frame"
+    element = f"irsde engine={small_onnx} noise=per-frame tile=16 overlap=4"
     before, after = both(launch, tmp_path, source("RGB", "black"), element)
     given, _ = frames_of(before, "RGB")
     restored, _ = frames_of(after, "RGB")
     for n, (picture, out) in enumerate(zip(given, restored, strict=True)):
-        np.testing.assert_array_equal(out, restorer(picture, frames=[n]))
+        np.testing.assert_array_equal(out, restorer(picture, frames=[n], tile=16, overlap=4))
     assert (restored[0] != restored[1]).any()
 
 
@@ -174,6 +174,8 @@ def test_rows_apart_in_memory_and_a_stream_that_starts_late(
         ("", "irsde needs an engine: set engine=FILE"),
         ("engine=none.onnx", "none.onnx: no such file"),
         ("engine={small} noise=some", "noise must be one of fixed, per-frame, not 'some'"),
+        ("engine={small} tile=half", "tile must be a side in pixels, 'auto' or None, not 'half'"),
+        ("engine={small} tile=whole overlap=-1 seed=3 steps=101", "steps must be from 1 to 100"),
         ("engine={small} quality=fast steps=3", "the quality 'fast' is a sampler and a number of steps: leave out"),
         ("engine={small} noise-level=10", "leave it out for this model"),
     ],

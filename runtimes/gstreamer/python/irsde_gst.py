@@ -62,6 +62,15 @@ class Irsde(GstBase.BaseTransform):
     clamp = GObject.Property(
         type=bool, default=False, nick="clamp", blurb="Keep the predicted picture within [0, 1] at each step"
     )
+    tile = GObject.Property(
+        type=str,
+        default="auto",
+        nick="tile",
+        blurb="Side of tiles in pixels, whole, or auto: whole where memory allows",
+    )
+    overlap = GObject.Property(
+        type=int, default=-1, minimum=-1, maximum=65536, nick="overlap", blurb="Of tiles, in pixels (-1: as usual)"
+    )
     device = GObject.Property(type=str, nick="device", blurb="cpu, cuda or auto (unset: cuda for plans, else cpu)")
     provider = GObject.Property(type=str, nick="provider", blurb="What runs an .onnx: onnxruntime, openvino, ...")
     fallback = GObject.Property(
@@ -73,6 +82,7 @@ class Irsde(GstBase.BaseTransform):
         self.frames, self.shown = None, 0
         try:
             from irsde_deploy.frame_filter import FrameFilter, FrameSettings
+            from irsde_deploy.tiling import DEFAULT_OVERLAP
         except ImportError as error:
             return self.fail(f"{error}: name the folders of irsde_deploy and its packages in PYTHONPATH")
         if not self.engine:
@@ -86,6 +96,8 @@ class Irsde(GstBase.BaseTransform):
                 self.noise,
                 None if self.noise_level < 0 else self.noise_level,
                 self.clamp,
+                self.whole_or_side(),
+                DEFAULT_OVERLAP if self.overlap < 0 else self.overlap,
             )
             self.frames = FrameFilter(
                 self.engine, settings, self.device or None, self.provider or None, self.fallback or None
@@ -93,6 +105,10 @@ class Irsde(GstBase.BaseTransform):
         except Exception as error:
             return self.fail(error)
         return True
+
+    def whole_or_side(self):
+        """The property `tile` as a Restorer takes it."""
+        return None if self.tile == "whole" else int(self.tile) if self.tile.isdecimal() else self.tile
 
     def do_stop(self):
         """Let go of the engine."""

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from .errors import InvalidValueError
 from .noise import seeded_noise
 from .noise_level import blind_sde, estimate_start
-from .presets import with_quality
 from .restorer import load
 from .runtimes.pictures import require_rgb_pictures
 from .runtimes.tile_choice import Tile, choices
@@ -46,7 +45,6 @@ class FrameSettings:
     def __post_init__(self) -> None:
         if self.noise not in NOISES:
             raise InvalidValueError(f"noise must be one of {', '.join(NOISES)}, not {self.noise!r}")
-        with_quality(self.quality, self.sampler, self.steps)
         seeded_noise(self.seed, (1, 3, 1, 1))  # raises for a seed out of range
 
 
@@ -72,8 +70,7 @@ class FrameFilter:
         self.settings = settings
         self.restorer = load(engine, device, fallback=fallback, provider=provider)
         require_rgb_pictures(self.restorer.card, engine)
-        sampler, steps = with_quality(settings.quality, settings.sampler, settings.steps)
-        self.restorer.plan(sampler, steps, noise_level=settings.noise_level)
+        self.restorer.plan(settings.sampler, settings.steps, noise_level=settings.noise_level, quality=settings.quality)
         choices(self.restorer.engine, (1, 4096, 4096, 3), settings.tile, settings.overlap)  # raises for wrong ones
         self._lock = threading.Lock()
 

@@ -16,7 +16,6 @@ from .noise_level import blind_sde, estimate_start
 from .restorer import load
 from .runtimes.pictures import require_rgb_pictures
 from .runtimes.tile_choice import Tile, choices
-from .tiling import DEFAULT_OVERLAP
 
 NOISES = ("fixed", "per-frame")
 
@@ -40,7 +39,7 @@ class FrameSettings:
     noise_level: float | None = None
     clip: bool = False
     tile: Tile = "auto"
-    overlap: int = DEFAULT_OVERLAP
+    overlap: int | None = None
 
     def __post_init__(self) -> None:
         if self.noise not in NOISES:

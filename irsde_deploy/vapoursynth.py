@@ -10,7 +10,6 @@ import numpy as np
 from .errors import InvalidValueError, requires_extra
 from .frame_filter import FrameFilter, FrameSettings
 from .runtimes.tile_choice import Tile
-from .tiling import DEFAULT_OVERLAP
 
 if TYPE_CHECKING:
     import vapoursynth as vs
@@ -30,7 +29,7 @@ def restore(
     noise_level: float | None = None,
     clamp: bool = False,
     tile: Tile = "auto",
-    overlap: int = DEFAULT_OVERLAP,
+    overlap: int | None = None,
     device: str | None = None,
     provider: str | None = None,
     fallback: str | Path | None = None,

@@ -82,7 +82,6 @@ class Irsde(GstBase.BaseTransform):
         self.frames, self.shown = None, 0
         try:
             from irsde_deploy.frame_filter import FrameFilter, FrameSettings
-            from irsde_deploy.tiling import DEFAULT_OVERLAP
         except ImportError as error:
             return self.fail(f"{error}: name the folders of irsde_deploy and its packages in PYTHONPATH")
         if not self.engine:
@@ -97,7 +96,7 @@ class Irsde(GstBase.BaseTransform):
                 None if self.noise_level < 0 else self.noise_level,
                 self.clamp,
                 self.whole_or_side(),
-                DEFAULT_OVERLAP if self.overlap < 0 else self.overlap,
+                None if self.overlap < 0 else self.overlap,
             )
             self.frames = FrameFilter(
                 self.engine, settings, self.device or None, self.provider or None, self.fallback or None

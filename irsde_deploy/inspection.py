@@ -59,12 +59,13 @@ def _inspect_plan(path: Path) -> dict[str, Any]:
 
 
 def _inspect_onnx(path: Path) -> dict[str, Any]:
-    from .runtimes.onnx_session import open_session, read_card
+    from .runtimes.onnx_session import open_session, read_card, read_loop
 
     session = open_session(path)
-    card = read_card(session, path)
+    card, loop = read_card(session, path), read_loop(session, path)
     return {
-        "kind": "ONNX graph",
+        "kind": "ONNX graph" if loop is None else "whole loop as an ONNX graph",
+        **({} if loop is None else {"loop": loop}),
         "card": card.to_dict() if card else None,
         "inputs": [_tensor(node) for node in session.get_inputs()],
         "outputs": [_tensor(node) for node in session.get_outputs()],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ..errors import OutputFileError
 from ..noise import MAX_SEED
@@ -131,6 +132,23 @@ def require_new(path: Path, overwrite: bool) -> None:
     """Raise OutputFileError where a file would be replaced without the user's word."""
     if path.exists() and not overwrite:
         raise OutputFileError(f"{path}: exists already: pass --overwrite to replace it")
+
+
+def require_onnx_name(path: Path, overwrite: bool) -> None:
+    """Raise unless a graph may be written there."""
+    if path.suffix.lower() != ".onnx":
+        raise InvalidValueError(f"{path}: the output must end in .onnx")
+    require_new(path, overwrite)
+
+
+def given_options(among: Callable[[str], bool]) -> list[str]:
+    """The options that the command line has, of those whose parameter is among some."""
+    context = click.get_current_context()
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if among(name := parameter.name or "") and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from ..errors import EngineError, InputFileError, requires_extra
 from ..files import require_writable
@@ -94,13 +93,6 @@ def read_build_options(card: ModelCard, settings: dict[str, Any]) -> BuildOption
     )
     profiles = parse_profiles(sizes, rest.pop("batches"), shapes, card.channels, card.multiple_of)
     return BuildOptions(profiles=profiles, **rest)
-
-
-def given_build_options() -> list[str]:
-    """The options of a build that the command line has."""
-    context = click.get_current_context()
-    names = {name for name in BUILD_SETTINGS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    return [parameter.opts[0] for parameter in context.command.params if parameter.name in names]
 
 
 def in_precision(

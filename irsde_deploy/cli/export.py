@@ -10,20 +10,30 @@ import click
 from ..errors import InvalidValueError, requires_extra
 from ..files import write_atomically
 from .build import require_plan_name
-from .common import DIVERGENCE, PATH, describe_checkpoint, model_options, progress, require_new, say
+from .common import (
+    DIVERGENCE,
+    PATH,
+    describe_checkpoint,
+    given_options,
+    model_options,
+    progress,
+    require_onnx_name,
+    say,
+)
 from .engines import (
+    BUILD_SETTINGS,
     PRECISIONS,
     build,
     build_options,
-    given_build_options,
     in_precision,
     read_build_options,
     read_pictures,
     require_builder,
 )
+from .whole_loop import LOOP_SETTINGS, LOOP_SUFFIX, loop_of_graph, loop_options, read_loop_options, write_loop
 
 if TYPE_CHECKING:
-    from ..export.parity import Comparison
+    from ..export.comparison import Comparison
 
 
 @click.command()
@@ -45,6 +55,12 @@ if TYPE_CHECKING:
 @click.option("--pictures", type=PATH, multiple=True, help="Degraded pictures or folders to measure precision on.")
 @click.option("--engine", type=PATH, help="Build this TensorRT plan (.plan) too; the options below are for it.")
 @build_options
+@click.option(
+    "--whole-loop",
+    is_flag=True,
+    help="Write the whole sampling loop as one graph, lq and noise to restored; CHECKPOINT may be an exported .onnx.",
+)
+@loop_options
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 def export(
     checkpoint: Path,
@@ -56,16 +72,21 @@ def export(
     engine: Path | None,
     overwrite: bool,
     build_settings: dict[str, Any],
+    whole_loop: bool,
+    loop_settings: dict[str, Any],
     **settings: Any,
 ) -> None:
     """Export CHECKPOINT (.pt, .pth, .safetensors) to ONNX and prove it equal to PyTorch; --engine builds a plan too.
 
-    Exit code 3, and no file, where ONNX Runtime and PyTorch disagree.
+    With --whole-loop the file is the whole sampling loop. Exit code 3, and no file, where ONNX Runtime disagrees with
+    PyTorch, or with the loop.
     """
-    output = output or checkpoint.with_suffix(".onnx")
-    if output.suffix.lower() != ".onnx":
-        raise InvalidValueError(f"{output}: the output must end in .onnx")
-    require_new(output, overwrite)
+    _refuse_surplus(engine, whole_loop)
+    if whole_loop and checkpoint.suffix.lower() == ".onnx":
+        loop_of_graph(checkpoint, output, overwrite, loop_settings)
+        return
+    output = output or checkpoint.with_suffix(LOOP_SUFFIX if whole_loop else ".onnx")
+    require_onnx_name(output, overwrite)
     if engine is not None:
         require_plan_name(engine, overwrite)
     precision = precision or ("mixed" if engine is not None or psnr_budget is not None else "fp32")
@@ -73,8 +94,6 @@ def export(
         raise InvalidValueError(f"--psnr-budget searches a mixed precision: leave out --precision {precision}")
     if precision == "fp32" and pictures:
         raise InvalidValueError("--pictures is for measuring fp16 or mixed: add --precision, or leave it out")
-    if engine is None and (surplus := given_build_options()):
-        raise InvalidValueError(f"{', '.join(surplus)}: for a plan: add --engine FILE.plan, or leave it out")
     with requires_extra("export", "exporting a checkpoint"):
         from ..export.exporter import export_checkpoint
         from ..export.lowering import check_budget
@@ -82,6 +101,7 @@ def export(
         from ..export.report import format_comparison, format_heading
     check_budget(precision, psnr_budget)
     loaded, description = describe_checkpoint(checkpoint, settings)
+    loop = read_loop_options(description.card, loop_settings) if whole_loop else None
     measured_on = read_pictures(description.card, pictures)
     options = None if engine is None else read_build_options(description.card, build_settings)
     if options is not None and engine is not None:
@@ -98,8 +118,20 @@ def export(
         if precision != "fp32":
             lowered = in_precision(*read_model(temporary), precision, measured_on, psnr_budget)
             write_model(lowered.model, lowered.card, temporary)
+        if loop is not None:
+            write_loop(*read_model(temporary), loop, temporary)
     if not complete:
         say(f"note: {DIVERGENCE}")
     click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if engine is not None and options is not None:
         build(*read_model(output), output, engine, options)
+
+
+def _refuse_surplus(engine: Path | None, whole_loop: bool) -> None:
+    """Raise InvalidValueError for options of what is not asked for."""
+    if engine is None and (surplus := given_options(BUILD_SETTINGS.__contains__)):
+        raise InvalidValueError(f"{', '.join(surplus)}: for a plan: add --engine FILE.plan, or leave it out")
+    if not whole_loop and (surplus := given_options(LOOP_SETTINGS.__contains__)):
+        raise InvalidValueError(f"{', '.join(surplus)}: for a whole loop: add --whole-loop, or leave it out")
+    if whole_loop and engine is not None:
+        raise InvalidValueError("--engine builds from the score graph: leave it out, or leave out --whole-loop")

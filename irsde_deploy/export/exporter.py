@@ -10,8 +10,9 @@ from ..files import write_atomically
 from ..runtimes.onnx_engine import OnnxEngine
 from ..runtimes.torch_engine import TorchEngine
 from .checkpoints import Checkpoint, naming
+from .comparison import Comparison
 from .detection import build_network
-from .parity import Comparison, compare_evaluations, compare_trajectories, require
+from .parity import compare_evaluations, compare_trajectories, require
 from .to_onnx import OPSET, write_onnx
 
 

@@ -9,7 +9,7 @@ import onnx
 from ..card import METADATA_KEY, ModelCard
 from ..errors import EngineError, reason
 from ..files import require_readable, write_atomically
-from ..runtimes.onnx_session import parse_card
+from ..runtimes.onnx_session import parse_card, refuse_whole_loop
 
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
@@ -29,6 +29,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
     if card is None:
         raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
     inputs, outputs = ({entry.name for entry in entries} for entries in (model.graph.input, model.graph.output))
+    refuse_whole_loop(inputs | outputs, path)
     expected = {"x", "mu", "t"} if card.conditional else {"x", "t"}
     if inputs != expected or outputs != {"eps"}:
         raise EngineError(

@@ -7,17 +7,13 @@ trajectory, and are far below what a wrong weight, padding or timestep would sho
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..card import ModelCard
 from ..errors import ParityError
-from ..metrics import psnr
 from ..noise import given_noise
 from ..runtimes import Engine
 from ..runtimes.numpy_loop import padded_evaluation, states
@@ -25,6 +21,7 @@ from ..runtimes.protocol import Float32
 from ..runtimes.torch_engine import TorchEngine
 from ..samplers import plan_steps
 from .checkpoints import Checkpoint, naming
+from .comparison import Comparison, compare, worst_of
 from .detection import build_network
 from .example import SEED, example_picture, normals
 
@@ -42,46 +39,6 @@ def reference_engine(card: ModelCard, checkpoint: Checkpoint) -> TorchEngine:
     """The PyTorch engine that a checkpoint's weights make under an engine's card."""
     with naming(checkpoint.path):
         return TorchEngine(build_network(card.network, card.settings, checkpoint.weights), card)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How far a candidate is from the reference.
-
-    Attributes:
-        case: what was compared.
-        max_abs: largest absolute difference.
-        mean_abs: mean absolute difference.
-        relative: largest absolute difference over the largest absolute value of the reference.
-        psnr: dB, against the reference, white = 1.
-        tolerance: that `relative` must not exceed.
-    """
-
-    case: str
-    max_abs: float
-    mean_abs: float
-    relative: float
-    psnr: float
-    tolerance: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether it is within tolerance; a NaN is not."""
-        return self.relative <= self.tolerance
-
-
-def compare(case: str, candidate: npt.NDArray[Any], reference: npt.NDArray[Any], tolerance: float) -> Comparison:
-    """Compare two arrays of one shape."""
-    difference = np.abs(candidate.astype(np.float64) - reference.astype(np.float64))
-    scale = float(np.abs(reference).max())
-    max_abs = float(difference.max())
-    relative = max_abs / scale if scale > 0 else math.inf if max_abs else 0.0
-    return Comparison(case, max_abs, float(difference.mean()), relative, psnr(candidate, reference, 1.0), tolerance)
-
-
-def worst_of(comparisons: Sequence[Comparison]) -> Comparison:
-    """The one with the largest relative error; one that is not a number is worse than any."""
-    return max(comparisons, key=lambda c: (math.isnan(c.relative), c.relative))
 
 
 def compare_evaluations(candidate: Engine, reference: Engine, tolerance: float | None = None) -> Iterator[Comparison]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import requires_extra
 from ..files import write_atomically
-from .parity import Comparison, Trajectory
+from .comparison import Comparison
+
+if TYPE_CHECKING:
+    from .parity import Trajectory
 
 
-def format_heading() -> str:
+def format_heading(reference: str = "PyTorch") -> str:
     """Heading of a table of comparisons."""
-    return f"{'compared with PyTorch':<36} {'max abs':>9} {'relative':>9} {'PSNR dB':>8}"
+    return f"{f'compared with {reference}':<36} {'max abs':>9} {'relative':>9} {'PSNR dB':>8}"
 
 
 def format_comparison(c: Comparison) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from .kernels import cache_folder
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 """Our name -> ONNX Runtime's."""
+
+LOOP_KEY = "irsde_loop"
+"""Metadata property of a whole-loop graph: JSON of what it executes (`export.whole_loop`)."""
 
 
 def onnxruntime_for(provider: str) -> Any:
@@ -93,6 +97,18 @@ def read_card(session: Any, path: Path) -> ModelCard | None:
     return parse_card(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path)
 
 
+def read_loop(session: Any, path: Path) -> dict[str, Any] | None:
+    """What a session's graph says it executes, if it is a whole loop; plain JSON types."""
+    text = session.get_modelmeta().custom_metadata_map.get(LOOP_KEY)
+    if text is None:
+        return None
+    try:
+        loop = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EngineError(f"{path}: the description of its loop is not valid JSON ({error})") from None
+    return loop if isinstance(loop, dict) else {}
+
+
 def parse_card(text: str | None, path: Path) -> ModelCard | None:
     """The model card that a graph's metadata holds, if it does; EngineError where it cannot be read."""
     if text is None:
@@ -121,6 +137,7 @@ def checked_card(card: ModelCard | None, tensors: Sequence[tuple[str, bool, Sequ
     Raises:
         EngineError: no card at all, or another graph.
     """
+    refuse_whole_loop([name for name, _, _ in tensors], path)
     if card is None:
         raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
     expected = {"x": card.channels, "mu": card.channels, "t": None, "eps": card.channels}
@@ -138,3 +155,12 @@ def checked_card(card: ModelCard | None, tensors: Sequence[tuple[str, bool, Sequ
             "make it with 'irsde-deploy export'"
         )
     return card
+
+
+def refuse_whole_loop(tensors: Collection[str], path: Path) -> None:
+    """Raise EngineError where a graph's inputs and outputs are those of a whole loop."""
+    if {"lq", "restored"} <= set(tensors):
+        raise EngineError(
+            f"{path}: this graph is a whole loop, which a host calls once (docs/whole-loop.md), and no score network: "
+            "give the file that 'irsde-deploy export' writes without --whole-loop"
+        )

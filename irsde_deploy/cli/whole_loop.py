@@ -1,0 +1,102 @@
+"""What `export --whole-loop` adds: its options, and writing the graph."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InvalidValueError, requires_extra
+from ..files import write_atomically
+from ..presets import PRESETS, with_quality
+from ..samplers import SAMPLERS
+from .common import given_options, require_onnx_name
+
+if TYPE_CHECKING:
+    import onnx
+
+    from ..card import ModelCard
+    from ..export.comparison import Comparison
+    from ..export.whole_loop import LoopPlan
+
+LOOP_SUFFIX = ".loop.onnx"
+
+_LOOP_OPTIONS = (
+    click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="Of the whole loop [default: the card's]."),
+    click.option("--steps", type=int, help="Network evaluations in the whole loop [default: the card's]."),
+    click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps."),
+    click.option("--t0", type=int, help="First timestep of the whole loop [default: the card's, else T]."),
+    click.option("--noise-level", type=float, help="Of the pictures, 0..255, in place of --t0; denoising models only."),
+    click.option("--debias", is_flag=True, help="Whole loop: take the training target's bias out."),
+    click.option("--clip", is_flag=True, help="Whole loop: keep the predicted picture within [0, 1] at each step."),
+    click.option(
+        "--noise-input",
+        type=click.Choice(["noise", "seed"]),
+        default="noise",
+        show_default=True,
+        help="Whole loop: take normal values, or a seed and draw them (ONNX Runtime only).",
+    ),
+)
+LOOP_SETTINGS = ("sampler", "steps", "quality", "t0", "noise_level", "debias", "clip", "noise_input")
+"""Parameters that those options fill."""
+
+
+def loop_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of a whole loop, given to the command as one dict, `loop_settings`, for `read_loop_options`."""
+
+    @functools.wraps(command)
+    def with_settings(**settings: Any) -> Any:
+        loop_settings = {name: settings.pop(name) for name in LOOP_SETTINGS}
+        return command(loop_settings=loop_settings, **settings)
+
+    for option in reversed(_LOOP_OPTIONS):
+        with_settings = option(with_settings)
+    return with_settings
+
+
+def read_loop_options(card: ModelCard, settings: dict[str, Any]) -> LoopPlan:
+    """The plan of a model's whole loop from what `loop_options` gave."""
+    from ..export.whole_loop import plan_loop
+
+    rest = dict(settings)
+    sampler, steps = with_quality(rest.pop("quality"), rest.pop("sampler"), rest.pop("steps"))
+    return plan_loop(card, sampler, steps, seeded=rest.pop("noise_input") == "seed", **rest)
+
+
+def write_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan, path: Path) -> None:
+    """Write the whole loop of a score graph, with the comparisons that it has passed printed."""
+    from ..export.loop_export import export_whole_loop
+    from ..export.report import format_comparison, format_heading
+
+    second = {"noise": f", noise ({len(plan.draws)}, batch, {card.channels}, height, width)", "seed": ", seed (1)"}
+    click.echo(
+        f"whole loop: {plan.sampler}, {len(plan.table)} steps; inputs lq (batch, {card.channels}, height, width)"
+        + second.get(plan.noise_input or "", "")
+    )
+    comparisons: list[Comparison] = []
+    try:
+        export_whole_loop(model, card, plan, path, comparisons.append)
+    finally:
+        if comparisons:
+            click.echo("\n".join([format_heading("the loop in NumPy"), *map(format_comparison, comparisons)]))
+
+
+def loop_of_graph(source: Path, output: Path | None, overwrite: bool, settings: dict[str, Any]) -> None:
+    """`export derain.onnx --whole-loop`: from a score graph that was exported before; needs no PyTorch."""
+    allowed = {*LOOP_SETTINGS, "checkpoint", "output", "overwrite", "whole_loop"}
+    if surplus := given_options(lambda name: name not in allowed):
+        raise InvalidValueError(f"{', '.join(surplus)}: for checkpoints: {source} is exported already, leave it out")
+    output = output or source.with_suffix(LOOP_SUFFIX)
+    require_onnx_name(output, overwrite)
+    if output.resolve() == source.resolve():
+        raise InvalidValueError(f"{output}: a whole loop must not replace the graph it is made of: give another name")
+    with requires_extra("cpu", "writing a whole loop"):
+        from ..export.onnx_model import read_model
+    model, card = read_model(source)
+    plan = read_loop_options(card, settings)
+    with write_atomically(output) as temporary:
+        write_loop(model, card, plan, temporary)
+    click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -1,0 +1,53 @@
+"""How far two arrays are apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..metrics import psnr
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a candidate is from the reference.
+
+    Attributes:
+        case: what was compared.
+        max_abs: largest absolute difference.
+        mean_abs: mean absolute difference.
+        relative: largest absolute difference over the largest absolute value of the reference.
+        psnr: dB, against the reference, white = 1.
+        tolerance: that `relative` must not exceed.
+    """
+
+    case: str
+    max_abs: float
+    mean_abs: float
+    relative: float
+    psnr: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is within tolerance; a NaN is not."""
+        return self.relative <= self.tolerance
+
+
+def compare(case: str, candidate: npt.NDArray[Any], reference: npt.NDArray[Any], tolerance: float) -> Comparison:
+    """Compare two arrays of one shape."""
+    difference = np.abs(candidate.astype(np.float64) - reference.astype(np.float64))
+    scale = float(np.abs(reference).max())
+    max_abs = float(difference.max())
+    relative = max_abs / scale if scale > 0 else math.inf if max_abs else 0.0
+    return Comparison(case, max_abs, float(difference.mean()), relative, psnr(candidate, reference, 1.0), tolerance)
+
+
+def worst_of(comparisons: Sequence[Comparison]) -> Comparison:
+    """The one with the largest relative error; one that is not a number is worse than any."""
+    return max(comparisons, key=lambda c: (math.isnan(c.relative), c.relative))

@@ -12,6 +12,12 @@ import numpy.typing as npt
 
 from ..metrics import psnr
 
+HALF_TOLERANCE = 2e-2
+"""For engines with FP16 inside: 40 units of its last place (2^-11), since some 30 layers each round once."""
+
+DIVERGED = 1e6
+"""A state of the reference beyond this is no picture: weights that were never trained. Nothing is compared past it."""
+
 
 @dataclass(frozen=True)
 class Comparison:

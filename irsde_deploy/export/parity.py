@@ -21,18 +21,12 @@ from ..runtimes.protocol import Float32
 from ..runtimes.torch_engine import TorchEngine
 from ..samplers import plan_steps
 from .checkpoints import Checkpoint, naming
-from .comparison import Comparison, compare, worst_of
+from .comparison import DIVERGED, HALF_TOLERANCE, Comparison, compare, worst_of
 from .detection import build_network
 from .example import SEED, example_picture, normals
 
 EVALUATION_TOLERANCE = 1e-4
 TRAJECTORY_TOLERANCE = 1e-3
-HALF_TOLERANCE = 2e-2
-"""For engines with FP16 inside: 40 units of its last place (2^-11), since some 30 layers each round once."""
-
-
-DIVERGED = 1e6
-"""A state of the reference beyond this is no picture: weights that were never trained. Nothing is compared past it."""
 
 
 def reference_engine(card: ModelCard, checkpoint: Checkpoint) -> TorchEngine:

@@ -1,7 +1,9 @@
 """The whole loop as one ONNX graph: degraded pictures and noise in, restored pictures out, in a single call.
 
-The score graph becomes the body of an ONNX `Loop` that runs once a row of the step table; the table's columns and the
-weights are initialisers outside the body, each stored once. Numbers are those of `runtimes.numpy_loop`: float32
+The score graph becomes the body of an ONNX `Loop` that runs once a row of the step table; the table's columns are
+initialisers, and so are the weights, inside the body: there ONNX Runtime gives convolutions the layout it gives them in
+the score graph, which it does not for weights from outside. Unrolled, ten steps take 6 to 8 times as long to load, a
+TensorRT-RTX plan 14 times as long to build and twice the room (docs/whole-loop.md). Numbers are those of `runtimes.numpy_loop`: float32
 operations in the same order, the state at the picture's own size, padded afresh for each evaluation, eps cropped.
 """
 
@@ -122,8 +124,7 @@ def whole_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> onnx.
         inputs.append(_pictures("noise", card, len(plan.draws)))
     if plan.noise_input == "seed":
         inputs.append(helper.make_tensor_value_info("seed", TensorProto.UINT64, [1]))
-    constants = [*model.graph.initializer, *w.constants.values()]
-    graph = helper.make_graph(w.nodes, "whole_loop", inputs, outputs, constants)
+    graph = helper.make_graph(w.nodes, "whole_loop", inputs, outputs, list(w.constants.values()))
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
@@ -183,7 +184,7 @@ class _Body:
         before, after = (helper.make_tensor_value_info(n, TensorProto.BOOL, []) for n in ("proceed", proceed))
         inputs = [number, before, *(_pictures(name, self._card) for name, _ in carried)]
         outputs = [after, *(_pictures(name, self._card) for _, name in carried)]
-        return helper.make_graph(nodes, "step", inputs, outputs)
+        return helper.make_graph(nodes, "step", inputs, outputs, list(self._score.initializer))
 
     def _step(self, y: str, noise: str) -> tuple[str, str]:
         """`runtimes.numpy_loop.states`, one turn of it -> y', q; terms that no step has are left out."""

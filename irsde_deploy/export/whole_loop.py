@@ -1,10 +1,11 @@
 """The whole loop as one ONNX graph: degraded pictures and noise in, restored pictures out, in a single call.
 
-The score graph becomes the body of an ONNX `Loop` that runs once a row of the step table; the table's columns are
-initialisers, and so are the weights, inside the body: there ONNX Runtime gives convolutions the layout it gives them in
-the score graph, which it does not for weights from outside. Unrolled, ten steps take 6 to 8 times as long to load, a
-TensorRT-RTX plan 14 times as long to build and twice the room (docs/whole-loop.md). Numbers are those of `runtimes.numpy_loop`: float32
-operations in the same order, the state at the picture's own size, padded afresh for each evaluation, eps cropped.
+The score graph becomes the body of an ONNX `Loop` that runs once a row of the step table. The table's columns are
+initialisers, and so are the weights, inside the body: ONNX Runtime lays out convolutions with weights from outside in
+another way than the score graph's. Why not unrolled: docs/whole-loop.md.
+
+Numbers are those of `runtimes.numpy_loop`: float32 operations in the same order, the state at the picture's own size,
+padded afresh for each evaluation, eps cropped.
 """
 
 from __future__ import annotations
@@ -144,13 +145,17 @@ def _noise(w: GraphWriter, plan: LoopPlan, card: ModelCard, height: str, width: 
 def _write_loop(w: GraphWriter, body: _Body, noise: str) -> None:
     """Initial state, Loop, lq + y."""
     table, shape = body.plan.table, w("Shape", "lq")
-    start = w.constant(0, np.float32)
-    if table.start:
+
+    def zero() -> str:
+        return w.constant(0, np.float32)
+
+    def initial() -> str:
         first = w("Gather", noise, w.constant(0, np.int64), axis=0)
-        start = w("Mul", first, w.constant(table.start, np.float32))
-    state = [w("Expand", start, shape)]
+        return w("Mul", first, w.constant(table.start, np.float32))
+
+    state = [w("Expand", initial() if table.start else zero(), shape)]
     if body.remembers:
-        state.append(w("Expand", w.constant(0, np.float32), shape))
+        state.append(w("Expand", zero(), shape))
     graph = body.graph(noise)
     names = ["irsde_loop/y", "irsde_loop/q"][: len(state)]
     given = [w.constant(len(table), np.int64), w.constant(True, np.bool_), *state]

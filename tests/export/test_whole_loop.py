@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -144,8 +146,16 @@ def test_openvino_gives_the_same(name: str, score_of: Callable[[str], Path], tmp
         assert_equal(restored, expected(engine, lq, noise=noise, **settings))
 
 
-@pytest.mark.parametrize("settings", [SETTINGS["mean"], SETTINGS["sde-2m, clipped, debiased"]], ids=["mean", "sde-2m"])
-@pytest.mark.parametrize("name", ["unet_nf8_depth4", "nafnet_w16", "ConditionalUNet"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("unet_nf8_depth4", SETTINGS["sde-2m, clipped, debiased"]),
+        ("nafnet_w16", SETTINGS["sde-2m, clipped, debiased"]),
+        ("nafnet_w16", SETTINGS["mean"]),
+        ("ConditionalUNet", {**SETTINGS["mean"], "t0": 80}),
+    ],
+    ids=["unet", "nafnet", "nafnet mean", "denoising unet"],
+)
 def test_tensorrt_rtx_builds_it(
     name: str, settings: dict[str, Any], score_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -154,7 +164,7 @@ def test_tensorrt_rtx_builds_it(
     from irsde_deploy.runtimes.tensorrt_backend import make_logger
 
     model, card = read_model(score_of(name))
-    plan = plan_loop(card, **({**settings, "t0": 80} if name == "ConditionalUNet" else settings))
+    plan = plan_loop(card, **settings)
     graph = whole_loop.whole_loop(model, card, plan)
     builder = trt.Builder(logger := make_logger(trt))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -250,6 +260,19 @@ def test_a_seed_restores_as_the_restorers(sampler: str, score_of: Callable[[str]
         assert_equal(restored, expected(engine, lq, sampler=sampler, steps=4, seed=seed))
 
 
+def test_openvino_does_not_pass_off_other_noise(score_of: Callable[[str], Path], tmp_path: Path) -> None:
+    """It computes int64 as int32: Philox's words come out negative, and their logarithms are not numbers."""
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
+    source, path = score_of("nafnet_w16"), tmp_path / "a.onnx"
+    written(source, path, sampler="mean", steps=2, seeded=True)
+    core = openvino.Core()
+    lq, seed = np.full((1, 3, 16, 16), 0.5, np.float32), np.array([5], np.uint64)
+    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    restored = compiled({"lq": lq, "seed": seed})[0]
+    if np.isfinite(restored).all():  # one day it may compute in 64 bits
+        assert_equal(restored, expected(engine_of(source), lq, sampler="mean", steps=2, seed=5))
+
+
 def test_a_seed_needs_opset_18_and_noise_does_not(tmp_path: Path) -> None:
     engine = torch_engine(load_case("nafnet_w16"))
     write_onnx(engine.model, engine.card, tmp_path / "a.onnx", opset=17)
@@ -281,6 +304,9 @@ def test_the_graph_says_what_it_holds(score_of: Callable[[str], Path], tmp_path:
         entry.name: [d.dim_param or d.dim_value for d in entry.type.tensor_type.shape.dim]
         for entry in (*model.graph.input, *model.graph.output)
     }
+    (body,) = (entry.g for node in model.graph.node for entry in node.attribute if entry.name == "body")
+    read = {name for graph in (model.graph, body) for node in graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= read, "ONNX Runtime warns of others"
     picture = ["batch", 3, "height", "width"]
     assert shapes == {"lq": picture, "noise": [4, *picture], "restored": picture}
     assert plan.draws == (0, 1, 2, 3), "the last step draws nothing"
@@ -366,6 +392,65 @@ def test_an_exported_graph_becomes_one_without_pytorch(score_of: Callable[[str],
     assert done.returncode == 0, done.stderr
     assert "whole loop: mean, 2 steps; inputs lq (batch, 3, height, width), seed (1)" in done.stdout
     assert [entry.name for entry in session_of(tmp_path / "derain.loop.onnx").get_inputs()] == ["lq", "seed"]
+
+
+def documented(language: str) -> str:
+    page = (Path(__file__).parents[2] / "docs" / "whole-loop.md").read_text()
+    return page.split(f"```{language}\n")[1].split("```")[0]
+
+
+@pytest.fixture
+def host(score_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with derain.loop.onnx and rain.png (64x48), as the documented hosts want it."""
+    monkeypatch.chdir(tmp_path)
+    written(score_of("nafnet_w16"), tmp_path / "derain.loop.onnx", sampler="sde-2m", steps=3)
+    rain = cv2.imread(str(Path(__file__).parents[2] / "assets" / "rain.png"))
+    cv2.imwrite("rain.png", rain[:48, :64])
+    return tmp_path
+
+
+def test_the_documented_python_host_restores(host: Path, score_of: Callable[[str], Path]) -> None:
+    exec(documented("python"), {})
+    picture = np.ascontiguousarray(cv2.imread("rain.png")[:, :, ::-1])
+    noise = np.zeros((4, 1, 3, 48, 64), np.float32)
+    noise[:3] = np.random.default_rng(0).standard_normal((3, 1, 3, 48, 64), dtype=np.float32)
+    wanted = Restorer(engine_of(score_of("nafnet_w16")))(picture, sampler="sde-2m", steps=3, noise=noise)
+    difference = cv2.imread("restored.png")[:, :, ::-1].astype(int) - wanted
+    assert np.abs(difference).max() <= 1, "a value between two levels may be rounded to either"
+    assert (difference == 0).mean() > 0.999
+
+
+def test_the_documented_cpp_host_restores(host: Path, score_of: Callable[[str], Path]) -> None:
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
+    package = Path(openvino.__file__).parent
+    libraries = list((package / "libs").glob("libopenvino.so*"))
+    if shutil.which("g++") is None or not libraries or not (package / "include" / "openvino" / "openvino.hpp").exists():
+        pytest.skip("needs g++ and OpenVINO's headers")
+    rng = np.random.default_rng(0)
+    lq = rng.random((1, 3, 21, 37), dtype=np.float32)
+    noise = rng.standard_normal((4, *lq.shape)).astype(np.float32)
+    lq.tofile("lq")
+    noise[:3].tofile("noise")
+    main = """
+#include <cstdio>
+static std::vector<float> read(const char* name, size_t count) {
+    std::vector<float> values(count);
+    std::FILE* file = std::fopen(name, "rb");
+    if (!file || std::fread(values.data(), 4, count, file) != count) std::exit(1);
+    return values;
+}
+int main() {
+    std::vector<float> lq = read("lq", 3 * 21 * 37), noise = read("noise", 9 * 21 * 37);
+    std::vector<float> restored = restore(lq, noise, 3, 21, 37);
+    std::fwrite(restored.data(), 4, restored.size(), std::fopen("restored", "wb"));
+}
+"""
+    Path("host.cpp").write_text(documented("cpp") + main)
+    paths = [f"-I{package / 'include'}", str(libraries[0]), f"-Wl,-rpath,{package / 'libs'}"]
+    subprocess.run(["g++", "-std=c++17", "host.cpp", *paths, "-o", "host"], check=True, timeout=300)
+    subprocess.run(["./host"], check=True, timeout=300)
+    restored = np.fromfile("restored", np.float32).reshape(lq.shape)
+    assert_equal(restored, expected(engine_of(score_of("nafnet_w16")), lq, noise=noise, sampler="sde-2m", steps=3))
 
 
 def test_options_that_do_not_fit_are_refused(score_of: Callable[[str], Path], tmp_path: Path, fails_with) -> None:

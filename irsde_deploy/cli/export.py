@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 @click.option(
     "--whole-loop",
     is_flag=True,
-    help="Write the whole sampling loop as one graph, lq and noise to restored; CHECKPOINT may be an exported .onnx.",
+    help="Write the whole sampling loop as one graph, lq and noise to restored; CHECKPOINT may be an exported .onnx. "
+    "The options below are for it.",
 )
 @loop_options
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")

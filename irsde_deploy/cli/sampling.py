@@ -53,21 +53,26 @@ class _TileType(click.ParamType[Any]):
             self.fail(f"a tile is a side in pixels, auto or whole, not {value!r}", param, ctx)
 
 
-_OPTIONS = (
+PLAN_OPTIONS = (
     click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]"),
     click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's]."),
     click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps."),
     click.option("--t0", type=int, help="First timestep [default: the model card's, else T]."),
+    click.option(
+        "--debias", is_flag=True, help="Take the bias of maximum-likelihood training out of the network's output."
+    ),
+    click.option("--clip", is_flag=True, help="Keep the predicted picture within [0, 1] at each step."),
+)
+"""What decides on the step table and how it is executed."""
+
+_OPTIONS = (
+    *PLAN_OPTIONS,
     click.option(
         "--noise-level",
         type=float,
         help="Of the pictures, standard deviation 0..255 [default: estimated]; denoising models only.",
     ),
     click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise; the same for every picture."),
-    click.option(
-        "--debias", is_flag=True, help="Take the bias of maximum-likelihood training out of the network's output."
-    ),
-    click.option("--clip", is_flag=True, help="Keep the predicted picture within [0, 1] at each step."),
     click.option(
         "--tile",
         type=_TileType(),

@@ -11,9 +11,8 @@ import click
 
 from ..errors import InvalidValueError, requires_extra
 from ..files import write_atomically
-from ..presets import PRESETS, with_quality
-from ..samplers import SAMPLERS
-from .common import given_options, require_onnx_name
+from .common import given_options, progress, require_onnx_name
+from .sampling import PLAN_OPTIONS
 
 if TYPE_CHECKING:
     import onnx
@@ -25,19 +24,14 @@ if TYPE_CHECKING:
 LOOP_SUFFIX = ".loop.onnx"
 
 _LOOP_OPTIONS = (
-    click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="Of the whole loop [default: the card's]."),
-    click.option("--steps", type=int, help="Network evaluations in the whole loop [default: the card's]."),
-    click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps."),
-    click.option("--t0", type=int, help="First timestep of the whole loop [default: the card's, else T]."),
+    *PLAN_OPTIONS,
     click.option("--noise-level", type=float, help="Of the pictures, 0..255, in place of --t0; denoising models only."),
-    click.option("--debias", is_flag=True, help="Whole loop: take the training target's bias out."),
-    click.option("--clip", is_flag=True, help="Whole loop: keep the predicted picture within [0, 1] at each step."),
     click.option(
         "--noise-input",
         type=click.Choice(["noise", "seed"]),
         default="noise",
         show_default=True,
-        help="Whole loop: take normal values, or a seed and draw them (ONNX Runtime only).",
+        help="Of the whole loop: normal values, or a seed to draw them from (ONNX Runtime only).",
     ),
 )
 LOOP_SETTINGS = ("sampler", "steps", "quality", "t0", "noise_level", "debias", "clip", "noise_input")
@@ -61,14 +55,13 @@ def read_loop_options(card: ModelCard, settings: dict[str, Any]) -> LoopPlan:
     """The plan of a model's whole loop from what `loop_options` gave."""
     from ..export.whole_loop import plan_loop
 
-    rest = dict(settings)
-    sampler, steps = with_quality(rest.pop("quality"), rest.pop("sampler"), rest.pop("steps"))
-    return plan_loop(card, sampler, steps, seeded=rest.pop("noise_input") == "seed", **rest)
+    planned = {name: value for name, value in settings.items() if name != "noise_input"}
+    return plan_loop(card, seeded=settings["noise_input"] == "seed", **planned)
 
 
 def write_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan, path: Path) -> None:
     """Write the whole loop of a score graph, with the comparisons that it has passed printed."""
-    from ..export.loop_export import export_whole_loop
+    from ..export.loop_export import CASES, export_whole_loop
     from ..export.report import format_comparison, format_heading
 
     second = {"noise": f", noise ({len(plan.draws)}, batch, {card.channels}, height, width)", "seed": ", seed (1)"}
@@ -78,7 +71,13 @@ def write_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan, path: Pa
     )
     comparisons: list[Comparison] = []
     try:
-        export_whole_loop(model, card, plan, path, comparisons.append)
+        with progress(len(CASES), "comparing with the loop") as advance:
+
+            def keep(comparison: Comparison) -> None:
+                comparisons.append(comparison)
+                advance(len(comparisons))
+
+            export_whole_loop(model, card, plan, path, keep)
     finally:
         if comparisons:
             click.echo("\n".join([format_heading("the loop in NumPy"), *map(format_comparison, comparisons)]))

@@ -26,6 +26,13 @@ TOLERANCE = 1e-5
 """Relative to the largest value. Both sides give ONNX Runtime the same float32 operations in the same order, which are
 bit for bit the same unless it fuses or lays out one of the two in another way."""
 
+CASES: tuple[tuple[int, Callable[[int], tuple[int, int]]], ...] = (
+    (1, lambda m: (2 * m - 1, max(1, 2 * m - 3))),
+    (2, lambda m: (max(1, m // 4), m)),
+)
+"""(batch, the card's multiple -> height, width) to compare at: padding on both sides; a batch, and a side that is too short
+to reflect."""
+
 
 def export_whole_loop(
     model: onnx.ModelProto,
@@ -65,14 +72,11 @@ def export_whole_loop(
 
 
 def compare_with_loop(session: Any, model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> Iterator[Comparison]:
-    """One call of a whole-loop session against `numpy_loop.restore`: with padding on both sides, then with a batch
-    and a side that is too short to reflect.
-    """
+    """One call of a whole-loop session against `numpy_loop.restore`, at each of `CASES`."""
     engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
     tolerance = TOLERANCE if card.precision == "fp32" else HALF_TOLERANCE
-    m = card.multiple_of
-    for batch, height, width in ((1, 2 * m - 1, max(1, 2 * m - 3)), (2, max(1, m // 4), m)):
-        lq = example_picture(card, batch, height, width)
+    for batch, sides in CASES:
+        lq = example_picture(card, batch, *sides(card.multiple_of))
         second, noise = example_noise(card, plan, lq)
         expected = restore(engine, lq, plan.table, noise, plan.clip)
         largest = float(np.abs(expected).max())
@@ -81,7 +85,7 @@ def compare_with_loop(session: Any, model: onnx.ModelProto, card: ModelCard, pla
                 f"the loop itself diverges on these weights (values of {largest:.1e}), so "
                 "that nothing can be compared with it: are they trained?"
             )
-        case = f"restored {batch}x{card.channels}x{height}x{width}, {len(plan.table)} steps"
+        case = f"restored {'x'.join(map(str, lq.shape))}, {len(plan.table)} steps"
         yield compare(case, run_whole_loop(session, {"lq": lq, **second}), expected, tolerance)
 
 

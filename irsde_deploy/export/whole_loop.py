@@ -23,6 +23,7 @@ from onnx import TensorProto, helper
 from ..card import ModelCard
 from ..errors import InvalidValueError
 from ..noise_level import blind_sde
+from ..presets import with_quality
 from ..samplers import StepTable
 from . import noise_graph
 from .graph_writer import GraphWriter
@@ -86,6 +87,7 @@ def plan_loop(
     clip: bool = False,
     t0: int | None = None,
     noise_level: float | None = None,
+    quality: str | None = None,
     seeded: bool = False,
 ) -> LoopPlan:
     """The plan for these settings, which mean what they do in `Restorer`; what is left out comes from the card.
@@ -100,8 +102,9 @@ def plan_loop(
         )
     if clip and card.value_range is None:
         raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
-    table = card.plan(sampler, steps, debias, t0, noise_level)
-    return LoopPlan(table, sampler or card.sampler, debias, clip, seeded)
+    table = card.plan(sampler, steps, debias, t0, noise_level, quality)
+    name, _ = with_quality(quality, sampler, steps)
+    return LoopPlan(table, name or card.sampler, debias, clip, seeded)
 
 
 def whole_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> onnx.ModelProto:

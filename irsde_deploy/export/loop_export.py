@@ -30,8 +30,8 @@ CASES: tuple[tuple[int, Callable[[int], tuple[int, int]]], ...] = (
     (1, lambda m: (2 * m - 1, max(1, 2 * m - 3))),
     (2, lambda m: (max(1, m // 4), m)),
 )
-"""(batch, the card's multiple -> height, width) to compare at: padding on both sides; a batch, and a side that is too short
-to reflect."""
+"""(batch, the card's multiple -> height and width) to compare at: padding on both sides; a batch, and a side that is
+too short to reflect."""
 
 
 def export_whole_loop(

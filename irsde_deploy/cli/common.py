@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from ..errors import OutputFileError
+from ..errors import InvalidValueError, OutputFileError
 from ..noise import MAX_SEED
 from ..runtimes import DEVICES, PROVIDERS_OF
 from ..runtimes.pictures import require_rgb_pictures

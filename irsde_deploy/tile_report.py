@@ -33,6 +33,8 @@ class TileReport:
         columns, rows: mean absolute difference of each column (W,) and row (H,).
         column_seams, row_seams: positions of the seams, in pixels.
         across, inside: mean absolute difference within `BAND` of a seam, and elsewhere.
+        edge, beside: mean absolute step of the difference from a pixel to the next, over a seam and within `BAND` of
+            it: where the first is larger, there is an edge that the whole picture does not have.
     """
 
     tiling: Tiling
@@ -44,6 +46,8 @@ class TileReport:
     row_seams: tuple[float, ...]
     across: float
     inside: float
+    edge: float
+    beside: float
 
 
 def compare_tiled(restorer: Restorer, picture: npt.NDArray[Any], tiling: Tiling, **options: Any) -> TileReport:
@@ -67,21 +71,41 @@ def compare_tiled(restorer: Restorer, picture: npt.NDArray[Any], tiling: Tiling,
         )
     whole = restorer(mu, **options, tile=None)
     tiled = restorer(mu, **options, tile=tiling.side, overlap=tiling.overlap)
-    error = 255 * np.abs(tiled.astype(np.float64) - whole).mean(2)
+    signed = 255 * (tiled.astype(np.float64) - whole)
+    error = np.abs(signed).mean(2)
     seams = [np.array(axis.seams) for axis in (tiles.rows, tiles.columns)]
     near = [_near(side, found) for side, found in zip(error.shape, seams, strict=True)]
     across = near[0][:, None] | near[1]
     return TileReport(
         tiling,
         psnr(tiled, whole, 1.0),
-        float(255 * np.abs(tiled - whole).max()),
+        float(np.abs(signed).max()),
         error.mean(0),
         error.mean(1),
         tiles.columns.seams,
         tiles.rows.seams,
-        float(error[across].mean()),
-        float(error[~across].mean()) if not across.all() else float("nan"),
+        _mean([error[across]]),
+        _mean([error[~across]]),
+        *_edges(signed, seams),
     )
+
+
+def _edges(signed: Profile, seams: list[npt.NDArray[np.float64]]) -> tuple[float, float]:
+    """Mean absolute step of a signed difference (H, W, C) over seams, and beside them, both directions together."""
+    over: list[Profile] = []
+    beside: list[Profile] = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(signed, axis=axis)).swapaxes(0, axis)  # steps[k] is between pixels k and k + 1
+        for seam in np.rint(seams[axis]).astype(int) - 1:
+            over.append(steps[seam])
+            beside += [steps[k] for k in range(seam - BAND, seam + BAND + 1) if k != seam and 0 <= k < len(steps)]
+    return _mean(over), _mean(beside)
+
+
+def _mean(parts: list[Profile]) -> float:
+    """Of all values; not a number where there are none."""
+    count = sum(part.size for part in parts)
+    return float(sum(part.sum() for part in parts)) / count if count else float("nan")
 
 
 def _near(length: int, seams: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -97,6 +121,7 @@ def format_report(report: TileReport) -> str:
         [
             f"{report.tiling} against the whole picture: {report.decibels:.2f} dB, {report.largest:.2f} of 255 at most",
             f"mean difference within {BAND} pixels of a seam {report.across:.3f} of 255, elsewhere {report.inside:.3f}",
+            f"its step from a pixel to the next {report.edge:.4f} over a seam, {report.beside:.4f} beside it",
         ]
     )
 

@@ -13,7 +13,7 @@ SHARE = 0.8
 _LOOP_BYTES_PER_VALUE = 44
 """mu, x and their padded forms, y, q, q before, a term, eps, noise (float32), a picture on its way in and out."""
 
-_NETWORK_BYTES_PER_PIXEL = {"ConditionalNAFNet": ("width", 32), "ConditionalUNet": ("nf", 240)}
+_NETWORK_BYTES_PER_PIXEL = {"ConditionalNAFNet": ("width", 40), "ConditionalUNet": ("nf", 240)}
 """Network -> the setting that its activations grow with, and bytes a pixel for each unit of it, at most, on ONNX
 Runtime or OpenVINO (docs/tiling.md)."""
 

@@ -196,7 +196,7 @@ def test_smaller_tiles_where_memory_runs_out() -> None:
 
 def test_auto_is_whole_where_there_is_room_and_tiles_where_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = LocalEngine()
-    engine.card = replace(engine.card, network="ConditionalNAFNet", settings={"width": 10})  # at most 320 bytes a pixel
+    engine.card = replace(engine.card, network="ConditionalNAFNet", settings={"width": 8})  # at most 320 bytes a pixel
     shape = (1, 1000, 1000, 3)
     for available, expected in ((2**30, None), (420e6, Tiling(768)), (1e6, Tiling(128))):
         monkeypatch.setattr(tile_choice, "available_memory", lambda value=available: int(value))

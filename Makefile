@@ -27,7 +27,7 @@ test-vapoursynth: .venv-vapoursynth/stamp
 	touch $@
 
 .venv/dev.stamp: .venv/run.stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[cpu,openvino,train,evaluate,rtx,vapoursynth,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[cpu,openvino,train,evaluate,video,rtx,vapoursynth,dev]"
 	touch $@
 
 .venv-vapoursynth/stamp: pyproject.toml

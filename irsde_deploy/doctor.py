@@ -39,6 +39,7 @@ PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "train": (("tensorboard", "tensorboard"), ("lion_pytorch", "lion-pytorch")),
     "evaluate": (("skimage", "scikit-image"), ("pywt", "PyWavelets"), ("torchmetrics", "torchmetrics")),
+    "video": (("av", "av"),),
 }
 """Extra -> (module, distribution) of each package."""
 

@@ -150,13 +150,15 @@ class Restorer:
         quality: str | None = None,
         tile: Tile = None,
         overlap: int | None = None,
+        frames: Sequence[int] | None = None,
     ) -> DeviceArray:
         """Restore a picture that is in the GPU's memory already; it never visits the host.
 
         Args:
             picture: (H, W, C) or (B, H, W, C) with `__cuda_array_interface__` (CuPy, PyTorch, Numba) or `__dlpack__`
                 (JAX, and all of them); uint8, uint16, or float16 or float32 in [0, 1]; any strides.
-            sampler, steps, quality, seed, debias, t0, clip, noise_level, tile, overlap: as for pictures in host memory.
+            sampler, steps, quality, seed, frames, debias, t0, clip, noise_level, tile, overlap: as for pictures in
+                host memory.
             out: array to write to, same shape and type, `picture` itself if you like; by default a new `DeviceArray`,
                 which has `__cuda_array_interface__`.
             stream: CUDA stream handle to work on; by default one of the engine's own, after waiting for the stream
@@ -177,7 +179,7 @@ class Restorer:
         source = given.as_batch()
         check_shape(self.card, source.shape, given.shape)
         table = self._table(sampler, steps, debias, t0, noise_level, quality, clip)
-        draw = self._noise(seed, None, table, source.shape)
+        draw = self._noise(seed, None, table, source.shape, frames)
 
         def restore(loop: Any, tiling: Tiling | None) -> DeviceArray:
             restored: DeviceArray = loop.on_device(source, table, draw, clip, target, stream, bgr, tiling)

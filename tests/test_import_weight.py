@@ -93,6 +93,20 @@ def test_a_missing_package_is_one_sentence_with_the_command_that_installs_it(une
     assert "pip install 'irsde-deploy[export]'" in result.stderr
 
 
+def test_videos_name_their_extra_and_pipes_need_none(unet_onnx: Path, tmp_path: Path) -> None:
+    code = "from irsde_deploy.__main__ import main; main()"
+    (tmp_path / "in.mp4").write_bytes(b"any")
+    command = ["run", "--engine", str(unet_onnx), str(tmp_path / "in.mp4"), "-o", str(tmp_path / "out.mp4")]
+    result = run_without(["av"], code, *command)
+    assert (result.returncode, result.stderr.count("\n")) == (5, 1), result.stderr
+    assert "pip install 'irsde-deploy[video]'" in result.stderr
+    program = BLOCKER.format(blocked=["av", "torch"]) + code
+    command = ["run", "--engine", str(unet_onnx), "-", "-o", "-", "--steps", "1", "--sampler", "mean"]
+    stream = b"YUV4MPEG2 W4 H2 F25:1 C444\nFRAME\n" + bytes(range(24))
+    piped = subprocess.run([sys.executable, "-c", program, *command], input=stream, capture_output=True, timeout=300)
+    assert (piped.returncode, len(piped.stdout)) == (0, len(stream)), piped.stderr
+
+
 @pytest.mark.parametrize("module", ["restorer", "metrics", "runtimes", "runtimes.numpy_loop"])
 def test_runtime_modules_do_not_pull_in_pytorch(module: str) -> None:
     result = run_without(["torch"], f"import irsde_deploy.{module}; print('ok')")

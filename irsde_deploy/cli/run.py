@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from ..errors import InvalidValueError, OutputFileError
-from ..presets import PRESETS, quality_within
-from .common import EXIT_SOME_FAILED, PATH, device_options, progress, require_rgb, say
-from .engines import rebuild_where_unfit
-from .sampling import Restoring, Sampling, sampling_options
+from ..errors import OutputFileError
+from .common import EXIT_SOME_FAILED, PATH, device_options, progress, say
+from .sampling import Model, Restoring, Sampling, quality_for, sampling_options, seconds_wanted
+from .video import VideoOptions, of_videos, refuse_picture_options, refuse_video_options, run_videos, video_options
 
 if TYPE_CHECKING:
     from ..batch import Job, Outcome
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
 )
 @click.option("--overwrite", "existing", flag_value="overwrite", help="Replace existing outputs.")
 @click.option("--skip-existing", "existing", flag_value="skip", help="Leave existing outputs alone.")
+@video_options
 def run(
     inputs: tuple[str, ...],
     engine: Path,
@@ -69,22 +69,26 @@ def run(
     batch: int,
     suffix: str | None,
     existing: str | None,
+    video: VideoOptions,
 ) -> None:
     """Restore pictures: INPUTS are files, folders (with everything below) and glob patterns.
 
     PNG, JPEG, WebP and TIFF, 8 and 16 bit, any size. A broken picture is reported and the rest goes on (exit code 4).
+
+    Or videos: INPUTS are video files. Or a pipe: INPUTS and the output are "-", y4m or raw RGB on stdin and stdout.
     """
     from ..batch import plan_jobs
-    from ..restorer import load
 
+    target = seconds_wanted(target_seconds, target_fps, sampling)
+    model = Model(engine, fallback, device_settings, rebuild)
+    if of_videos(inputs):
+        refuse_picture_options(suffix)
+        run_videos(inputs, output, model, sampling, target, batch, existing, video)
+        return
+    refuse_video_options(video)
     planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None)
     jobs = _still_to_do(planned, existing)
-    target = _target(target_seconds, target_fps, sampling)
-    if rebuild:
-        if engine.suffix.lower() != ".plan":
-            raise InvalidValueError(f"{engine}: only a plan can be built again: leave out --rebuild")
-        rebuild_where_unfit(engine)
-    restorer = require_rgb(load(engine, fallback=fallback, **device_settings), engine)
+    restorer = model.load()
     if target is not None:
         sampling = sampling.of_quality(_quality_for(target, restorer, sampling, jobs, batch))
     restoring = Restoring(restorer, sampling)
@@ -121,21 +125,6 @@ def _levels(levels: list[float]) -> str:
     return f", noise levels {min(levels):.1f} to {max(levels):.1f}" if levels else ""
 
 
-def _target(seconds: float | None, fps: float | None, sampling: Sampling) -> float | None:
-    """Seconds that a picture may take, if the command line says."""
-    if seconds is None and fps is None:
-        return None
-    if seconds is not None and fps is not None:
-        raise InvalidValueError("--target-seconds and --target-fps say the same in two ways: leave one out")
-    if sampling.quality is not None or sampling.sampler is not None or sampling.steps is not None:
-        raise InvalidValueError("a target chooses the quality: leave out --quality, --sampler and --steps")
-    if fps is not None and not 0 < fps < float("inf"):
-        raise InvalidValueError(f"--target-fps must be a finite number above 0, not {fps:g}")
-    target = 1 / fps if fps is not None else seconds
-    quality_within(target or 0, 1)  # raises where it is no target
-    return target
-
-
 def _quality_for(target: float, restorer: Restorer, sampling: Sampling, jobs: list[Job], batch: int) -> str | None:
     """The best preset within the target at the size of the first picture that can be restored; None without any."""
     from ..errors import IrsdeError
@@ -143,17 +132,10 @@ def _quality_for(target: float, restorer: Restorer, sampling: Sampling, jobs: li
 
     for job in jobs:
         try:
-            picture = np.stack([read_picture(job.source).rgb] * min(batch, len(jobs)))
-            taken = restorer.seconds_per_evaluation(picture, tile=sampling.tile, overlap=sampling.overlap)
+            pictures = np.stack([read_picture(job.source).rgb] * min(batch, len(jobs)))
+            return quality_for(target, restorer, sampling, pictures)
         except (IrsdeError, MemoryError):
             continue  # told when its turn comes
-        evaluation = taken / len(picture)
-        quality, fits = quality_within(target, evaluation)
-        height, width = picture.shape[1:3]
-        click.echo(f"an evaluation at {width}x{height} takes {evaluation:.3g} s: {quality} ({PRESETS[quality]})")
-        if not fits:
-            say(f"note: even {quality} takes {PRESETS[quality].steps * evaluation:.3g} s a picture, not {target:.3g} s")
-        return quality
     return None
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from ..errors import InvalidValueError
 from ..noise_level import blind_sde, estimate_start
-from ..presets import PRESETS
+from ..presets import PRESETS, quality_within
 from ..samplers import SAMPLERS
-from .common import SEED
+from .common import SEED, require_rgb, say
+from .engines import rebuild_where_unfit
 
 if TYPE_CHECKING:
     from ..restorer import Restorer
@@ -33,6 +36,15 @@ class Sampling:
     clip: bool
     tile: int | str | None
     overlap: int | None
+
+    def of_first_frame(self, restorer: Restorer, picture: Any) -> Sampling:
+        """The same with the noise level of a video's first frame, where the model needs one and nobody has said it."""
+        blind = blind_sde(restorer.sde, self.noise_level, self.t0)
+        if blind is None:
+            return self
+        level = estimate_start(np.clip(picture, 0, 1), blind)
+        say(f"note: noise level {level:.1f}, estimated on the first frame, is used for all: --noise-level sets it")
+        return replace(self, noise_level=level)
 
     def of_quality(self, quality: str | None) -> Sampling:
         """The same with a quality chosen later."""
@@ -149,19 +161,75 @@ class Restoring:
         quality = f"{self.sampling.quality} = " if self.sampling.quality else ""
         return f"{quality}{self.sampler}, {self.steps} step{'s' * (self.steps > 1)}, seed {self.sampling.seed}{noise}"
 
-    def __call__(self, pictures: Any, on_step: Callable[[int], None] | None = None) -> Any:
-        """A picture (H, W, 3) or a batch -> the same restored."""
+    def __call__(
+        self, pictures: Any, on_step: Callable[[int], None] | None = None, frames: Sequence[int] | None = None
+    ) -> Any:
+        """A picture (H, W, 3) or a batch -> the same restored; `frames`: the number of each one's noise field."""
         if self.blind is None:
-            return self._restored(pictures, self.sampling.noise_level, on_step)
+            return self._restored(pictures, self.sampling.noise_level, on_step, frames)
         if pictures.ndim == 4:
-            return np.stack([self(picture, on_step) for picture in pictures])
+            numbers = [None] * len(pictures) if frames is None else [[number] for number in frames]
+            return np.stack([self(picture, on_step, k) for picture, k in zip(pictures, numbers, strict=True)])
         level = estimate_start(pictures, self.blind)
         self.levels.append(level)
-        return self._restored(pictures, level, on_step)
+        return self._restored(pictures, level, on_step, frames)
 
-    def _restored(self, pictures: Any, level: float | None, on_step: Callable[[int], None] | None) -> Any:
-        options = {**vars(self.sampling), "noise_level": level}
+    def _restored(
+        self,
+        pictures: Any,
+        level: float | None,
+        on_step: Callable[[int], None] | None,
+        frames: Sequence[int] | None = None,
+    ) -> Any:
+        options = {**vars(self.sampling), "noise_level": level, "frames": frames}
         restored = self.restorer(pictures, on_step=on_step, **options)
         if self.restorer.tiling is not None:
             self.tilings[str(self.restorer.tiling)] = None
         return restored
+
+
+@dataclass(frozen=True)
+class Model:
+    """The options that say which engine restores, and where."""
+
+    engine: Path
+    fallback: Path | None
+    device_settings: dict[str, Any]
+    rebuild: bool = False
+
+    def load(self) -> Restorer:
+        """Open the engine, built again first where that is asked for and needed."""
+        from ..restorer import load
+
+        if self.rebuild:
+            if self.engine.suffix.lower() != ".plan":
+                raise InvalidValueError(f"{self.engine}: only a plan can be built again: leave out --rebuild")
+            rebuild_where_unfit(self.engine)
+        return require_rgb(load(self.engine, fallback=self.fallback, **self.device_settings), self.engine)
+
+
+def seconds_wanted(seconds: float | None, fps: float | None, sampling: Sampling) -> float | None:
+    """Seconds that a picture may take, if the command line says."""
+    if seconds is None and fps is None:
+        return None
+    if seconds is not None and fps is not None:
+        raise InvalidValueError("--target-seconds and --target-fps say the same in two ways: leave one out")
+    if sampling.quality is not None or sampling.sampler is not None or sampling.steps is not None:
+        raise InvalidValueError("a target chooses the quality: leave out --quality, --sampler and --steps")
+    if fps is not None and not 0 < fps < float("inf"):
+        raise InvalidValueError(f"--target-fps must be a finite number above 0, not {fps:g}")
+    target = 1 / fps if fps is not None else seconds
+    quality_within(target or 0, 1)  # raises where it is no target
+    return target
+
+
+def quality_for(target: float, restorer: Restorer, sampling: Sampling, pictures: Any) -> str:
+    """The best preset within the target at the size of a batch of pictures, and a line that says why."""
+    taken = restorer.seconds_per_evaluation(pictures, tile=sampling.tile, overlap=sampling.overlap)
+    evaluation = taken / len(pictures)
+    quality, fits = quality_within(target, evaluation)
+    height, width = pictures.shape[1:3]
+    click.echo(f"an evaluation at {width}x{height} takes {evaluation:.3g} s: {quality} ({PRESETS[quality]})")
+    if not fits:
+        say(f"note: even {quality} takes {PRESETS[quality].steps * evaluation:.3g} s a picture, not {target:.3g} s")
+    return quality

@@ -302,6 +302,7 @@ def _decoded(container: Any, stream: Any, losses: Losses) -> Iterator[Any]:
 
     if not stream.codec_context.is_open:
         stream.thread_type = "AUTO"
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     try:
         for packet in container.demux(stream):
             try:

@@ -178,6 +178,17 @@ def test_frames_by_dlpack_never_leave_the_device(pair) -> None:
     np.testing.assert_array_equal(fresh.to_host(device_loop.engine.driver), out)
 
 
+def test_frames_have_noise_by_their_numbers_on_the_device_too(pair) -> None:
+    numpy_loop, device_loop = pair
+    frames = picture((2, 16, 20, 3), np.uint8)
+    out = np.zeros_like(frames)
+    device_loop.on_device(frames, "sde-2m", 3, out=out, frames=[7, 2**32 - 1])
+    np.testing.assert_array_equal(out, numpy_loop(frames, "sde-2m", 3, frames=[7, 2**32 - 1]))
+    alone = [numpy_loop(frame, "sde-2m", 3, frames=[k])[None] for frame, k in zip(frames, (7, 2**32 - 1), strict=True)]
+    np.testing.assert_array_equal(out, np.concatenate(alone))
+    assert np.abs(out.astype(int) - numpy_loop(frames, "sde-2m", 3)).max() > 0
+
+
 def test_frames_by_the_array_interface_in_any_layout(pair, as_if_cuda) -> None:
     numpy_loop, device_loop = pair
     whole = picture((40, 50, 3), np.uint8)

@@ -31,7 +31,7 @@ from videos import (  # noqa: E402
 
 from irsde_deploy import Restorer, load  # noqa: E402
 from irsde_deploy.colour import Colour, Layout, Planes, to_planes, to_rgb  # noqa: E402
-from irsde_deploy.encoding import choose_encoding  # noqa: E402
+from irsde_deploy.encoding import PieceEncoder, choose_encoding  # noqa: E402
 from irsde_deploy.errors import InputFileError, IrsdeError, OutputFileError  # noqa: E402
 from irsde_deploy.images import Picture, write_picture  # noqa: E402
 from irsde_deploy.noise_level import estimate_noise  # noqa: E402
@@ -224,6 +224,20 @@ def test_rotated_videos_come_out_upright(rotation: int, tmp_path: Path) -> None:
         assert next(container.decode(video=0)).rotation == 0
     for ours, (_, theirs) in zip(frames, read_planes(tmp_path / "out.mp4"), strict=True):
         assert_same(tuple(np.rot90(plane, counterclockwise // 90) for plane in ours), theirs)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_the_aspect_of_a_pixel_is_kept(suffix: str, tmp_path: Path) -> None:
+    source = write_video(tmp_path / f"in.{suffix}", planes_of(2, YUV420, SD), aspect=Fraction(64, 45))
+    restore(source, tmp_path / f"out.{suffix}")
+    assert [probe(tmp_path / f"{name}.{suffix}").aspect for name in ("in", "out")] == 2 * [Fraction(64, 45)]
+    sideways = replace(probe(source), turn=(0, 1, -1, 0))
+    encoder = PieceEncoder(tmp_path / "piece.mp4", "mp4", choose_encoding(sideways, tmp_path / "t.mp4"), sideways)
+    for frame in read_frames(sideways, Span(), Losses()):
+        encoder.add(frame, sideways.to_rgb(frame))
+    encoder.finish()
+    assert probe(tmp_path / "piece.mp4").aspect == Fraction(45, 64)
+    assert probe(tmp_path / "piece.mp4").shown_size == (64, 48)
 
 
 @pytest.mark.parametrize("per_frame", [False, True])

@@ -51,6 +51,7 @@ def write_video(
     time_base: Fraction = Fraction(1, 1000),
     tags: tuple[int, int, int, int] = (0, 2, 2, 2),
     rotation: int = 0,
+    aspect: Fraction = Fraction(1),
     audio: str = "",
     subtitles: str = "",
 ) -> Path:
@@ -66,6 +67,7 @@ def write_video(
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = width, height, pixel_format
         context.time_base = stream.time_base = time_base
+        context.sample_aspect_ratio = aspect
         context.options = dict(LOSSLESS.get(codec, {}) if options is None else options)
         context.color_range, context.color_primaries, context.color_trc, context.colorspace = tags
         if rotation:

@@ -161,8 +161,8 @@ def _table(start: float, count: int, lines: list[str]) -> StepTable:
     t = np.array([_whole(1, _MAX_T)(row[0]) for row in rows], dtype=np.int64)
     if (np.diff(t) >= 0).any():
         raise ValueError("its timesteps do not decrease")
-    columns = np.array([[_coefficient(word) for word in row[1:]] for row in rows]).T
-    return StepTable(t, *columns, start=start)
+    a, c, d, s, p, r = np.array([[_coefficient(word) for word in row[1:]] for row in rows]).T
+    return StepTable(t, a, c, d, s, p, r, start)
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:

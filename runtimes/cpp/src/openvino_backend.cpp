@@ -1,7 +1,9 @@
 // OpenVINO on the CPU: the graph compiled for each input size, as irsde_deploy/runtimes/openvino_engine.py does.
 #include <cstdlib>
 #include <list>
-#include <openvino/openvino.hpp>
+#include <map>
+#include <openvino/runtime/core.hpp>
+#include <openvino/runtime/properties.hpp>
 #include <utility>
 
 #include "backend.h"

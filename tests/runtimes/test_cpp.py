@@ -59,6 +59,8 @@ def build(unet_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_tools()
     import openvino.utils
 
+    if not openvino.utils.get_cmake_path():
+        pytest.skip("this OpenVINO has no CMake package (its wheels from PyPI have)")
     folder = tmp_path_factory.mktemp("cpp") / "build"
     openvino_folder = f"-DOpenVINO_DIR={openvino.utils.get_cmake_path()}"
     configure(SOURCE, folder, openvino_folder, "-DIRSDE_BUILD_TESTS=ON", f"-DIRSDE_TEST_PACK={unet_pack}")

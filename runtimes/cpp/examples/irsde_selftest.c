@@ -4,8 +4,8 @@
 
 #include "irsde.h"
 
-int main(int count, char **arguments) {
-    irsde_handle *handle;
+int main(int count, char** arguments) {
+    irsde_handle* handle;
     irsde_description pack = {0};
     irsde_selftest_result result = {0};
     irsde_status status;

@@ -11,11 +11,11 @@ typedef struct picture {
     char scale[24]; /* as the file has it: a PPM's white value, a PFM's byte order */
     int width, height;
     size_t bytes;
-    void *pixels;
+    void* pixels;
 } picture;
 
-static int read_picture(const char *path, picture *p) {
-    FILE *file = fopen(path, "rb");
+static int read_picture(const char* path, picture* p) {
+    FILE* file = fopen(path, "rb");
     int understood;
     if (!file) return 0;
     understood = fscanf(file, "%2s %d %d %23s", p->magic, &p->width, &p->height, p->scale) == 4 && fgetc(file) != EOF;
@@ -31,8 +31,8 @@ static int read_picture(const char *path, picture *p) {
     return understood;
 }
 
-static int write_picture(const char *path, const picture *p) {
-    FILE *file = fopen(path, "wb");
+static int write_picture(const char* path, const picture* p) {
+    FILE* file = fopen(path, "wb");
     int written;
     if (!file) return 0;
     fprintf(file, "%s\n%d %d\n%s\n", p->magic, p->width, p->height, p->scale);
@@ -41,7 +41,7 @@ static int write_picture(const char *path, const picture *p) {
 }
 
 /* The picture as irsde wants to be told of it. A PFM begins with the bottom row. */
-static irsde_frame frame_of(const picture *p) {
+static irsde_frame frame_of(const picture* p) {
     irsde_frame frame = {0};
     int64_t row = (int64_t)(p->bytes / (size_t)p->height);
     frame.struct_size = sizeof frame;
@@ -50,19 +50,19 @@ static irsde_frame frame_of(const picture *p) {
     frame.pixels = p->pixels;
     if (p->magic[1] == 'F') {
         frame.type = IRSDE_F32;
-        frame.pixels = (char *)p->pixels + row * (p->height - 1);
+        frame.pixels = (char*)p->pixels + row * (p->height - 1);
         frame.row_stride = -row;
     }
     return frame;
 }
 
-static int say(const char *what, int code) {
+static int say(const char* what, int code) {
     fprintf(stderr, "restore_c: %s\n", what);
     return code;
 }
 
-int main(int count, char **arguments) {
-    irsde_handle *handle;
+int main(int count, char** arguments) {
+    irsde_handle* handle;
     irsde_frame frame;
     picture p = {0};
     int code = 0;

@@ -21,8 +21,7 @@ __attribute__((format(printf, 2, 3), noreturn))
 #else
 [[noreturn]]
 #endif
-inline void
-fail(irsde_status status, const char* format, ...) {
+inline void fail(irsde_status status, const char* format, ...) {
     char sentence[512];
     va_list arguments;
     va_start(arguments, format);

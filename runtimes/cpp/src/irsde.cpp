@@ -11,6 +11,7 @@
 #include "frame.h"
 #include "loop.h"
 #include "selftest.h"
+#include "threads.h"
 
 using irsde::runtime::Backend;
 using irsde::runtime::copied;
@@ -25,7 +26,7 @@ struct irsde_handle {
         : pack(std::move(read)),
           backend(irsde::runtime::open_backend(pack, options)),
           backend_name(backend->name()),
-          loop(pack, *backend) {}
+          loop(pack, *backend, irsde::runtime::wanted_threads(options.threads)) {}
 
     const Pack pack;
     const std::unique_ptr<Backend> backend;
@@ -78,7 +79,7 @@ namespace irsde::runtime {
 std::unique_ptr<Backend> open_backend(const Pack& pack, const irsde_options& options) {
     (void)options;  // where there is no backend at all
 #if defined(IRSDE_WITH_OPENVINO)
-    if (pack.backend == "openvino") return open_openvino(pack, options.threads);
+    if (pack.backend == "openvino") return open_openvino(pack, wanted_threads(options.threads));
 #endif
 #if defined(IRSDE_WITH_TENSORRT)
     if (pack.backend == IRSDE_WITH_TENSORRT) return open_tensorrt(pack, options.gpu);

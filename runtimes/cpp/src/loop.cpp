@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <thread>
+
+#include "threads.h"
 
 namespace irsde::runtime {
 
@@ -10,6 +13,8 @@ namespace {
 
 constexpr float FLOAT_LIMIT = 2.0f;  // as irsde_deploy/runtimes/pictures.py
 constexpr int NEVER = std::numeric_limits<int>::max();
+constexpr int MAX_THREADS = 16;
+constexpr irsde::i64 LEAST_FOURS = 1 << 13;  // that are worth a thread: about a millisecond of noise
 
 /// A step as the kernel takes it, rounded to float32 once.
 irsde::Row row_of(const Step& step) {
@@ -40,6 +45,11 @@ void require_noise(const irsde_run& run, std::size_t expected) {
 }
 
 }  // namespace
+
+Loop::Loop(const Pack& pack, Backend& backend, int threads)
+    : pack_(pack),
+      backend_(backend),
+      threads_(std::min(MAX_THREADS, threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency()))) {}
 
 void Loop::restore(const Frame& in, const Frame& out, const irsde_run& run) {
     set_size(in.height, in.width);
@@ -87,8 +97,7 @@ void Loop::set_size(int height, int width) {
 
 void Loop::load(const Frame& in) {
     const auto from = [&](const auto* pixels) {
-        for (irsde::i64 i = 0; i < values_; ++i)
-            irsde::load_at(i, pixels, mu_.data(), mu_in_.data(), in.layout, size_);
+        for (irsde::i64 i = 0; i < values_; ++i) irsde::load_at(i, pixels, mu_.data(), mu_in_.data(), in.layout, size_);
     };
     if (in.type == IRSDE_U8)
         from(static_cast<const irsde::u8*>(in.pixels));
@@ -101,8 +110,7 @@ void Loop::load(const Frame& in) {
 
 void Loop::store(const Frame& out) const {
     const auto to = [&](auto* pixels) {
-        for (irsde::i64 i = 0; i < values_; ++i)
-            irsde::store_at(i, pixels, mu_.data(), y_.data(), out.layout, size_);
+        for (irsde::i64 i = 0; i < values_; ++i) irsde::store_at(i, pixels, mu_.data(), y_.data(), out.layout, size_);
     };
     if (out.type == IRSDE_U8)
         to(static_cast<irsde::u8*>(out.pixels));
@@ -131,18 +139,32 @@ void Loop::pad(std::vector<float>& padded) const {
     for (irsde::i64 i = 0; i < padded_values_; ++i) irsde::pad_at(i, padded.data(), pack_.reflect ? 1 : 0, size_);
 }
 
+/// kernel(i, control) for every four neighbours; each thread has a control of its own, and they are joined afterwards.
+template <class Kernel>
+void Loop::for_each_four(irsde::Control& control, Kernel kernel) const {
+    irsde::Control controls[MAX_THREADS];
+    std::fill(std::begin(controls), std::end(controls), control);
+    const int parts = in_parallel(threads_, fours_, LEAST_FOURS, [&](int part, irsde::i64 first, irsde::i64 last) {
+        for (irsde::i64 i = first; i < last; ++i) kernel(i, &controls[part]);
+    });
+    for (int part = 0; part < parts; ++part)
+        control.not_finite_at = std::min(control.not_finite_at, controls[part].not_finite_at);
+}
+
 void Loop::start(const float* given, irsde::Control& control) {
     const auto deviation = static_cast<float>(pack_.start);
-    for (irsde::i64 i = 0; i < fours_; ++i)
-        irsde::start_at(i, y_.data(), x_.data(), mu_.data(), given, &control, &deviation, size_);
+    for_each_four(control, [&](irsde::i64 i, irsde::Control* own) {
+        irsde::start_at(i, y_.data(), x_.data(), mu_.data(), given, own, &deviation, size_);
+    });
     pad(x_);
 }
 
 void Loop::step(int k, const float* given, irsde::Control& control) {
     const irsde::Row row = row_of(pack_.steps[k]);
-    for (irsde::i64 i = 0; i < fours_; ++i)
-        irsde::step_at(i, y_.data(), q_.data(), x_.data(), eps_.data(), mu_.data(), given, &control, &row, k + 1,
+    for_each_four(control, [&](irsde::i64 i, irsde::Control* own) {
+        irsde::step_at(i, y_.data(), q_.data(), x_.data(), eps_.data(), mu_.data(), given, own, &row, k + 1,
                        pack_.clip ? 1 : 0, size_);
+    });
     pad(x_);
 }
 

@@ -11,7 +11,8 @@ namespace irsde::runtime {
 /// The loop of one handle and its buffers, which are kept from frame to frame. One thread at a time calls it.
 class Loop {
 public:
-    Loop(const Pack& pack, Backend& backend) : pack_(pack), backend_(backend) {}
+    /// threads: of the step's arithmetic; 0: one a core.
+    Loop(const Pack& pack, Backend& backend, int threads);
 
     /// Restore a checked frame into another of the same size, which may be the same memory. Throws Failure, and then
     /// nothing has been written.
@@ -28,10 +29,13 @@ private:
     void pad(std::vector<float>& padded) const;
     void start(const float* given, irsde::Control& control);
     void step(int k, const float* given, irsde::Control& control);
+    template <class Kernel>
+    void for_each_four(irsde::Control& control, Kernel kernel) const;
     void require_finite(const irsde::Control& control) const;
 
     const Pack& pack_;
     Backend& backend_;
+    const int threads_;
     irsde::Size size_{};
     irsde::i64 values_ = 0, padded_values_ = 0, fours_ = 0;
     std::vector<float> y_, q_, mu_, x_, mu_in_, eps_;

@@ -1,5 +1,4 @@
 // OpenVINO on the CPU: the graph compiled for each input size, as irsde_deploy/runtimes/openvino_engine.py does.
-#include <cstdlib>
 #include <list>
 #include <map>
 #include <openvino/runtime/core.hpp>
@@ -105,19 +104,10 @@ private:
     std::list<std::pair<ov::Shape, ov::InferRequest>> requests_;
 };
 
-/// What OMP_NUM_THREADS says; 0 where it says nothing.
-int threads_of_environment() {
-    const char* text = std::getenv("OMP_NUM_THREADS");
-    if (text == nullptr || *text == '\0') return 0;
-    char* end = nullptr;
-    const long threads = std::strtol(text, &end, 10);
-    return *end == '\0' && threads > 0 && threads < 4096 ? static_cast<int>(threads) : 0;
-}
-
 }  // namespace
 
 std::unique_ptr<Backend> open_openvino(const Pack& pack, int threads) {
-    return std::make_unique<OpenVinoBackend>(pack, threads > 0 ? threads : threads_of_environment());
+    return std::make_unique<OpenVinoBackend>(pack, threads);
 }
 
 }  // namespace irsde::runtime

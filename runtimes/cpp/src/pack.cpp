@@ -143,7 +143,8 @@ public:
     }
 
     void require_empty() const {
-        if (!values_.empty()) damaged(file_, "it says '" + values_.begin()->first.substr(0, 40) + "', which is unknown");
+        if (!values_.empty())
+            damaged(file_, "it says '" + values_.begin()->first.substr(0, 40) + "', which is unknown");
     }
 
 private:
@@ -169,8 +170,8 @@ void require_engine(const Pack& pack) {
     const std::uintmax_t size = std::filesystem::file_size(pack.engine(), error);
     if (error) damaged(pack.engine(), "there is no such file");
     if (size != pack.engine_bytes)
-        damaged(pack.engine(), "it has " + std::to_string(size) + " bytes, and steps.txt says " +
-                                   std::to_string(pack.engine_bytes));
+        damaged(pack.engine(),
+                "it has " + std::to_string(size) + " bytes, and steps.txt says " + std::to_string(pack.engine_bytes));
 }
 
 }  // namespace

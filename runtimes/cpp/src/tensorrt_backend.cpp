@@ -113,8 +113,8 @@ private:
     void require(bool done, const char* what) {
         if (done) return;
         const std::string why = logger_.last();
-        fail(IRSDE_ENGINE_FAILED, "%s: %s %s%s%s%s", pack_.engine().string().c_str(), NAME, what, why.empty() ? "" : " (",
-             why.c_str(), why.empty() ? "" : ")");
+        fail(IRSDE_ENGINE_FAILED, "%s: %s %s%s%s%s", pack_.engine().string().c_str(), NAME, what,
+             why.empty() ? "" : " (", why.c_str(), why.empty() ? "" : ")");
     }
     static void require(cudaError_t error, const char* what) { runtime::require(error, what); }
 
@@ -135,7 +135,8 @@ private:
         for (int i = 0; i < engine_->getNbIOTensors(); ++i) {
             const std::string name = engine_->getIOTensorName(i);
             const bool input = engine_->getTensorIOMode(name.c_str()) == nvinfer1::TensorIOMode::kINPUT;
-            const bool known = input ? name == "x" || name == "t" || (name == "mu" && pack_.conditional) : name == "eps";
+            const bool known =
+                input ? name == "x" || name == "t" || (name == "mu" && pack_.conditional) : name == "eps";
             found = known ? found + 1 : -100;
         }
         bool fits = found == (pack_.conditional ? 4 : 3) && type("t") == nvinfer1::DataType::kFLOAT;

@@ -16,12 +16,12 @@ namespace {
 
 int failures = 0;
 
-#define CHECK(condition)                                                      \
-    do {                                                                      \
-        if (!(condition)) {                                                   \
+#define CHECK(condition)                                                          \
+    do {                                                                          \
+        if (!(condition)) {                                                       \
             std::printf("%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-            ++failures;                                                       \
-        }                                                                     \
+            ++failures;                                                           \
+        }                                                                         \
     } while (false)
 
 constexpr int HEIGHT = 37, WIDTH = 53;
@@ -72,8 +72,8 @@ Floats restored(irsde_handle* handle, Floats pixels, const irsde_run& run) {
     return pixels;
 }
 
-bool fails(irsde_handle* handle, irsde_status status, const char* message, const irsde_frame* in, const irsde_frame* out,
-           const irsde_run* run = nullptr) {
+bool fails(irsde_handle* handle, irsde_status status, const char* message, const irsde_frame* in,
+           const irsde_frame* out, const irsde_run* run = nullptr) {
     const irsde_status found = irsde_restore(handle, in, out, run);
     const bool as_expected = found == status && std::strstr(irsde_last_error(handle), message) != nullptr;
     if (!as_expected) std::printf("status %d: %s\n", found, irsde_last_error(handle));
@@ -269,6 +269,30 @@ void threads(irsde_handle* handle, const std::string& folder) {
     CHECK(on_several == expected);
 }
 
+/// With more threads the same picture, but for the order of the network's additions.
+void threads_of_the_step(irsde_handle* handle, const std::string& folder) {
+    constexpr int SIDE = 150;  // enough for several parts
+    auto options = sized<irsde_options>();
+    options.threads = 3;
+    irsde_handle* other = nullptr;
+    CHECK(irsde_open(folder.c_str(), &options, &other) == IRSDE_OK);
+    Floats results[] = {picture(SIDE, SIDE), picture(SIDE, SIDE)};
+    const Floats given = results[0];
+    for (int i = 0; i < 2; ++i) {
+        const irsde_frame frame = frame_of(results[i].data(), IRSDE_F32, SIDE, SIDE);
+        const irsde_run run = seeded(3);
+        CHECK(irsde_restore(i == 0 ? handle : other, &frame, &frame, &run) == IRSDE_OK);
+    }
+    irsde_close(other);
+    CHECK(results[0] != given);
+    float largest = 0, difference = 0;
+    for (std::size_t i = 0; i < given.size(); ++i) {
+        largest = std::max(largest, std::fabs(results[0][i]));
+        difference = std::max(difference, std::fabs(results[0][i] - results[1][i]));
+    }
+    CHECK(difference <= 1e-5f * std::max(1.0f, largest));
+}
+
 void description(irsde_handle* handle, irsde_description& pack) {
     pack = sized<irsde_description>();
     CHECK(irsde_describe(handle, &pack) == IRSDE_OK);
@@ -304,6 +328,7 @@ int main(int count, char** arguments) {
     wrong_input(handle);
     sizes(handle);
     threads(handle, arguments[1]);
+    threads_of_the_step(handle, arguments[1]);
     irsde_close(handle);
     std::printf(failures == 0 ? "ok\n" : "%d failed\n", failures);
     return failures == 0 ? 0 : 1;

@@ -5,7 +5,7 @@
 #include "irsde.h"
 
 int main(void) {
-    irsde_handle *handle = (irsde_handle *)1;
+    irsde_handle* handle = (irsde_handle*)1;
     irsde_status status = irsde_open("/no/such/folder", NULL, &handle);
     if (status != IRSDE_BAD_PACK || handle != NULL) return 1;
     if (strstr(irsde_last_error(NULL), "/no/such/folder: there is no such folder") == NULL) return 2;

@@ -125,18 +125,19 @@ def write_pack(
     if engine.suffix.lower() not in (".onnx", ".plan"):
         raise InvalidValueError(f"{engine}: an .onnx or a .plan can be packed: make one with 'irsde-deploy export'")
     _require_replaceable(folder, overwrite)
-    sampler, steps = with_quality(options.quality, options.sampler, options.steps)
     card = _open(engine).card
-    table = card.plan(sampler, steps, options.debias, options.t0, options.noise_level)
+    table = card.plan(options.sampler, options.steps, options.debias, options.t0, options.noise_level, options.quality)
+    sampler, _ = with_quality(options.quality, options.sampler, options.steps)
     picture = _reference_input(card, options)
     with write_folder_atomically(folder, overwrite) as temporary:
         backend, packed = _copy_engine(engine, temporary)
         restorer = Restorer(_open(packed))
         restored = restorer(
             picture,
-            sampler,
-            steps,
+            options.sampler,
+            options.steps,
             options.seed,
+            quality=options.quality,
             debias=options.debias,
             t0=options.t0,
             clip=options.clip,

@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..errors import InvalidValueError
-from ..presets import PRESETS
 from ..runtimes.profiles import parse_size
-from ..samplers import SAMPLERS
-from .common import PATH, SEED
+from .common import PATH
+from .sampling import TABLE_OPTIONS
+
+_TABLE = ("sampler", "steps", "quality", "t0", "seed", "debias", "clip", "noise_level")
+
+
+def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a step table is made of, given to the command as one dict, `table`, for `PackOptions`."""
+
+    @functools.wraps(command)
+    def with_table(**settings: Any) -> Any:
+        table = {name: settings.pop(name) for name in _TABLE}
+        return command(table=table, **settings)
+
+    for option in reversed(TABLE_OPTIONS):
+        with_table = option(with_table)
+    return with_table
 
 
 @click.command()
 @click.argument("engine", type=PATH)
 @click.option("-o", "--output", "folder", type=PATH, required=True, help="Folder to write.")
-@click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]")
-@click.option("--steps", type=int, help="Network evaluations a frame [default: the model card's].")
-@click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps.")
-@click.option("--t0", type=int, help="First timestep [default: the model card's, else T].")
+@_table_options
 @click.option("--noise-level", type=float, help="That a denoising model starts at, 0..255, in place of --t0.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise, where a run names none.")
-@click.option(
-    "--debias", is_flag=True, help="Take the bias of maximum-likelihood training out of the network's output."
-)
-@click.option("--clip", is_flag=True, help="Keep the predicted picture within [0, 1] at each step.")
 @click.option("--size", metavar="HxW", help="Of the synthetic reference input [default: 61x93].")
 @click.option("--picture", type=PATH, help="Take this picture as the reference input.")
 @click.option("--overwrite", is_flag=True, help="Replace a pack that is there already.")
 def pack(
     engine: Path,
     folder: Path,
-    sampler: str | None,
-    steps: int | None,
-    quality: str | None,
-    t0: int | None,
-    noise_level: float | None,
-    seed: int,
-    debias: bool,
-    clip: bool,
     size: str | None,
     picture: Path | None,
     overwrite: bool,
+    table: dict[str, Any],
 ) -> None:
     """Write the folder that a program which embeds the model takes.
 
@@ -58,14 +59,7 @@ def pack(
     if size is not None and picture is not None:
         raise InvalidValueError("--size is of the synthetic reference: leave it or --picture out")
     options = PackOptions(
-        sampler=sampler,
-        steps=steps,
-        quality=quality,
-        debias=debias,
-        t0=t0,
-        clip=clip,
-        noise_level=noise_level,
-        seed=seed,
+        **table,
         picture=None if picture is None else read_picture(picture).rgb,
         size=DEFAULT_SIZE if size is None else parse_size(size),
     )

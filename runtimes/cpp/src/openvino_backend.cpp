@@ -1,4 +1,6 @@
 // OpenVINO on the CPU: the graph compiled for each input size, as irsde_deploy/runtimes/openvino_engine.py does.
+#include <algorithm>
+#include <cstdint>
 #include <list>
 #include <map>
 #include <openvino/runtime/core.hpp>
@@ -12,7 +14,14 @@ namespace irsde::runtime {
 
 namespace {
 
-constexpr std::size_t MAX_SIZES = 4;  // compiled sizes that are kept; the one unused for longest goes first
+// Compiled sizes that are kept, and bytes of weights in them, since each has its own; the one unused for longest goes
+// first, the last one stays.
+constexpr std::uint64_t MAX_SIZES = 4, MAX_BYTES = 1 << 29;
+
+bool is_out_of_memory(const std::exception& error) {
+    const std::string words = error.what();
+    return words.find("alloc") != words.npos || words.find("out of memory") != words.npos;
+}
 
 class OpenVinoBackend : public Backend {
 public:
@@ -42,6 +51,10 @@ public:
             request.set_output_tensor(wrapped(shape, eps));
             request.infer();
         } catch (const std::exception& error) {
+            if (is_out_of_memory(error))
+                fail(IRSDE_OUT_OF_MEMORY,
+                     "OpenVINO has not enough memory for an input of 1x%dx%dx%d: use smaller pictures", pack_.channels,
+                     height, width);
             fail(IRSDE_ENGINE_FAILED, "OpenVINO failed at input size 1x%dx%dx%d: %s", pack_.channels, height, width,
                  reason(error).c_str());
         }
@@ -77,7 +90,7 @@ private:
                 requests_.splice(requests_.begin(), requests_, entry);
                 return requests_.front().second;
             }
-        if (requests_.size() >= MAX_SIZES) requests_.pop_back();
+        if (requests_.size() >= kept_) requests_.pop_back();
         requests_.emplace_front(shape, compiled(shape));
         return requests_.front().second;
     }
@@ -99,6 +112,8 @@ private:
 
     const Pack& pack_;
     const int threads_;
+    const std::uint64_t kept_ =
+        std::max<std::uint64_t>(1, std::min(MAX_SIZES, MAX_BYTES / std::max<std::uint64_t>(1, pack_.engine_bytes)));
     ov::Core core_;
     std::shared_ptr<ov::Model> graph_;
     std::list<std::pair<ov::Shape, ov::InferRequest>> requests_;

@@ -34,6 +34,10 @@ irsde::Size size_for(const Pack& pack, int height, int width) {
 }
 
 void require_noise(const irsde_run& run, std::size_t expected) {
+    if (run.has_seed != 0 && run.noise != nullptr)
+        fail(IRSDE_INVALID_VALUE, "run has a seed and noise, which is drawn from one: leave one out");
+    if (run.has_seed == 0 && run.seed != 0)
+        fail(IRSDE_INVALID_VALUE, "run.seed is set and run.has_seed is not: set it to 1, or leave the pack's seed");
     if (run.noise == nullptr) return;
     if (run.noise_count != expected)
         fail(IRSDE_INVALID_VALUE,

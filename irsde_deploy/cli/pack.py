@@ -13,10 +13,16 @@ import click
 
 from ..errors import InvalidValueError
 from ..runtimes.profiles import parse_size
-from .common import PATH
-from .sampling import TABLE_OPTIONS
+from .common import PATH, SEED
+from .sampling import PLAN_OPTIONS
 
-_TABLE = ("sampler", "steps", "quality", "t0", "seed", "debias", "clip", "noise_level")
+_TABLE_OPTIONS = (
+    *PLAN_OPTIONS,
+    click.option("--noise-level", type=float, help="That a denoising model starts at, 0..255, in place of --t0."),
+    click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise, where a run names none."),
+)
+_TABLE = ("sampler", "steps", "quality", "t0", "debias", "clip", "noise_level", "seed")
+"""Parameters that those options fill."""
 
 
 def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,7 +33,7 @@ def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
         table = {name: settings.pop(name) for name in _TABLE}
         return command(table=table, **settings)
 
-    for option in reversed(TABLE_OPTIONS):
+    for option in reversed(_TABLE_OPTIONS):
         with_table = option(with_table)
     return with_table
 
@@ -36,7 +42,6 @@ def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("engine", type=PATH)
 @click.option("-o", "--output", "folder", type=PATH, required=True, help="Folder to write.")
 @_table_options
-@click.option("--noise-level", type=float, help="That a denoising model starts at, 0..255, in place of --t0.")
 @click.option("--size", metavar="HxW", help="Of the synthetic reference input [default: 61x93].")
 @click.option("--picture", type=PATH, help="Take this picture as the reference input.")
 @click.option("--overwrite", is_flag=True, help="Replace a pack that is there already.")

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,44 @@ def write_atomically(path: Path) -> Iterator[Path]:
         raise _not_writable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_folder_atomically(path: Path, replaced: bool = False) -> Iterator[Path]:
+    """Give an empty temporary folder beside path; it becomes path when the block ends well, and goes otherwise.
+
+    Args:
+        path: of the folder.
+        replaced: whether a folder that is there already is replaced; it stays until the new one is complete.
+
+    Raises:
+        OutputFileError: path exists and is not to be replaced, is no folder, or cannot be written.
+    """
+    path = path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+    token = secrets.token_hex(6)
+    temporary, old = (path.with_name(f".{path.name[:40]}.{token}.{kind}") for kind in ("part", "old"))
+    if os.path.lexists(path) and (not replaced or path.is_symlink() or not path.is_dir()):
+        advice = "pass --overwrite to replace it" if path.is_dir() else "it is no folder, choose another place"
+        raise OutputFileError(f"{path}: exists already: {advice}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+    except OSError as error:
+        raise _not_writable(path, error) from None
+    try:
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    except IrsdeError:
+        raise
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def require_readable(path: Path) -> None:

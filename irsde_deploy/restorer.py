@@ -49,7 +49,7 @@ class Restorer:
         self.fallback = fallback
         self.fallbacks = 0
         self.tiling: Tiling | None = None
-        self._loop = DeviceLoop(engine) if isinstance(engine, DeviceEngine) else NumpyLoop(engine)
+        self._loop = loop_around(engine)
         if fallback is not None:
             _require_same_model(self.card, fallback.card)
 
@@ -286,6 +286,11 @@ class Restorer:
             return restore(self._loop, tiling)
 
         return first_that_fits(choices(self.engine, shape, tile, overlap), restored)
+
+
+def loop_around(engine: Engine) -> DeviceLoop | NumpyLoop:
+    """The loop that an engine's arrays are made for: on its device, or in NumPy."""
+    return DeviceLoop(engine) if isinstance(engine, DeviceEngine) else NumpyLoop(engine)
 
 
 def load(

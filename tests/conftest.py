@@ -72,6 +72,19 @@ def onnx_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return path_of
 
 
+@pytest.fixture(scope="session")
+def unet_pack(unet_onnx: Path) -> Path:
+    """A pack of the golden U-Net (`packs.UNET_OPTIONS`), not to be changed."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
+    from packs import UNET_OPTIONS
+
+    from irsde_deploy.pack import write_pack
+
+    folder = unet_onnx.with_name("unet.pack")
+    write_pack(unet_onnx, folder, UNET_OPTIONS)
+    return folder
+
+
 @pytest.fixture
 def free_port() -> int:
     with socket.socket() as probe:

@@ -14,6 +14,7 @@ from .degrade import degrade
 from .evaluate import evaluate
 from .export import export
 from .inspect import doctor, inspect
+from .pack import pack, selftest
 from .run import run
 from .train import train
 from .verify import verify
@@ -25,5 +26,5 @@ def cli() -> None:
     """Deploy image restoration with mean-reverting SDEs: export, run and verify, without PyTorch at run time."""
 
 
-for command in (train, export, build, run, verify, evaluate, bench, inspect, degrade, doctor):
+for command in (train, export, build, run, verify, evaluate, bench, pack, selftest, inspect, degrade, doctor):
     cli.add_command(command)

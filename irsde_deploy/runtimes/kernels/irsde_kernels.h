@@ -317,7 +317,9 @@ IRSDE_FUNCTION void store_at(i64 i, T* picture, const float* mu, const float* y,
 
 }  // namespace irsde
 
-/* ---- entry points: plain C names, scalars and pointers only ---- */
+/* ---- entry points: plain C names, scalars and pointers only; C++ that calls the functions above leaves them out ---- */
+
+#if !defined(IRSDE_NO_ENTRY_POINTS)
 
 #if defined(__CUDACC__)
 #define IRSDE_KERNEL(name, parameters, body)                                        \
@@ -378,5 +380,7 @@ IRSDE_PICTURE_KERNELS(u8, irsde::u8)
 IRSDE_PICTURE_KERNELS(u16, irsde::u16)
 IRSDE_PICTURE_KERNELS(f16, irsde::half)
 IRSDE_PICTURE_KERNELS(f32, float)
+
+#endif /* IRSDE_NO_ENTRY_POINTS */
 
 #endif /* IRSDE_KERNELS_H */

@@ -1,0 +1,108 @@
+"""irsde-deploy pack and selftest."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import InvalidValueError
+from ..runtimes.profiles import parse_size
+from .common import PATH, SEED
+from .sampling import PLAN_OPTIONS
+
+_TABLE_OPTIONS = (
+    *PLAN_OPTIONS,
+    click.option("--noise-level", type=float, help="That a denoising model starts at, 0..255, in place of --t0."),
+    click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise, where a run names none."),
+)
+_TABLE = ("sampler", "steps", "quality", "t0", "debias", "clip", "noise_level", "seed")
+"""Parameters that those options fill."""
+
+
+def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a step table is made of, given to the command as one dict, `table`, for `PackOptions`."""
+
+    @functools.wraps(command)
+    def with_table(**settings: Any) -> Any:
+        table = {name: settings.pop(name) for name in _TABLE}
+        return command(table=table, **settings)
+
+    for option in reversed(_TABLE_OPTIONS):
+        with_table = option(with_table)
+    return with_table
+
+
+@click.command()
+@click.argument("engine", type=PATH)
+@click.option("-o", "--output", "folder", type=PATH, required=True, help="Folder to write.")
+@_table_options
+@click.option("--size", metavar="HxW", help="Of the synthetic reference input [default: 61x93].")
+@click.option("--picture", type=PATH, help="Take this picture as the reference input.")
+@click.option("--overwrite", is_flag=True, help="Replace a pack that is there already.")
+def pack(
+    engine: Path,
+    folder: Path,
+    size: str | None,
+    picture: Path | None,
+    overwrite: bool,
+    table: dict[str, Any],
+) -> None:
+    """Write the folder that a program which embeds the model takes.
+
+    ENGINE is an exported .onnx, for OpenVINO, or a .plan. The folder holds it with its card, the step table, and a
+    reference input, noise and output to check it with.
+    """
+    from ..images import read_picture
+    from ..pack import DEFAULT_SIZE, PackOptions, write_pack
+
+    if size is not None and picture is not None:
+        raise InvalidValueError("--size is of the synthetic reference: leave it or --picture out")
+    options = PackOptions(
+        **table,
+        picture=None if picture is None else read_picture(picture).rgb,
+        size=DEFAULT_SIZE if size is None else parse_size(size),
+    )
+    with _counting("restoring the reference") as show:
+        settings = write_pack(engine, folder, options, overwrite, show)
+    size_mb = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    click.echo(
+        f"wrote {folder} ({size_mb:.1f} MB): {settings.sampler}, {len(settings.table)} steps, seed {settings.seed}, "
+        f"for {settings.backend}; 'irsde-deploy selftest {folder}' checks it"
+    )
+
+
+@click.command()
+@click.argument("folder", type=PATH)
+def selftest(folder: Path) -> None:
+    """Restore the reference input of a pack and compare with its reference output; exit code 3 where they differ."""
+    from ..pack import selftest as check
+
+    with _counting("restoring the reference") as show:
+        found = check(folder, show)
+    click.echo(
+        f"{found.engine}: {found.sampler}, {found.steps} steps: largest error {found.output_error:.3g} "
+        f"({found.tolerance:.3g} is allowed), of the noise {found.noise_error:.3g}"
+    )
+    found.require(folder)
+
+
+@contextmanager
+def _counting(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Steps done on stderr, on a terminal only."""
+    shown = sys.stderr.isatty()
+
+    def show(done: int, steps: int) -> None:
+        if shown:
+            click.echo(f"\r\033[K{label}: step {done} of {steps}", nl=False, err=True)
+
+    try:
+        yield show
+    finally:
+        if shown:
+            click.echo("\r\033[K", nl=False, err=True)

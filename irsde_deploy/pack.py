@@ -1,0 +1,331 @@
+"""Packs: the folder that a program which embeds a model takes, and what checks it.
+
+engine.onnx or engine.plan   the network; an ONNX graph in the form that OpenVINO computes fastest, card inside
+card.json                    the model card, for people and Python
+steps.txt                    the step table and how pictures are prepared (steps_file.py), for runtimes/cpp
+reference_input.npy          (H, W, C) float32
+reference_noise.npy          (N+1, C, H, W) float32, the seed's: [0] the initial state's, then one field a step
+reference_output.npy         (H, W, C) float32, what Python restores from these two with this engine
+irsde.h, README.txt          the C header, and how to embed
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import __version__
+from .card import ModelCard
+from .errors import InputFileError, InvalidValueError, OutputFileError, ParityError, reason
+from .files import require_readable, write_folder_atomically
+from .noise import given_noise, seeded_noise
+from .presets import with_quality
+from .restorer import Restorer, load, loop_around
+from .samplers import StepTable
+from .steps_file import MAX_REFERENCE_SIDE, PackSettings, read_steps_file, to_text
+
+DEFAULT_SIZE = (61, 93)
+"""Height and width of the reference where none is asked for: odd, so that padding is checked on both sides."""
+
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "mixed": 2e-2, "int8": 2e-2}
+"""Precision -> what the reference output may differ by: another processor adds float32 in another order, which a
+trajectory adds up; with half precision inside that is as much as `verify` allows."""
+
+NOISE_TOLERANCE = 1e-6
+"""Two neighbouring float32 values of the largest size that noise has; the last bit hangs on the mathematics library."""
+
+_ARRAYS = ("input", "noise", "output")
+
+
+@dataclass(frozen=True, eq=False)
+class PackOptions:
+    """What to restore with, as for `Restorer`; what is left out comes from the card.
+
+    Attributes:
+        picture: reference input (H, W, C), uint8, uint16 or float; a synthetic one by default.
+        size: height and width of the synthetic one.
+    """
+
+    sampler: str | None = None
+    steps: int | None = None
+    quality: str | None = None
+    debias: bool = False
+    t0: int | None = None
+    clip: bool = False
+    noise_level: float | None = None
+    seed: int = 0
+    picture: npt.NDArray[Any] | None = None
+    size: tuple[int, int] = DEFAULT_SIZE
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """A pack compared with its own reference.
+
+    Attributes:
+        engine: library, version and device. sampler, steps: of the pack.
+        noise_error: largest difference between the seed's noise and the pack's.
+        output_error: of the restored reference, relative to its largest value where that is above 1.
+        tolerance: of output_error.
+    """
+
+    engine: str
+    sampler: str
+    steps: int
+    noise_error: float
+    output_error: float
+    tolerance: float
+
+    def require(self, folder: Path) -> None:
+        """Raise ParityError where a difference is too large."""
+        if not self.noise_error <= NOISE_TOLERANCE:
+            raise ParityError(
+                f"{folder}: the seed's noise differs from the pack's by {self.noise_error:.3g}, which may be "
+                f"{NOISE_TOLERANCE:g}: one of them is damaged"
+            )
+        if not self.output_error <= self.tolerance:
+            raise ParityError(
+                f"{folder}: the restored reference differs from the pack's by {self.output_error:.3g}, which may be "
+                f"{self.tolerance:.3g}: the engine or its library is not the one that the pack was made with"
+            )
+
+
+def cpp_folder() -> Path:
+    """The C++ runtime's sources: inside the installed package, or `runtimes/cpp` of a source tree."""
+    installed = Path(__file__).parent / "runtimes" / "cpp"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "runtimes" / "cpp"
+
+
+def write_pack(
+    engine: Path,
+    folder: Path,
+    options: PackOptions,
+    overwrite: bool = False,
+    on_step: Callable[[int, int], None] | None = None,
+) -> PackSettings:
+    """Write the pack of an engine, complete or not at all.
+
+    Args:
+        engine: an exported `.onnx`, or a TensorRT `.plan`, whose reference only the GPU that it is for can compute.
+        folder: where to.
+        options: what to restore with.
+        overwrite: replace a pack that is there already; a folder of anything else never.
+        on_step: called with (steps done, steps) while the reference is restored.
+
+    Raises:
+        OutputFileError: the folder exists, or cannot be written. InvalidValueError: options that do not fit the model.
+        EngineError, InputFileError, MissingPackageError: the engine cannot be opened here.
+    """
+    if engine.suffix.lower() not in (".onnx", ".plan"):
+        raise InvalidValueError(f"{engine}: an .onnx or a .plan can be packed: make one with 'irsde-deploy export'")
+    _require_replaceable(folder, overwrite)
+    card = _open(engine).card
+    table = card.plan(options.sampler, options.steps, options.debias, options.t0, options.noise_level, options.quality)
+    sampler, _ = with_quality(options.quality, options.sampler, options.steps)
+    picture = _reference_input(card, options)
+    with write_folder_atomically(folder, overwrite) as temporary:
+        backend, packed = _copy_engine(engine, temporary)
+        restorer = Restorer(_open(packed))
+        restored = restorer(
+            picture,
+            options.sampler,
+            options.steps,
+            options.seed,
+            quality=options.quality,
+            debias=options.debias,
+            t0=options.t0,
+            clip=options.clip,
+            noise_level=options.noise_level,
+            on_step=None if on_step is None else lambda k: on_step(k, len(table)),
+        )
+        settings = _settings(card, table, sampler or card.sampler, backend, packed, picture.shape, options)
+        (temporary / "steps.txt").write_text(to_text(settings), encoding="utf-8")
+        (temporary / "card.json").write_text(card.to_json() + "\n", encoding="utf-8")
+        for name, array in zip(_ARRAYS, (picture, _noise(settings), restored), strict=True):
+            np.save(temporary / f"reference_{name}.npy", array.astype("<f4", copy=False), allow_pickle=False)
+        shutil.copyfile(cpp_folder() / "include" / "irsde.h", temporary / "irsde.h")
+        (temporary / "README.txt").write_text(_readme(settings, restorer.engine.name), encoding="utf-8")
+    return settings
+
+
+def selftest(folder: Path, on_step: Callable[[int, int], None] | None = None) -> SelfTest:
+    """Restore a pack's reference input by its step table with its noise, and draw that noise from its seed.
+
+    Raises:
+        InputFileError: the pack is incomplete or damaged.
+        EngineError, MissingPackageError: its engine cannot be opened here.
+    """
+    if not folder.is_dir():
+        raise InputFileError(f"{folder}: there is no such folder: make it with 'irsde-deploy pack'")
+    settings = read_steps_file(folder / "steps.txt")
+    path = folder / settings.engine
+    require_readable(path)
+    if path.stat().st_size != settings.engine_bytes:
+        raise InputFileError(
+            f"{path}: it has {path.stat().st_size} bytes, and steps.txt says {settings.engine_bytes}: "
+            "pack the engine again"
+        )
+    engine = _open(path)
+    _require_card(folder, settings, engine.card)
+    height, width, channels = settings.reference_height, settings.reference_width, settings.channels
+    fields = len(settings.table) + 1
+    shapes = ((height, width, channels), (fields, channels, height, width), (height, width, channels))
+    picture, noise, expected = (_array(folder, name, shape) for name, shape in zip(_ARRAYS, shapes, strict=True))
+    source = given_noise(noise[:, None], len(settings.table), (1, channels, height, width))
+    steps = len(settings.table)
+    progress = None if on_step is None else lambda k: on_step(k, steps)
+    restored = loop_around(engine)(picture[None], settings.table, source, settings.clip, progress)[0]
+    return SelfTest(
+        engine=engine.name,
+        sampler=settings.sampler,
+        steps=steps,
+        noise_error=float(np.abs(noise - _noise(settings)).max()),
+        output_error=float(np.abs(restored - expected).max() / max(1.0, np.abs(expected).max())),
+        tolerance=settings.tolerance,
+    )
+
+
+def _open(path: Path) -> Any:
+    return load(path, provider="openvino" if path.suffix.lower() == ".onnx" else None).engine
+
+
+def _require_replaceable(folder: Path, overwrite: bool) -> None:
+    if folder.is_dir() and overwrite and any(folder.iterdir()) and not (folder / "steps.txt").is_file():
+        raise OutputFileError(f"{folder}: holds something else than a pack: choose another place")
+    if folder.exists() and not overwrite:
+        raise OutputFileError(f"{folder}: exists already: pass --overwrite to replace it")
+
+
+def _copy_engine(engine: Path, folder: Path) -> tuple[str, Path]:
+    """Put the engine into the pack, a graph in its form for OpenVINO; (what runs it, its path there)."""
+    if engine.suffix.lower() == ".plan":
+        from .runtimes.plan_card import read_plan_card
+
+        shutil.copyfile(engine, folder / "engine.plan")
+        return read_plan_card(engine).build.backend, folder / "engine.plan"
+    from .runtimes.cpu_graph import REWRITES, for_cpu
+
+    graph = for_cpu(engine, REWRITES["openvino"])
+    if isinstance(graph, Path):
+        shutil.copyfile(graph, folder / "engine.onnx")
+    else:
+        (folder / "engine.onnx").write_bytes(graph)
+    return "openvino", folder / "engine.onnx"
+
+
+def _reference_input(card: ModelCard, options: PackOptions) -> npt.NDArray[np.float32]:
+    """(H, W, C) float32."""
+    if options.picture is None:
+        from .export.example import example_picture
+
+        picture = example_picture(card, 1, *options.size)[0].transpose(1, 2, 0)
+    else:
+        from .runtimes.pictures import check_picture, to_network
+
+        picture = to_network(check_picture(card, options.picture))[0].transpose(1, 2, 0)
+    if max(picture.shape[:2]) > MAX_REFERENCE_SIDE:
+        raise InvalidValueError(f"a reference has sides of up to {MAX_REFERENCE_SIDE} pixels: cut a part out of it")
+    return np.ascontiguousarray(picture, dtype=np.float32)
+
+
+def _settings(
+    card: ModelCard,
+    table: StepTable,
+    sampler: str,
+    backend: str,
+    engine: Path,
+    shape: tuple[int, ...],
+    options: PackOptions,
+) -> PackSettings:
+    return PackSettings(
+        backend=backend,
+        engine_bytes=engine.stat().st_size,
+        channels=card.channels,
+        multiple_of=card.multiple_of,
+        pad_mode=card.pad_mode,
+        conditional=card.conditional,
+        latent=card.value_range is None,
+        clip=options.clip,
+        seed=options.seed,
+        precision=card.precision,
+        sampler=sampler,
+        task=card.task,
+        reference_height=shape[0],
+        reference_width=shape[1],
+        tolerance=TOLERANCES[card.precision],
+        table=table,
+    )
+
+
+def _noise(settings: PackSettings) -> npt.NDArray[np.float32]:
+    """The seed's noise for the reference, (N+1, C, H, W)."""
+    shape = (1, settings.channels, settings.reference_height, settings.reference_width)
+    source = seeded_noise(settings.seed, shape)
+    return np.concatenate([source(k) for k in range(len(settings.table) + 1)])
+
+
+def _require_card(folder: Path, settings: PackSettings, own: ModelCard) -> None:
+    """Raise InputFileError unless card.json, the engine's own card and steps.txt say the same."""
+    path = folder / "card.json"
+    require_readable(path)
+    try:
+        card = ModelCard.from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # InvalidValueError, UnicodeDecodeError
+        raise InputFileError(f"{path}: {error}: pack the engine again") from None
+    names = ("channels", "multiple_of", "pad_mode", "conditional", "precision")
+    if card != own or any(getattr(card, name) != getattr(settings, name) for name in names):
+        raise InputFileError(
+            f"{folder}: card.json, steps.txt and the engine are not of one model: pack the engine again"
+        )
+
+
+def _array(folder: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """One of the reference arrays; mapped first, so that a header cannot claim more than the file has."""
+    path = folder / f"reference_{name}.npy"
+    require_readable(path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputFileError(f"{path}: not an array of NumPy ({reason(error)}): pack the engine again") from None
+    if array.shape != shape or array.dtype != np.dtype("<f4"):
+        raise InputFileError(
+            f"{path}: it is {array.dtype} {array.shape}, expected float32 {shape}: pack the engine again"
+        )
+    values = np.array(array)
+    if not np.isfinite(values).all():
+        raise InputFileError(f"{path}: it has NaN or infinite values: pack the engine again")
+    return values
+
+
+def _readme(settings: PackSettings, engine: str) -> str:
+    task = f" ({settings.task})" if settings.task else ""
+    return f"""A restoration model, ready to be embedded{task}: {settings.sampler}, {len(settings.table)} steps.
+Written by irsde-deploy {__version__}; the reference was restored by {engine}.
+
+In C or C++ (irsde.h; docs/embedding.md of irsde-deploy says how libirsde is built):
+
+    irsde_handle *handle;
+    irsde_frame frame = {{0}};
+    if (irsde_open("THIS FOLDER", NULL, &handle)) puts(irsde_last_error(NULL));
+    frame.struct_size = sizeof frame;
+    frame.pixels = rgb;                     /* 8 bit, interleaved; irsde.h has the other types and orders */
+    frame.width = width;  frame.height = height;
+    if (irsde_restore(handle, &frame, &frame, NULL)) puts(irsde_last_error(handle));
+    irsde_close(handle);
+
+To check that it computes the same on a machine as where it was packed, in one call:
+
+    irsde_selftest FOLDER                   without Python; exit code 0: the same, 3: not
+    irsde-deploy selftest FOLDER            with it
+
+engine.*      the network             steps.txt              the step table and how pictures are prepared
+card.json     the model card          reference_input.npy    float32 (H, W, C)
+irsde.h       the C header            reference_noise.npy    float32 (steps + 1, C, H, W), of the seed {settings.seed}
+                                      reference_output.npy   float32 (H, W, C)
+"""

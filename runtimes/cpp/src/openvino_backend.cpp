@@ -1,0 +1,128 @@
+// OpenVINO on the CPU: the graph compiled for each input size, as irsde_deploy/runtimes/openvino_engine.py does.
+#include <algorithm>
+#include <cstdint>
+#include <list>
+#include <map>
+#include <openvino/runtime/core.hpp>
+#include <openvino/runtime/properties.hpp>
+#include <utility>
+
+#include "backend.h"
+#include "failure.h"
+
+namespace irsde::runtime {
+
+namespace {
+
+// Compiled sizes that are kept, and bytes of weights in them, since each has its own; the one unused for longest goes
+// first, the last one stays.
+constexpr std::uint64_t MAX_SIZES = 4, MAX_BYTES = 1 << 29;
+
+bool is_out_of_memory(const std::exception& error) {
+    const std::string words = error.what();
+    return words.find("alloc") != words.npos || words.find("out of memory") != words.npos;
+}
+
+class OpenVinoBackend : public Backend {
+public:
+    OpenVinoBackend(const Pack& pack, int threads) : pack_(pack), threads_(threads) {
+        try {
+            graph_ = core_.read_model(pack.engine().string());
+        } catch (const std::exception& error) {
+            fail(IRSDE_ENGINE_FAILED, "%s: not an ONNX model that OpenVINO can load (%s): pack the engine again",
+                 pack.engine().string().c_str(), reason(error).c_str());
+        }
+        require_graph();
+    }
+
+    std::string name() const override {
+        const std::string build = ov::get_openvino_version().buildNumber;
+        return "OpenVINO " + build.substr(0, build.find('-')) + ", cpu";
+    }
+
+    void evaluate(const float* x, const float* mu, float t, float* eps, int height, int width) override {
+        const ov::Shape shape{1, static_cast<std::size_t>(pack_.channels), static_cast<std::size_t>(height),
+                              static_cast<std::size_t>(width)};
+        try {
+            ov::InferRequest& request = request_for(shape);
+            request.set_tensor("x", wrapped(shape, x));
+            if (pack_.conditional) request.set_tensor("mu", wrapped(shape, mu));
+            request.set_tensor("t", wrapped({1}, &t));
+            request.set_output_tensor(wrapped(shape, eps));
+            request.infer();
+        } catch (const std::exception& error) {
+            if (is_out_of_memory(error))
+                fail(IRSDE_OUT_OF_MEMORY,
+                     "OpenVINO has not enough memory for an input of 1x%dx%dx%d: use smaller pictures", pack_.channels,
+                     height, width);
+            fail(IRSDE_ENGINE_FAILED, "OpenVINO failed at input size 1x%dx%dx%d: %s", pack_.channels, height, width,
+                 reason(error).c_str());
+        }
+    }
+
+private:
+    /// The caller's array as a tensor, without a copy; inputs are only read.
+    static ov::Tensor wrapped(const ov::Shape& shape, const float* values) {
+        return {ov::element::f32, shape, const_cast<float*>(values)};
+    }
+
+    void require_graph() const {
+        std::size_t inputs = pack_.conditional ? 3 : 2;
+        bool fits = graph_->inputs().size() == inputs && graph_->outputs().size() == 1;
+        for (const auto& ports : {graph_->inputs(), graph_->outputs()}) {
+            for (const auto& port : ports) {
+                const std::string name = port.get_any_name();
+                const ov::PartialShape& shape = port.get_partial_shape();
+                const bool known = name == "x" || name == "t" || name == "eps" || (name == "mu" && pack_.conditional);
+                const bool shaped = name == "t" || (shape.rank().is_static() && shape.size() == 4 &&
+                                                    shape[1].compatible(pack_.channels));
+                fits = fits && known && shaped && port.get_element_type() == ov::element::f32;
+            }
+        }
+        if (!fits)
+            fail(IRSDE_BAD_PACK, "%s: the graph must map x%s and t to eps, float32 with %d channels: pack it again",
+                 pack_.engine().string().c_str(), pack_.conditional ? ", mu" : "", pack_.channels);
+    }
+
+    ov::InferRequest& request_for(const ov::Shape& shape) {
+        for (auto entry = requests_.begin(); entry != requests_.end(); ++entry)
+            if (entry->first == shape) {
+                requests_.splice(requests_.begin(), requests_, entry);
+                return requests_.front().second;
+            }
+        if (requests_.size() >= kept_) requests_.pop_back();
+        requests_.emplace_front(shape, compiled(shape));
+        return requests_.front().second;
+    }
+
+    /// A request for inputs of this shape; the graph itself stays as it is. FP32 means FP32.
+    ov::InferRequest compiled(const ov::Shape& shape) {
+        const std::shared_ptr<ov::Model> graph = graph_->clone();
+        std::map<std::string, ov::PartialShape> shapes{{"x", shape}, {"t", ov::PartialShape{1}}};
+        if (pack_.conditional) shapes["mu"] = shape;
+        graph->reshape(shapes);
+        ov::AnyMap settings{ov::hint::inference_precision(ov::element::f32),
+                            ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
+        if (threads_ > 0) settings.insert(ov::inference_num_threads(threads_));
+        ov::CompiledModel model = core_.compile_model(graph, "CPU", settings);
+        if (model.output().get_shape() != shape)
+            fail(IRSDE_ENGINE_FAILED, "the engine answers with another shape than it is asked in");
+        return model.create_infer_request();
+    }
+
+    const Pack& pack_;
+    const int threads_;
+    const std::uint64_t kept_ =
+        std::max<std::uint64_t>(1, std::min(MAX_SIZES, MAX_BYTES / std::max<std::uint64_t>(1, pack_.engine_bytes)));
+    ov::Core core_;
+    std::shared_ptr<ov::Model> graph_;
+    std::list<std::pair<ov::Shape, ov::InferRequest>> requests_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> open_openvino(const Pack& pack, int threads) {
+    return std::make_unique<OpenVinoBackend>(pack, threads);
+}
+
+}  // namespace irsde::runtime

@@ -1,0 +1,271 @@
+#include "pack.h"
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <sstream>
+
+#include "failure.h"
+
+namespace irsde::runtime {
+
+namespace {
+
+constexpr const char* STEPS_FILE = "steps.txt";
+constexpr const char* HEADER = "irsde-steps 1";
+constexpr std::uintmax_t MAX_TEXT = 4 << 20;  // bytes of steps.txt and of card.json
+constexpr int MAX_STEPS = 10'000, MAX_T = 1'000'000, MAX_REFERENCE_SIDE = 8192;
+constexpr double MAX_COEFFICIENT = 1e30;
+constexpr const char* ADVICE = "pack the engine again with 'irsde-deploy pack'";
+
+[[noreturn]] void damaged(const std::filesystem::path& file, const std::string& what) {
+    fail(IRSDE_BAD_PACK, "%s: %s: %s", file.string().c_str(), what.c_str(), ADVICE);
+}
+
+std::string read_text(const std::filesystem::path& file) {
+    std::error_code error;
+    const std::uintmax_t size = std::filesystem::file_size(file, error);
+    if (error) damaged(file, "there is no such file");
+    if (size == 0 || size > MAX_TEXT) damaged(file, "the file is empty or larger than any of its kind");
+    std::ifstream stream(file, std::ios::binary);
+    std::string text(static_cast<std::size_t>(size), '\0');
+    if (!stream.read(text.data(), static_cast<std::streamsize>(size))) damaged(file, "the file cannot be read");
+    return text;
+}
+
+std::uint64_t parse_whole(const std::string& text) {
+    if (text.empty() || text.size() > 20) throw std::invalid_argument("no whole number");
+    std::uint64_t value = 0;
+    for (const char digit : text) {
+        const auto next = static_cast<std::uint64_t>(digit - '0');
+        if (digit < '0' || digit > '9' || value > (std::numeric_limits<std::uint64_t>::max() - next) / 10)
+            throw std::invalid_argument("no whole number");
+        value = value * 10 + next;
+    }
+    return value;
+}
+
+int parse_int(const std::string& text, int low, int high) {
+    const std::uint64_t value = parse_whole(text);
+    if (value < static_cast<std::uint64_t>(low) || value > static_cast<std::uint64_t>(high))
+        throw std::invalid_argument("out of range");
+    return static_cast<int>(value);
+}
+
+double parse_coefficient(const std::string& text) {
+    const double value = parse_hex_float(text);
+    if (!(std::fabs(value) <= MAX_COEFFICIENT)) throw std::invalid_argument("out of range");
+    return value;
+}
+
+std::string choice(const std::string& text, std::initializer_list<const char*> known) {
+    for (const char* name : known)
+        if (text == name) return text;
+    throw std::invalid_argument("not one of those known");
+}
+
+/// The lines of steps.txt as key -> the rest; steps are taken in order. Comments and empty lines are left out.
+struct Lines {
+    std::map<std::string, std::string> values;
+    std::vector<std::string> steps;
+};
+
+Lines split(const std::filesystem::path& file, const std::string& text) {
+    std::istringstream stream(text);
+    std::string line;
+    if (!std::getline(stream, line) || line != HEADER)
+        damaged(file, std::string("its first line is not '") + HEADER + "', which this library reads");
+    Lines lines;
+    bool ended = false;
+    while (std::getline(stream, line)) {
+        if (line.empty() || line[0] == '#') continue;
+        if (ended) damaged(file, "there is something after its end");
+        const std::size_t space = line.find(' ');
+        const std::string key = line.substr(0, space), rest = space == line.npos ? "" : line.substr(space + 1);
+        if (key == "end")
+            ended = true;
+        else if (key == "step")
+            lines.steps.push_back(rest);
+        else if (!lines.values.emplace(key, rest).second)
+            damaged(file, "it says '" + key.substr(0, 40) + "' twice");
+    }
+    if (!ended) damaged(file, "it is cut off before its end");
+    return lines;
+}
+
+Step parse_step(const std::string& text) {
+    std::istringstream stream(text);
+    std::string word[8];
+    int count = 0;
+    while (count < 8 && stream >> word[count]) ++count;
+    if (count != 7) throw std::invalid_argument("not seven numbers");
+    Step step{};
+    step.t = parse_int(word[0], 1, MAX_T);
+    double* const columns[] = {&step.a, &step.c, &step.d, &step.s, &step.p, &step.r};
+    for (int i = 0; i < 6; ++i) *columns[i] = parse_coefficient(word[i + 1]);
+    return step;
+}
+
+std::vector<Step> parse_steps(const std::filesystem::path& file, const std::vector<std::string>& lines, int count) {
+    if (lines.size() != static_cast<std::size_t>(count)) damaged(file, "it has not as many steps as it says");
+    std::vector<Step> steps;
+    for (const std::string& line : lines) {
+        try {
+            steps.push_back(parse_step(line));
+        } catch (const std::invalid_argument& error) {
+            damaged(file, "its step " + std::to_string(steps.size() + 1) + " cannot be read (" + error.what() + ")");
+        }
+        if (steps.size() > 1 && steps.back().t >= steps[steps.size() - 2].t)
+            damaged(file, "its timesteps do not decrease");
+    }
+    return steps;
+}
+
+/// Gives the values out one by one, and complains about what is missing, wrong or left over.
+class Values {
+public:
+    Values(const std::filesystem::path& file, std::map<std::string, std::string> values)
+        : file_(file), values_(std::move(values)) {}
+
+    template <class Parse>
+    auto take(const char* key, Parse parse) {
+        const auto found = values_.find(key);
+        if (found == values_.end()) damaged(file_, std::string("it does not say '") + key + "'");
+        const std::string text = found->second;
+        values_.erase(found);
+        try {
+            return parse(text);
+        } catch (const std::invalid_argument& error) {
+            damaged(file_, std::string("its '") + key + "' is '" + text.substr(0, 40) + "' (" + error.what() + ")");
+        }
+    }
+
+    void require_empty() const {
+        if (!values_.empty())
+            damaged(file_, "it says '" + values_.begin()->first.substr(0, 40) + "', which is unknown");
+    }
+
+private:
+    const std::filesystem::path file_;
+    std::map<std::string, std::string> values_;
+};
+
+auto whole(int low, int high) {
+    return [low, high](const std::string& text) { return parse_int(text, low, high); };
+}
+
+bool flag(const std::string& text) { return parse_int(text, 0, 1) == 1; }
+
+std::string word(const std::string& text) {
+    if (text.size() > 800) throw std::invalid_argument("too long");
+    for (const char c : text)
+        if (static_cast<unsigned char>(c) < 32) throw std::invalid_argument("not a plain text");
+    return text;
+}
+
+void require_engine(const Pack& pack) {
+    std::error_code error;
+    const std::uintmax_t size = std::filesystem::file_size(pack.engine(), error);
+    if (error) damaged(pack.engine(), "there is no such file");
+    if (size != pack.engine_bytes)
+        damaged(pack.engine(),
+                "it has " + std::to_string(size) + " bytes, and steps.txt says " + std::to_string(pack.engine_bytes));
+}
+
+}  // namespace
+
+bool Pack::stochastic() const {
+    for (const Step& step : steps)
+        if (step.s != 0) return true;
+    return false;
+}
+
+Pack read_pack(const std::filesystem::path& folder) {
+    std::error_code error;
+    if (!std::filesystem::is_directory(folder, error))
+        fail(IRSDE_BAD_PACK, "%s: there is no such folder: make it with 'irsde-deploy pack'", folder.string().c_str());
+    const std::filesystem::path file = folder / STEPS_FILE;
+    Lines lines = split(file, read_text(file));
+    Values values(file, std::move(lines.values));
+    Pack pack;
+    pack.folder = folder;
+    pack.backend = values.take(
+        "backend", [](const std::string& text) { return choice(text, {"openvino", "tensorrt", "tensorrt-rtx"}); });
+    pack.engine_file = pack.backend == "openvino" ? "engine.onnx" : "engine.plan";
+    pack.engine_bytes = values.take("engine_bytes", parse_whole);
+    pack.channels = values.take("channels", whole(1, 256));
+    pack.multiple_of = values.take("multiple_of", whole(1, 4096));
+    pack.reflect =
+        values.take("pad_mode", [](const std::string& text) { return choice(text, {"reflect", "zero"}); }) == "reflect";
+    pack.conditional = values.take("conditional", flag);
+    pack.latent = values.take("latent", flag);
+    pack.clip = values.take("clip", flag);
+    pack.seed = values.take("seed", parse_whole);
+    pack.precision = values.take("precision", word);
+    pack.sampler = values.take("sampler", word);
+    pack.task = values.take("task", word);
+    pack.reference_height = values.take("reference_height", whole(1, MAX_REFERENCE_SIDE));
+    pack.reference_width = values.take("reference_width", whole(1, MAX_REFERENCE_SIDE));
+    pack.tolerance = values.take("tolerance", parse_coefficient);
+    pack.start = values.take("start", parse_coefficient);
+    const int count = values.take("steps", whole(1, MAX_STEPS));
+    values.require_empty();
+    pack.steps = parse_steps(file, lines.steps, count);
+    pack.card_json = read_text(folder / "card.json");
+    require_engine(pack);
+    return pack;
+}
+
+std::vector<float> read_array(const Pack& pack, const char* name, std::size_t count) {
+    const std::filesystem::path file = pack.folder / name;
+    const std::string magic = "\x93NUMPY";
+    constexpr std::size_t PREFIX = 10;
+    std::ifstream stream(file, std::ios::binary);
+    std::string head(PREFIX, '\0');
+    if (!stream.read(head.data(), PREFIX)) damaged(file, "there is no such file, or it is too short");
+    if (head.compare(0, magic.size(), magic) != 0 || head[6] != 1) damaged(file, "it is no array of NumPy's version 1");
+    const auto byte = [&head](int at) { return static_cast<std::size_t>(static_cast<unsigned char>(head[at])); };
+    std::string description(byte(8) | byte(9) << 8, '\0');
+    stream.read(description.data(), static_cast<std::streamsize>(description.size()));
+    if (!stream || description.find("'<f4'") == description.npos || description.find("False") == description.npos)
+        damaged(file, "its values are not float32 in C order");
+    std::error_code error;
+    const std::uintmax_t size = std::filesystem::file_size(file, error);
+    if (error || size != PREFIX + description.size() + count * sizeof(float))
+        damaged(file, "it does not have the " + std::to_string(count) + " values that steps.txt asks for");
+    std::vector<float> values(count);
+    if (!stream.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(count * sizeof(float))))
+        damaged(file, "it cannot be read");
+    return values;
+}
+
+double parse_hex_float(const std::string& text) {  // [-]0x1.8p+3
+    const auto wrong = [] { return std::invalid_argument("no hexadecimal float such as 0x1.8p+3"); };
+    std::size_t at = text[0] == '-' ? 1 : 0;
+    const bool negative = at == 1;
+    if (text.compare(at, 2, "0x") != 0) throw wrong();
+    std::uint64_t mantissa = 0;
+    int digits = 0, behind_point = 0;
+    bool point = false;
+    for (at += 2; at < text.size() && text[at] != 'p'; ++at) {
+        const char c = text[at];
+        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (c == '.' && !point && digits > 0) {
+            point = true;
+        } else if (digit >= 0 && ++digits <= 15) {
+            mantissa = mantissa * 16 + static_cast<std::uint64_t>(digit);
+            behind_point += point ? 1 : 0;
+        } else {
+            throw wrong();
+        }
+    }
+    if (digits == 0 || at + 2 >= text.size() || (text[at + 1] != '+' && text[at + 1] != '-')) throw wrong();
+    const int exponent = parse_int(text.substr(at + 2), 0, 2000);
+    const double value =
+        std::ldexp(static_cast<double>(mantissa), (text[at + 1] == '-' ? -exponent : exponent) - 4 * behind_point);
+    return negative ? -value : value;
+}
+
+}  // namespace irsde::runtime

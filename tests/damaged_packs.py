@@ -1,0 +1,107 @@
+"""Ways in which a pack can be damaged, for every reader: what is done to it, the exit code, part of the sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+Damage = Callable[[Path], None]
+
+
+def edit(old: str, new: str) -> Damage:
+    def damage(pack: Path) -> None:
+        text = (pack / "steps.txt").read_text()
+        assert text.count(old) == 1, old
+        (pack / "steps.txt").write_text(text.replace(old, new))
+
+    return damage
+
+
+def without(name: str) -> Damage:
+    return lambda pack: (pack / name).unlink()
+
+
+def cut(name: str, size: int) -> Damage:
+    def damage(pack: Path) -> None:
+        (pack / name).write_bytes((pack / name).read_bytes()[:size])
+
+    return damage
+
+
+def shift(name: str, by: float) -> Damage:
+    def damage(pack: Path) -> None:
+        array = np.load(pack / name)
+        array.flat[array.size // 2] += by
+        np.save(pack / name, array)
+
+    return damage
+
+
+def replaced(name: str, content: np.ndarray) -> Damage:
+    return lambda pack: np.save(pack / name, content)
+
+
+def other_start(pack: Path) -> None:
+    lines = (pack / "steps.txt").read_text().split("\n")
+    at = next(i for i, line in enumerate(lines) if line.startswith("start "))
+    lines[at] = f"start {(1.01 * float.fromhex(lines[at].split()[1])).hex()}"
+    (pack / "steps.txt").write_text("\n".join(lines))
+
+
+def claims_more(pack: Path) -> None:
+    """A header that claims 2^40 values."""
+    path = pack / "reference_noise.npy"
+    content = path.read_bytes()
+    at, end = content.index(b"'shape': ("), content.index(b"), }")
+    path.write_bytes(content[:at] + b"'shape': (1099511627776".ljust(end - at) + content[end:])
+
+
+def with_nan(pack: Path) -> None:
+    """NaN in the weights of the last convolution; the size stays."""
+    path = pack / "engine.onnx"
+    model = onnx.load(path)
+    weights = next(tensor for tensor in reversed(model.graph.initializer) if len(tensor.dims) == 4)
+    array = numpy_helper.to_array(weights).copy()
+    array.flat[0] = np.nan
+    weights.CopyFrom(numpy_helper.from_array(array, weights.name))
+    path.write_bytes(model.SerializeToString())
+
+
+DAMAGES: dict[str, tuple[Damage, int, str]] = {
+    "no steps": (without("steps.txt"), 1, "steps.txt"),
+    "no engine": (without("engine.onnx"), 1, "engine.onnx"),
+    "no card": (without("card.json"), 1, "card.json"),
+    "no noise": (without("reference_noise.npy"), 1, "reference_noise.npy"),
+    "engine cut": (cut("engine.onnx", 1000), 1, "and steps.txt says"),
+    "steps cut": (cut("steps.txt", 700), 1, "it is cut off before its end"),
+    "steps empty": (cut("steps.txt", 0), 1, "steps.txt"),
+    "output cut": (cut("reference_output.npy", 5000), 1, "reference_output.npy"),
+    "noise claims more": (claims_more, 1, "reference_noise.npy"),
+    "output too small": (replaced("reference_output.npy", np.zeros((2, 2, 3), np.float32)), 1, "reference_output.npy"),
+    "input double": (replaced("reference_input.npy", np.zeros((21, 35, 3))), 1, "reference_input.npy"),
+    "another version": (edit("irsde-steps 1", "irsde-steps 2"), 1, "its first line is not 'irsde-steps 1'"),
+    "unknown key": (edit("clip 0", "clip 0\nturbo 1"), 1, "it says 'turbo', which is unknown"),
+    "missing key": (edit("clip 0\n", ""), 1, "it does not say 'clip'"),
+    "key twice": (edit("clip 0", "clip 0\nclip 0"), 1, "it says 'clip' twice"),
+    "huge side": (edit("reference_width 35", "reference_width 99999999999"), 1, "its 'reference_width' is"),
+    "no channels": (edit("channels 3", "channels 0"), 1, "its 'channels' is"),
+    "other channels": (edit("channels 3", "channels 4"), 1, ""),
+    "engine elsewhere": (edit("backend openvino", "backend ../../etc/passwd"), 1, "its 'backend' is"),
+    "negative seed": (edit("seed 5", "seed -5"), 1, "its 'seed' is"),
+    "steps not as many": (edit("steps 4\n", "steps 5\n"), 1, "it has not as many steps as it says"),
+    "steps repeated": (edit("\nend\n", "\nstep 100 0x0p+0 0x0p+0 0x0p+0 0x0p+0 0x0p+0 0x0p+0\nend\n"), 1, "steps"),
+    "not a number": (edit("step 100 ", "step 100 nan "), 1, "steps"),
+    "after the end": (edit("\nend\n", "\nend\nclip 1\n"), 1, "steps.txt"),
+    "other output": (shift("reference_output.npy", 0.1), 3, "the restored reference differs from the pack's by 0.00"),
+    "other input": (shift("reference_input.npy", 0.2), 3, "the restored reference differs from the pack's by"),
+    "other noise": (shift("reference_noise.npy", 1e-3), 3, "the seed's noise differs from the pack's by 0.001"),
+    "other seed": (edit("seed 5", "seed 6"), 3, "the seed's noise differs"),
+    "other table": (other_start, 3, "the restored reference differs"),
+    "clip": (edit("clip 0", "clip 1"), 3, "the restored reference differs"),
+    "not finite": (with_nan, 1, "after step 1 of 4 (t = 100) the state is not finite (NaN or infinity), in fp32 on "),
+}
+"""Name -> damage to a pack of the U-Net: sde-2m, 4 steps, seed 5, reference 21x35."""

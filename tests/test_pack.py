@@ -1,0 +1,181 @@
+"""Packs: written whole or not at all, lossless, and every damage found."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from damaged_packs import DAMAGES
+from packs import UNET_OPTIONS
+
+from irsde_deploy import MeanRevertingSDE, StepTable, load, plan_steps
+from irsde_deploy.cli import cli
+from irsde_deploy.errors import InputFileError, InvalidValueError, OutputFileError
+from irsde_deploy.files import write_folder_atomically
+from irsde_deploy.noise import seeded_noise
+from irsde_deploy.pack import PackOptions, cpp_folder, selftest, write_pack
+from irsde_deploy.samplers import ADJACENT_ONLY, SAMPLERS
+from irsde_deploy.steps_file import PackSettings, read_steps_file, to_text
+
+COLUMNS = ("t", "a", "c", "d", "s", "p", "r")
+
+
+def succeeds(*arguments: object) -> str:
+    result = CliRunner().invoke(cli, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def settings_of(table: StepTable) -> PackSettings:
+    return PackSettings(
+        "openvino", 10, 3, 16, "zero", True, False, True, 2**64 - 1, "fp32", "mean", "de rain", 8, 9, 1e-4, table
+    )
+
+
+def assert_same_table(found: StepTable, expected: StepTable) -> None:
+    for column in COLUMNS:
+        np.testing.assert_array_equal(getattr(found, column), getattr(expected, column), strict=True)
+    assert found.start == expected.start
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("debias", [False, True])
+def test_tables_come_back_bit_for_bit(sampler: str, debias: bool, tmp_path: Path) -> None:
+    sde = MeanRevertingSDE(max_sigma=10, T=100, schedule="cosine", eps=0.005)
+    table = plan_steps(sde, sampler, 100 if sampler in ADJACENT_ONLY else 7, debias)
+    (tmp_path / "steps.txt").write_text(to_text(settings_of(table)))
+    found = read_steps_file(tmp_path / "steps.txt")
+    assert_same_table(found.table, table)
+    for name in PackSettings.__dataclass_fields__:
+        if name != "table":
+            assert getattr(found, name) == getattr(settings_of(table), name)
+
+
+def test_any_number_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    columns = rng.normal(size=(6, 40)) * 10.0 ** rng.integers(-300, 29, (6, 40))
+    columns.flat[:3] = 5e-324, -0.0, 1e30
+    table = StepTable(np.arange(40, 0, -1), *columns, start=0.1)
+    (tmp_path / "steps.txt").write_text(to_text(settings_of(table)))
+    found = read_steps_file(tmp_path / "steps.txt").table
+    assert_same_table(found, table)
+    assert struct.pack("d", found.a[1]) == struct.pack("d", -0.0)
+
+
+def test_a_pack_holds_what_python_restores(unet_onnx: Path, unet_pack: Path) -> None:
+    """Its reference is the Restorer's on the engine as exported, and the noise the seed's."""
+    restorer = load(unet_onnx, provider="openvino")
+    arrays = {name: np.load(unet_pack / f"reference_{name}.npy") for name in ("input", "noise", "output")}
+    expected = restorer(arrays["input"], "sde-2m", 4, seed=5)
+    np.testing.assert_array_equal(arrays["output"], expected)
+    assert np.abs(restorer(arrays["input"], "sde-2m", 4, noise=arrays["noise"][:, None]) - expected).max() < 1e-6
+    source = seeded_noise(5, (1, 3, 21, 35))
+    np.testing.assert_array_equal(arrays["noise"], np.concatenate([source(k) for k in range(5)]))
+    assert_same_table(read_steps_file(unet_pack / "steps.txt").table, restorer.plan("sde-2m", 4))
+    assert load(unet_pack / "engine.onnx").card == restorer.card
+    assert (unet_pack / "card.json").read_text() == restorer.card.to_json() + "\n"
+    assert (unet_pack / "irsde.h").read_bytes() == (cpp_folder() / "include" / "irsde.h").read_bytes()
+    found = selftest(unet_pack)
+    assert (found.output_error, found.noise_error) == (0, 0)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_selftest_finds_damage(damage: str, unet_pack: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+    spoil, code, message = DAMAGES[damage]
+    pack = tmp_path / "pack"
+    shutil.copytree(unet_pack, pack)
+    spoil(pack)
+    fails_with(code, message, "selftest", pack)
+
+
+def test_from_the_command_line(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+    pytest.importorskip("openvino")
+    picture = np.random.default_rng(0).integers(0, 256, (17, 20, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "in.png"), picture[:, :, ::-1])
+    pack = tmp_path / "new" / "pack"
+    arguments = ("pack", unet_onnx, "-o", pack, "--quality", "draft", "--t0", 60, "--debias", "--clip", "--seed", 3)
+    succeeds(*arguments, "--picture", tmp_path / "in.png")
+    np.testing.assert_array_equal(np.load(pack / "reference_input.npy"), picture.astype(np.float32) / 255)
+    settings = read_steps_file(pack / "steps.txt")
+    restorer = load(unet_onnx)
+    assert_same_table(settings.table, restorer.plan("mean", 2, debias=True, t0=60))
+    assert (settings.sampler, settings.clip, settings.seed) == ("mean", True, 3)
+    assert "largest error 0 " in succeeds("selftest", pack)
+    fails_with(1, "exists already: pass --overwrite", *arguments)
+    succeeds(*arguments, "--size", "8x9", "--overwrite")
+    assert np.load(pack / "reference_output.npy").shape == (8, 9, 3)
+    fails_with(2, "leave it or --picture out", *arguments, "--size", "8x9", "--picture", tmp_path / "in.png")
+    fails_with(2, "sides of up to 8192", *arguments, "--size", "9000x9", "--overwrite")
+    fails_with(2, "an .onnx or a .plan can be packed", "pack", tmp_path / "in.png", "-o", tmp_path / "other")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["pack"]
+
+
+def test_a_denoising_model_needs_a_start(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    engine = onnx_of("ConditionalUNet")
+    with pytest.raises(InvalidValueError, match="starts at the timestep that matches the picture's noise"):
+        write_pack(engine, tmp_path / "pack", PackOptions(steps=2, size=(8, 8)))
+    assert not list(tmp_path.iterdir())
+    settings = write_pack(engine, tmp_path / "pack", PackOptions(steps=2, size=(8, 8), noise_level=25))
+    assert settings.table.t[0] == load(engine).sde.timestep_of(25 / 255)
+    assert not settings.conditional
+    assert selftest(tmp_path / "pack").output_error == 0
+
+
+def test_a_pack_is_there_whole_or_not_at_all(unet_onnx: Path, unet_pack: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, steps: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    pack = tmp_path / "pack"
+    with pytest.raises(KeyboardInterrupt):
+        write_pack(unet_onnx, pack, UNET_OPTIONS, on_step=interrupt)
+    assert not list(tmp_path.iterdir())
+    shutil.copytree(unet_pack, pack)
+    with pytest.raises(KeyboardInterrupt):
+        write_pack(unet_onnx, pack, replace(UNET_OPTIONS, seed=6), overwrite=True, on_step=interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ["pack"]
+    assert read_steps_file(pack / "steps.txt").seed == 5
+    write_pack(unet_onnx, pack, replace(UNET_OPTIONS, seed=6), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["pack"]
+    assert read_steps_file(pack / "steps.txt").seed == 6
+
+
+def test_overwriting_replaces_packs_alone(unet_onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputFileError, match="holds something else than a pack"):
+        write_pack(unet_onnx, tmp_path / "mine", UNET_OPTIONS, overwrite=True)
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    with pytest.raises(OutputFileError), write_folder_atomically(tmp_path / "link", True):
+        pass
+    with (
+        pytest.raises(OutputFileError, match="it is no folder"),
+        write_folder_atomically(tmp_path / "mine" / "thesis.txt", True),
+    ):
+        pass
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_error_while_a_folder_is_written_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+
+    def fail(folder: Path) -> None:
+        (folder / "new").touch()
+        raise InputFileError("no")
+
+    with pytest.raises(InputFileError), write_folder_atomically(tmp_path / "a", replaced=True) as folder:
+        fail(folder)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["old"]
+    with write_folder_atomically(tmp_path / "a", replaced=True) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,8 +1,10 @@
-"""One evaluation by eager PyTorch, ONNX Runtime and OpenVINO: interleaved, medians, and times PyTorch's.
+"""One evaluation by eager PyTorch, ONNX Runtime and OpenVINO: interleaved, medians, times PyTorch's, share of the peak.
 
     OMP_NUM_THREADS=1 python benchmarks/engines.py [--side SIDE ...]
 
-Networks with random weights; every engine's output is compared with PyTorch's before it is timed. Prints Markdown.
+Networks with random weights; every engine's output is compared with PyTorch's before it is timed. The share is of the
+best matrix product of NumPy's BLAS, measured beside each network; operations are those of the graph as exported, of
+which the engines' rewritten ones need fewer. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -22,7 +25,10 @@ import openvino
 import torch
 
 from irsde_deploy import MeanRevertingSDE, ModelCard
+from irsde_deploy.bench import in_turns, matrix_product_peak
+from irsde_deploy.export.flops import count_flops
 from irsde_deploy.export.networks import ConditionalNAFNet, ConditionalUNet
+from irsde_deploy.export.onnx_model import read_model
 from irsde_deploy.export.to_onnx import write_onnx
 from irsde_deploy.runtimes import Engine, open_engine
 from irsde_deploy.runtimes.torch_engine import TorchEngine
@@ -44,7 +50,7 @@ def main(sides: tuple[int, ...]) -> None:
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}, openvino {openvino.__version__}"
     print(f"{platform.machine()}, {threads} threads, {versions}\n")
-    print("| network | size | PyTorch | ONNX Runtime | OpenVINO |\n|---|---|---|---|---|")
+    print("| network | size | PyTorch | ONNX Runtime | OpenVINO | peak, GFLOP/s |\n|---|---|---|---|---|---|")
     for name, make in NETWORKS.items():
         model = random_network(make)
         card = ModelCard("benchmark", {}, 3, model.multiple_of, model.pad_mode, SDE)
@@ -53,9 +59,11 @@ def main(sides: tuple[int, ...]) -> None:
             write_onnx(model, card, path)
             engines = [TorchEngine(model, card), open_engine(path), open_engine(path, provider="openvino")]
             for side in sides:
-                first, *others = measure(engines, side)
-                cells = [f"{seconds * 1e3:.0f} ms, {first / seconds:.2f} times" for seconds in others]
-                print(f"| {name} | {side}x{side} | {first * 1e3:.0f} ms | {' | '.join(cells)} |", flush=True)
+                peak, taken = matrix_product_peak(), measure(engines, side)
+                peak = max(peak, matrix_product_peak())
+                speed = count_flops(read_model(path)[0], 1, side, side) / peak
+                cells = [f"{s * 1e3:.0f} ms, {taken[0] / s:.2f} times, {speed / s:.0%}" for s in taken]
+                print(f"| {name} | {side}x{side} | {' | '.join(cells)} | {peak / 1e9:.0f} |", flush=True)
 
 
 def random_network(make: Callable[[], torch.nn.Module]) -> torch.nn.Module:
@@ -76,13 +84,14 @@ def measure(engines: list[Engine], side: int) -> list[float]:
     expected = engines[0](x, mu, t)
     for engine in engines[1:]:
         assert np.abs(engine(x, mu, t) - expected).max() < 1e-4 * np.abs(expected).max(), engine.name
-    taken: list[list[float]] = [[] for _ in engines]
-    for _ in range(REPEATS):
-        for times, engine in zip(taken, engines, strict=True):
-            started = time.perf_counter()
-            engine(x, mu, t)
-            times.append(time.perf_counter() - started)
-    return [statistics.median(times) for times in taken]
+    return [statistics.median(times) for times in in_turns([partial(seconds, e, x, mu, t) for e in engines], REPEATS)]
+
+
+def seconds(engine: Engine, *inputs: np.ndarray) -> float:
+    """Of one evaluation."""
+    started = time.perf_counter()
+    engine(*inputs)
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -5,41 +5,28 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from .errors import InvalidValueError
 from .noise import seeded_noise
-from .noise_level import blind_sde, estimate_start
 from .restorer import load
 from .runtimes.pictures import require_rgb_pictures
-from .runtimes.tile_choice import Tile, choices
+from .sampling import Pixels, Restoring, Sampling
 
 NOISES = ("fixed", "per-frame")
 
 
 @dataclass(frozen=True)
-class FrameSettings:
-    """How every frame is restored; the arguments of a `Restorer`'s call, and which noise a frame gets.
+class FrameSettings(Sampling):
+    """How every frame is restored, and which noise it gets.
+
+    Without a noise level, a model of a Denoising-SDE gets an estimate of each frame's: frames can be asked for in any
+    order.
 
     Attributes:
-        quality, sampler, steps, seed, noise_level, clip: see `Restorer.__call__`. Without a noise level, a model of a
-            Denoising-SDE gets an estimate of each frame's.
-        tile, overlap: the same; as on the command line, `auto` by default.
         noise: `fixed`, the same field for all frames, or `per-frame`, a field for each frame's number.
     """
 
-    quality: str | None = None
-    sampler: str | None = None
-    steps: int | None = None
-    seed: int = 0
     noise: str = "fixed"
-    noise_level: float | None = None
-    clip: bool = False
-    tile: Tile = "auto"
-    overlap: int | None = None
 
     def __post_init__(self) -> None:
         if self.noise not in NOISES:
@@ -66,30 +53,15 @@ class FrameFilter:
         provider: str | None = None,
         fallback: str | Path | None = None,
     ) -> None:
-        self.settings = settings
-        self.restorer = load(engine, device, fallback=fallback, provider=provider)
-        require_rgb_pictures(self.restorer.card, engine)
-        self.restorer.plan(settings.sampler, settings.steps, noise_level=settings.noise_level, quality=settings.quality)
-        choices(self.restorer.engine, (1, 4096, 4096, 3), settings.tile, settings.overlap)  # raises for wrong ones
+        restorer = load(engine, device, fallback=fallback, provider=provider)
+        require_rgb_pictures(restorer.card, engine)
+        sampling = {name: getattr(settings, name) for name in Sampling.__dataclass_fields__}
+        self._restoring = Restoring(restorer, Sampling(**sampling))
+        self._restoring.way((1, 4096, 4096, 3))  # raises for wrong tiles
+        self._numbered = settings.noise == "per-frame"
         self._lock = threading.Lock()
 
-    def __call__(self, number: int, picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def __call__(self, number: int, picture: Pixels) -> Pixels:
         """Restore frame `number` (0..2^32-1), a picture (H, W, 3) RGB of a type that a `Restorer` takes."""
-        given = self.settings
-        level = given.noise_level
-        blind = blind_sde(self.restorer.sde, level, None)
-        if blind is not None:
-            level = estimate_start(np.asarray(picture), blind)
         with self._lock:
-            return self.restorer(
-                picture,
-                given.sampler,
-                given.steps,
-                given.seed,
-                clip=given.clip,
-                noise_level=level,
-                quality=given.quality,
-                tile=given.tile,
-                overlap=given.overlap,
-                frames=[number if given.noise == "per-frame" else 0],
-            )
+            return self._restoring(picture, frames=[number] if self._numbered else None)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from .card import ModelCard
+
+PAGE = 4096
+"""Bytes; what Linux counts a process's addresses in on the processors of the field."""
 
 SHARE = 0.8
 """Of the available memory that a picture may take: other programs take some meanwhile."""
@@ -18,10 +22,13 @@ _NETWORK_BYTES_PER_PIXEL = {"ConditionalNAFNet": ("width", 40), "ConditionalUNet
 Runtime or OpenVINO (docs/tiling.md)."""
 
 
-def available_memory() -> int | None:
-    """Bytes that a process can get without swapping, within the limit of its container; None where nobody says."""
-    found = [value for value in (_free_memory(), _free_in_container()) if value is not None]
-    return min(found, default=None)
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process can get without swapping, within the limits of its control groups and of `ulimit -v`.
+
+    None where nobody says, as on other systems than Linux. `root`: of the file system that is asked.
+    """
+    found = [_free_memory(root), *_free_in_groups(root), _free_addresses(root)]
+    return min((value for value in found if value is not None), default=None)
 
 
 def bytes_per_pixel(card: ModelCard) -> int | None:
@@ -36,32 +43,58 @@ def loop_bytes(shape: tuple[int, ...]) -> int:
     return _LOOP_BYTES_PER_VALUE * math.prod(shape)
 
 
-def _free_memory() -> int | None:
-    """Linux: MemAvailable, in kB."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def _free_in_container() -> int | None:
-    """Linux control groups, version 2 and 1: the limit, less what is in use and cannot be dropped."""
-    for limit, usage, statistics, inactive in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-            "total_inactive_file",
-        ),
-    ):
-        folder = Path("/sys/fs/cgroup")
-        try:
-            most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
-            lines = (folder / statistics).read_text().splitlines()
-        except (OSError, ValueError):  # no such file, or "max": no limit
-            continue
-        droppable = next((int(line.split()[1]) for line in lines if line.startswith(f"{inactive} ")), 0)
-        return max(0, most - used + droppable)
+def _free_memory(root: Path) -> int | None:
+    """MemAvailable, in kB."""
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
     return None
+
+
+def _free_addresses(root: Path) -> int | None:
+    """What `ulimit -v` leaves."""
+    for line in _lines(root / "proc/self/limits"):
+        if line.startswith("Max address space"):
+            limit = line.split()[3]
+            used = int(next(iter(_lines(root / "proc/self/statm")), "0").split()[0]) * PAGE
+            return max(0, int(limit) - used) if limit.isdigit() else None
+    return None
+
+
+_GROUPS = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Controller in /proc/self/cgroup ("": version 2) -> files of limit and use, and what of the use can be dropped."""
+
+
+def _free_in_groups(root: Path) -> Iterator[int]:
+    """What each control group that this process is in leaves, from its own up to the root."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        names = [name for name in controllers.split(",") if name in _GROUPS]
+        if not names:
+            continue
+        base = root / "sys/fs/cgroup" / names[0]
+        group = base / path.strip("/")
+        for folder in (group, *group.parents):
+            if (free := _free_in(folder, *_GROUPS[names[0]])) is not None:
+                yield free
+            if folder == base:
+                break
+
+
+def _free_in(folder: Path, limit: str, usage: str, droppable: str) -> int | None:
+    """What one group leaves; None where it has no limit, or is not to be seen from here."""
+    most, used = (next(iter(_lines(folder / name)), "") for name in (limit, usage))
+    if not most.isdigit() or not used.isdigit():
+        return None
+    dropped = next((int(line.split()[1]) for line in _lines(folder / "memory.stat") if line.split()[0] == droppable), 0)
+    return max(0, int(most) - int(used) + dropped)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text().splitlines() if line.strip()]
+    except OSError:
+        return []

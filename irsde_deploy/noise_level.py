@@ -23,7 +23,8 @@ def blind_sde(sde: SDE, noise_level: float | None, t0: int | None) -> DenoisingS
 
 def estimate_start(picture: npt.NDArray[Any], sde: DenoisingSDE) -> float:
     """The estimated noise level of a picture, limited to the highest that the model was trained for."""
-    return min(estimate_noise(picture), 255 * float(sde.sigma[-1]))
+    pixels = picture if picture.dtype.kind == "u" else np.clip(picture, 0, 1)
+    return min(estimate_noise(pixels), 255 * float(sde.sigma[-1]))
 
 
 def estimate_noise(picture: npt.NDArray[Any]) -> float:

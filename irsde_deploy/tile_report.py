@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidValueError, requires_extra
+from .errors import InvalidValueError, OutOfMemoryError, requires_extra
 from .files import write_atomically
 from .metrics import psnr
 from .restorer import Restorer
@@ -59,8 +59,9 @@ def compare_tiled(restorer: Restorer, picture: npt.NDArray[Any], tiling: Tiling,
         tiling: the tiles. options: as `Restorer` takes them.
 
     Raises:
-        InvalidValueError: the picture fits into one tile.
+        InvalidValueError: the picture fits into one tile. OutOfMemoryError: the tiles do not fit into memory.
     """
+    tiling = tiling.on_grid(restorer.card.multiple_of)
     mu = picture.astype(np.float32) / (np.iinfo(picture.dtype).max if picture.dtype.kind == "u" else 1)
     multiple = restorer.card.multiple_of
     height, width = (side + -side % multiple for side in mu.shape[:2])
@@ -71,6 +72,8 @@ def compare_tiled(restorer: Restorer, picture: npt.NDArray[Any], tiling: Tiling,
         )
     whole = restorer(mu, **options, tile=None)
     tiled = restorer(mu, **options, tile=tiling.side, overlap=tiling.overlap)
+    if restorer.tiling != tiling:
+        raise OutOfMemoryError(f"there is not enough memory for {tiling}: compare smaller ones")
     signed = 255 * (tiled.astype(np.float64) - whole)
     error = np.abs(signed).mean(2)
     seams = [np.array(axis.seams) for axis in (tiles.rows, tiles.columns)]

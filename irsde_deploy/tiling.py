@@ -33,8 +33,8 @@ class Tiling:
     """Square tiles and how far neighbours overlap, in pixels.
 
     Attributes:
-        side: of a tile; rounded up to the network's multiple.
-        overlap: of neighbours, at least; rounded up alike. At most half a side.
+        side: of a tile. overlap: of neighbours, at least; at most half a side. A network's own multiple rounds both up
+            (`on_grid`).
 
     Raises:
         InvalidValueError: a side or overlap out of range.
@@ -57,11 +57,15 @@ class Tiling:
         half = side // 2 if isinstance(side, Integral) else DEFAULT_OVERLAP
         return cls(side, min(DEFAULT_OVERLAP, half) if overlap is None else overlap)
 
+    def on_grid(self, multiple: int) -> Tiling:
+        """The same for a network that takes multiples: both rounded up, and the side to two overlaps at least."""
+        side, overlap = (value + -value % multiple for value in (self.side, self.overlap))
+        return Tiling(max(side, 2 * overlap), overlap)
+
     def over(self, height: int, width: int, multiple: int) -> Tiles:
         """The tiles of what the network sees of a picture: sides that are multiples already."""
-        side, overlap = (value + -value % multiple for value in (self.side, self.overlap))
-        overlap = min(overlap, side // 2 // multiple * multiple)
-        return Tiles(*(_axis(length, side, overlap, multiple) for length in (height, width)))
+        tiling = self.on_grid(multiple)
+        return Tiles(*(_axis(length, tiling.side, tiling.overlap, multiple) for length in (height, width)))
 
     def __str__(self) -> str:
         return f"tiles of {self.side} with an overlap of {self.overlap}"

@@ -52,7 +52,9 @@ def restore(
     with requires_extra("vapoursynth", "restoring a clip"):
         import vapoursynth as vs
     _require_rgb(clip, vs.RGB)
-    settings = FrameSettings(quality, sampler, steps, seed, noise, noise_level, clamp, tile, overlap)
+    settings = FrameSettings(
+        sampler, steps, quality, None, noise_level, seed, clip=clamp, tile=tile, overlap=overlap, noise=noise
+    )
     restored = FrameFilter(engine, settings, device, provider, fallback)
 
     def frame(n: int, f: vs.VideoFrame) -> vs.VideoFrame:

@@ -16,10 +16,12 @@ from irsde_deploy import MeanRevertingSDE, ModelCard, Restorer, load
 from irsde_deploy.__main__ import main
 from irsde_deploy.errors import EngineError, InvalidValueError, OutOfMemoryError
 from irsde_deploy.images import Picture, read_picture, write_picture
+from irsde_deploy.memory import SHARE, loop_bytes
 from irsde_deploy.noise import seeded_noise
 from irsde_deploy.runtimes import numpy_loop, tile_choice
 from irsde_deploy.runtimes.drivers.host import HostDriver
 from irsde_deploy.runtimes.onnx_engine import OnnxDeviceEngine
+from irsde_deploy.sampling import Restoring, Sampling
 from irsde_deploy.tile_report import compare_tiled
 from irsde_deploy.tiling import Tiling
 
@@ -42,7 +44,7 @@ def test_tiles_cover_on_the_networks_grid_and_weights_sum_to_one(
     np.testing.assert_allclose(total, 1, atol=2e-7)
     for axis in (tiles.rows, tiles.columns):
         for before, after in zip(axis.starts, axis.starts[1:], strict=False):
-            assert before < after <= before + axis.side - min(overlap, axis.side // 2 // multiple * multiple)
+            assert before < after <= before + axis.side - overlap
 
 
 def test_a_tile_counts_least_where_it_sees_least() -> None:
@@ -73,14 +75,13 @@ class LocalEngine:
         return windows.mean((-2, -1), dtype=np.float64).astype(np.float32)
 
 
-def test_a_local_network_errs_only_where_its_view_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_network_errs_only_where_its_view_is_cut() -> None:
     """With weights of zero within its reach of a tile's border, tiles give the whole picture to the last rounding."""
     engine = LocalEngine()
     x, mu = np.random.default_rng(0).random((2, 1, 3, 96, 116), dtype=np.float32)
     t = np.array([50], np.float32)
     whole = engine(x, mu, t)
     tiles = Tiling(48, 16).over(96, 116, 4)
-    blended = np.zeros_like(x)
     for tile in tiles:
         rows, columns = tiles.window(tile)
         inside = [np.zeros(side, bool) for side in tiles.size]
@@ -89,7 +90,7 @@ def test_a_local_network_errs_only_where_its_view_is_cut(monkeypatch: pytest.Mon
         eps = engine(x[:, :, rows, columns], mu[:, :, rows, columns], t)
         exact = inside[0][:, None] & inside[1]
         np.testing.assert_allclose(eps[:, :, exact], whole[:, :, rows, columns][:, :, exact], atol=1e-6)
-        blended[:, :, rows, columns] += tiles.weights(tile) * eps
+    blended = numpy_loop._blended(engine, tiles, x, mu, t)
     cut = tiles.columns.weights[1][: engine.REACH].max()  # the largest weight of a pixel whose view is cut
     assert np.abs(blended - whole).max() < cut * np.abs(whole).max()
 
@@ -163,8 +164,52 @@ def test_a_trained_model_makes_no_edges_where_tiles_overlap() -> None:
     restorer = load(ASSETS / "derain_nafnet_w16.safetensors")
     picture = read_picture(ASSETS / "rain.png").rgb[:128, :256]
     blended, apart = (compare_tiled(restorer, picture, Tiling(128, overlap)) for overlap in (32, 0))
+    assert blended.across <= blended.inside
     assert blended.edge < 1.5 * blended.beside, "no more than a few large differences of one column and row account for"
     assert apart.edge > 3 * apart.beside, "tiles side by side do"
+
+
+def test_twelve_megapixels_within_four_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = LocalEngine()
+    engine.card = replace(engine.card, network="ConditionalNAFNet", settings={"width": 16})
+    monkeypatch.setattr(tile_choice, "available_memory", lambda: 2**32)
+    way = tile_choice.choices(engine, (1, 3000, 4000, 3), "auto")[0]
+    assert way == Tiling(1536, 64)
+    assert loop_bytes((1, 3000, 4000, 3)) + 40 * 16 * way.side**2 < SHARE * 2**32
+
+
+def test_pictures_of_one_size_are_cut_alike_whatever_memory_does_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = LocalEngine()
+    engine.card = replace(engine.card, network="ConditionalNAFNet", settings={"width": 16})
+    picture = np.random.default_rng(3).random((1, 260, 200, 3), dtype=np.float32)
+    restoring = Restoring(Restorer(engine), Sampling("mean", 1))
+    for available in (2**20, 2**34, 2**34):
+        monkeypatch.setattr(tile_choice, "available_memory", lambda value=available: value)
+        restoring(picture)
+        assert restoring.restorer.tiling == restoring.way(picture.shape) == Tiling(128, 64)
+    restoring(picture[:, :250])
+    assert restoring.restorer.tiling is None, "another size is another matter"
+
+
+def test_what_was_whole_goes_into_tiles_when_memory_runs_out() -> None:
+    engine = ScarceEngine(10**9)
+    picture = np.random.default_rng(3).random((1, 260, 200, 3), dtype=np.float32)
+    restoring = Restoring(Restorer(engine), Sampling("mean", 1))
+    restoring(picture)
+    engine.pixels = 200 * 200
+    restoring(picture)
+    assert restoring.restorer.tiling == Tiling(192, 64)
+    whole = Restoring(Restorer(engine), Sampling("mean", 1, tile=None))
+    with pytest.raises(OutOfMemoryError):
+        whole(picture)
+
+
+def test_an_overlap_is_never_lost_to_the_networks_multiple() -> None:
+    for side, overlap, multiple, expected in ((16, 8, 16, (32, 16)), (64, 32, 64, (128, 64)), (64, 16, 16, (64, 16))):
+        tiling = Tiling(side, overlap).on_grid(multiple)
+        assert (tiling.side, tiling.overlap) == expected
+        weights = tiling.over(8 * multiple, 8 * multiple, multiple).columns.weights
+        assert len(weights) == 1 or weights[0, -1] < 0.1
 
 
 class ScarceEngine(LocalEngine):

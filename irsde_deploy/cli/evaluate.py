@@ -13,12 +13,13 @@ import click
 from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..metrics import CROP_BORDER
 from .common import EXIT_SOME_FAILED, PATH, device_options, progress, require_rgb, say
-from .sampling import Restoring, Sampling, sampling_options
+from .sampling import sampling_options
 
 if TYPE_CHECKING:
     from ..evaluation import Measurement, Perceptual, WorstPictures
     from ..export.perceptual import FrechetDistance
     from ..pairs import Pair
+    from ..sampling import Restoring, Sampling
 
 
 @click.command()
@@ -62,6 +63,7 @@ def evaluate(
     from ..evaluation import Evaluation, WorstPictures, format_summary, write_reports
     from ..evaluation import evaluate as evaluate_pairs
     from ..restorer import load
+    from ..sampling import Restoring
 
     pairs = _pairs(data, lq, gt)
     _require_output(output, pairs, overwrite)

@@ -16,10 +16,11 @@ import numpy as np
 
 from ..errors import InputFileError, InvalidValueError
 from .common import say
-from .sampling import Model, Restoring, Sampling, quality_for
+from .sampling import Model, for_frames, quality_for
 
 if TYPE_CHECKING:
     from ..colour import Float32
+    from ..sampling import Sampling
     from ..y4m import Frame, PipeFormat
     from .video import VideoOptions
 
@@ -50,7 +51,7 @@ def run_pipe(model: Model, sampling: Sampling, target: float | None, batch: int,
     picture = form.to_rgb(first)
     if target is not None:
         sampling = sampling.of_quality(quality_for(target, restorer, sampling, np.stack([picture] * batch)))
-    restoring = Restoring(restorer, sampling.of_first_frame(restorer, picture))
+    restoring = for_frames(restorer, sampling, picture)
     noise = options.noise or "fixed"
     click.echo(f"{restorer.engine.name}: {restoring}, {noise} noise; {form.width}x{form.height}", err=True)
     if form.interlaced:

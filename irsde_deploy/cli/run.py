@@ -14,12 +14,13 @@ import numpy as np
 
 from ..errors import OutputFileError
 from .common import EXIT_SOME_FAILED, PATH, device_options, progress, say
-from .sampling import Model, Restoring, Sampling, quality_for, sampling_options, seconds_wanted
+from .sampling import Model, quality_for, sampling_options, seconds_wanted
 from .video import VideoOptions, of_videos, refuse_picture_options, refuse_video_options, run_videos, video_options
 
 if TYPE_CHECKING:
     from ..batch import Job, Outcome
     from ..restorer import Restorer
+    from ..sampling import Restoring, Sampling
 
 
 @click.command()
@@ -88,6 +89,8 @@ def run(
     refuse_video_options(video)
     planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None)
     jobs = _still_to_do(planned, existing)
+    from ..sampling import Restoring
+
     restorer = model.load()
     if target is not None:
         sampling = sampling.of_quality(_quality_for(target, restorer, sampling, jobs, batch))

@@ -1,18 +1,16 @@
-"""What the commands that restore share: the options of sampling, and a restorer with these options."""
+"""What the commands that restore share: the options of sampling and of the engine, and targets of speed."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from ..errors import InvalidValueError
-from ..noise_level import blind_sde, estimate_start
 from ..presets import PRESETS, quality_within
 from ..samplers import SAMPLERS
 from .common import SEED, require_rgb, say
@@ -20,35 +18,7 @@ from .engines import rebuild_where_unfit
 
 if TYPE_CHECKING:
     from ..restorer import Restorer
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """The options below, as `Restorer` takes them."""
-
-    sampler: str | None
-    steps: int | None
-    quality: str | None
-    t0: int | None
-    noise_level: float | None
-    seed: int
-    debias: bool
-    clip: bool
-    tile: int | str | None
-    overlap: int | None
-
-    def of_first_frame(self, restorer: Restorer, picture: Any) -> Sampling:
-        """The same with the noise level of a video's first frame, where the model needs one and nobody has said it."""
-        blind = blind_sde(restorer.sde, self.noise_level, self.t0)
-        if blind is None:
-            return self
-        level = estimate_start(np.clip(picture, 0, 1), blind)
-        say(f"note: noise level {level:.1f}, estimated on the first frame, is used for all: --noise-level sets it")
-        return replace(self, noise_level=level)
-
-    def of_quality(self, quality: str | None) -> Sampling:
-        """The same with a quality chosen later."""
-        return replace(self, quality=quality)
+    from ..sampling import Restoring, Sampling
 
 
 class _TileType(click.ParamType[Any]):
@@ -99,93 +69,18 @@ _OPTIONS = (
 
 def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of sampling, given to the command as one `Sampling`, `sampling`."""
-    names = Sampling.__dataclass_fields__
 
     @functools.wraps(command)
     def with_sampling(**settings: Any) -> Any:
+        from ..sampling import Sampling
+
+        names = Sampling.__dataclass_fields__
         given = {name: settings.pop(name) for name in names}
         return command(sampling=Sampling(**given), **settings)
 
     for option in reversed(_OPTIONS):
         with_sampling = option(with_sampling)
     return with_sampling
-
-
-class Restoring:
-    """A restorer with the command line's sampling; noise levels are estimated where a model needs one.
-
-    Attributes:
-        steps: network evaluations a picture, at most.
-        levels: noise levels that were estimated.
-        tilings: how pictures were cut into tiles, each way once.
-
-    Raises:
-        InvalidValueError: settings that do not fit each other or the model.
-    """
-
-    def __init__(self, restorer: Restorer, sampling: Sampling) -> None:
-        self.restorer, self.sampling = restorer, sampling
-        self.blind = blind_sde(restorer.sde, sampling.noise_level, sampling.t0)
-        self._table = restorer.plan(
-            sampling.sampler,
-            sampling.steps,
-            sampling.debias,
-            sampling.t0,
-            sampling.noise_level,
-            sampling.quality,
-        )
-        self.steps = len(self._table)
-        self.levels: list[float] = []
-        self.tilings: dict[str, None] = {}
-
-    @property
-    def sampler(self) -> str:
-        """Its name."""
-        sampling = self.sampling
-        quality = PRESETS[sampling.quality].sampler if sampling.quality else None
-        return quality or sampling.sampler or self.restorer.card.sampler
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """The settings in force, for reports."""
-        sampling = self.sampling
-        about: dict[str, Any] = {"sampler": self.sampler, "quality": sampling.quality, "seed": sampling.seed}
-        about |= {"debias": sampling.debias, "clip": sampling.clip}
-        if self.restorer.sde.kind == "denoising":
-            about["noise_level"] = "estimated" if self.blind else sampling.noise_level
-        return about if self.blind else about | {"steps": self.steps, "t0": int(self._table.t[0])}
-
-    def __str__(self) -> str:
-        level = self.sampling.noise_level
-        noise = ", noise level estimated" if self.blind else "" if level is None else f", noise level {level:g}"
-        quality = f"{self.sampling.quality} = " if self.sampling.quality else ""
-        return f"{quality}{self.sampler}, {self.steps} step{'s' * (self.steps > 1)}, seed {self.sampling.seed}{noise}"
-
-    def __call__(
-        self, pictures: Any, on_step: Callable[[int], None] | None = None, frames: Sequence[int] | None = None
-    ) -> Any:
-        """A picture (H, W, 3) or a batch -> the same restored; `frames`: the number of each one's noise field."""
-        if self.blind is None:
-            return self._restored(pictures, self.sampling.noise_level, on_step, frames)
-        if pictures.ndim == 4:
-            numbers = [None] * len(pictures) if frames is None else [[number] for number in frames]
-            return np.stack([self(picture, on_step, k) for picture, k in zip(pictures, numbers, strict=True)])
-        level = estimate_start(pictures, self.blind)
-        self.levels.append(level)
-        return self._restored(pictures, level, on_step, frames)
-
-    def _restored(
-        self,
-        pictures: Any,
-        level: float | None,
-        on_step: Callable[[int], None] | None,
-        frames: Sequence[int] | None = None,
-    ) -> Any:
-        options = {**vars(self.sampling), "noise_level": level, "frames": frames}
-        restored = self.restorer(pictures, on_step=on_step, **options)
-        if self.restorer.tiling is not None:
-            self.tilings[str(self.restorer.tiling)] = None
-        return restored
 
 
 @dataclass(frozen=True)
@@ -233,3 +128,14 @@ def quality_for(target: float, restorer: Restorer, sampling: Sampling, pictures:
     if not fits:
         say(f"note: even {quality} takes {PRESETS[quality].steps * evaluation:.3g} s a picture, not {target:.3g} s")
     return quality
+
+
+def for_frames(restorer: Restorer, sampling: Sampling, picture: Any) -> Restoring:
+    """What restores a video, whose first frame settles the noise level of all; says so."""
+    from ..sampling import Restoring
+
+    settled = sampling.of_first_frame(restorer, picture)
+    if settled != sampling:
+        level = f"{settled.noise_level:.1f}"
+        say(f"note: noise level {level}, estimated on the first frame, is used for all: --noise-level sets it")
+    return Restoring(restorer, settled)

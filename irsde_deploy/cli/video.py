@@ -19,11 +19,12 @@ import numpy as np
 from ..errors import InputFileError, InvalidValueError, IrsdeError, OutputFileError
 from .common import EXIT_SOME_FAILED, progress, say
 from .pipe import run_pipe
-from .sampling import Model, Restoring, Sampling, quality_for
+from .sampling import Model, for_frames, quality_for
 
 if TYPE_CHECKING:
     from ..colour import Float32
     from ..restorer import Restorer
+    from ..sampling import Restoring, Sampling
     from ..video import Source
     from ..video_job import Progress, VideoJob
 
@@ -249,7 +250,7 @@ class _Run:
             encoding,
             {
                 "engine": engine_fingerprint(self.model.engine, self.model.fallback),
-                "sampling": {**asdict(self.sampling), **self.restoring.about},
+                "sampling": {**asdict(self.sampling), **self.restoring.about, "tiles": self.tiles},
                 "noise": options.noise or "fixed",
             },
             span,
@@ -271,7 +272,8 @@ class _Run:
         if self.target is not None:
             pictures = np.stack([picture] * self.batch)
             self.sampling = self.sampling.of_quality(quality_for(self.target, self.restorer, self.sampling, pictures))
-        self.restoring = Restoring(self.restorer, self.sampling.of_first_frame(self.restorer, picture))
+        self.restoring = for_frames(self.restorer, self.sampling, picture)
+        self.tiles = str(self.restoring.way((self.batch, *picture.shape)) or "whole")
 
     def _restore(self, job: VideoJob, work: Any, pieces: Any, done: Progress) -> None:
         from ..video_job import restore_video

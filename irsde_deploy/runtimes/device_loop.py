@@ -164,9 +164,21 @@ class DeviceLoop:
         if key not in self._sizes:
             while len(self._sizes) >= MAX_SIZES:
                 self._sizes.popitem(last=False)[1].free()
-            self._sizes[key] = _Size(self.engine, shape, tiling, own_stream(self.engine.driver))
+            self._sizes[key] = self._new_size(shape, tiling)
         self._sizes.move_to_end(key)
         return self._sizes[key]
+
+    def _new_size(self, shape: tuple[int, ...], tiling: Tiling | None) -> _Size:
+        """Buffers for a size; where there is no room for them, what is kept for others goes first."""
+        stream = own_stream(self.engine.driver)
+        try:
+            return _Size(self.engine, shape, tiling, stream)
+        except MemoryError:
+            if not self._sizes:
+                raise
+        while self._sizes:
+            self._sizes.popitem()[1].free()
+        return _Size(self.engine, shape, tiling, stream)
 
 
 class _Size:

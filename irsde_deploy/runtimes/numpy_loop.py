@@ -52,8 +52,9 @@ def states(
             q += np.multiply(r, eps, out=term)
         if bounds is not None:
             np.clip(q, *bounds, out=q)
-            y *= a - c / r * p
-            y += np.multiply(c / r, q, out=term)
+            share = c / r if r else 0.0
+            y *= a - share * p
+            y += np.multiply(share, q, out=term)
         else:
             y *= a
             y += np.multiply(c, eps, out=term)

@@ -28,11 +28,12 @@ def choices(engine: Engine, shape: tuple[int, ...], tile: Tile, overlap: int | N
     """
     if tile is None:
         return [None]
+    multiple = engine.card.multiple_of
     if isinstance(tile, int):
-        return [Tiling.of(tile, overlap), *_smaller(tile, overlap)]
+        return [way.on_grid(multiple) for way in (Tiling.of(tile, overlap), *_smaller(tile, overlap))]
     if tile != "auto":
         raise InvalidValueError(f"tile must be a side in pixels, 'auto' or None, not {tile!r}")
-    ways = [None, *_smaller(max(_padded(engine, shape)[1:]), overlap)]
+    ways = [None, *(way.on_grid(multiple) for way in _smaller(max(_padded(engine, shape)[1:]), overlap))]
     possible = [way for way in ways if _takes(engine, shape, way)] or ways
     fitting = [way for way in possible if _fits(engine, shape, way)]
     return fitting or possible[-1:]

@@ -88,15 +88,15 @@ class Irsde(GstBase.BaseTransform):
             return self.fail("irsde needs an engine: set engine=FILE")
         try:
             settings = FrameSettings(
-                self.quality or None,
-                self.sampler or None,
-                self.steps or None,
-                self.seed,
-                self.noise,
-                None if self.noise_level < 0 else self.noise_level,
-                self.clamp,
-                self.whole_or_side(),
-                None if self.overlap < 0 else self.overlap,
+                sampler=self.sampler or None,
+                steps=self.steps or None,
+                quality=self.quality or None,
+                noise_level=None if self.noise_level < 0 else self.noise_level,
+                seed=self.seed,
+                clip=self.clamp,
+                tile=self.whole_or_side(),
+                overlap=None if self.overlap < 0 else self.overlap,
+                noise=self.noise,
             )
             self.frames = FrameFilter(
                 self.engine, settings, self.device or None, self.provider or None, self.fallback or None

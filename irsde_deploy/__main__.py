@@ -12,8 +12,8 @@ from typing import NoReturn
 
 import click
 
-from .cli import cli
-from .errors import IrsdeError, MissingPackageError
+from .cli import Interrupted, cli
+from .errors import IrsdeError, MissingPackageError, is_out_of_memory
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -47,7 +47,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     """(sentence, exit code) of an error."""
     if isinstance(error, IrsdeError):
         return f"irsde-deploy: {error}", error.exit_code
-    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+    if isinstance(error, (KeyboardInterrupt, click.Abort, Interrupted)):
         return _interrupted()
     if isinstance(error, click.ClickException):
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "irsde-deploy"
@@ -55,8 +55,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ImportError):
         advice = "'irsde-deploy doctor' says which command installs it"
         return f"irsde-deploy: {error.name or error} cannot be imported: {advice}", MissingPackageError.exit_code
-    if isinstance(error, MemoryError):
-        return "irsde-deploy: not enough memory: use smaller pictures or a smaller --batch", 1
+    if isinstance(error, MemoryError) or (is_out_of_memory(error) and not isinstance(error, OSError)):
+        return "irsde-deploy: not enough memory: use smaller pictures, --tile 256 or a smaller --batch", 1
     if isinstance(error, BrokenPipeError):
         return "", 1  # whoever read our output has gone, and knows
     if isinstance(error, OSError):

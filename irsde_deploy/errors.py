@@ -70,7 +70,8 @@ def evaluation_failure(library: str, shape: tuple[int, ...], error: BaseExceptio
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a library's own words say that memory ran out."""
     words = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in words or "alloc" in words
+    short = ("out of memory", "insufficient memory", "alloc", "can't start new thread")
+    return isinstance(error, MemoryError) or any(said in words for said in short)
 
 
 def reason(error: BaseException) -> str:

@@ -29,6 +29,7 @@ class FrameSettings(Sampling):
     noise: str = "fixed"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.noise not in NOISES:
             raise InvalidValueError(f"noise must be one of {', '.join(NOISES)}, not {self.noise!r}")
         seeded_noise(self.seed, (1, 3, 1, 1))  # raises for a seed out of range

@@ -17,14 +17,18 @@ from .noise_level import blind_sde, estimate_start
 from .presets import with_quality
 from .restorer import Restorer
 from .runtimes.tile_choice import Tile, choices
-from .tiling import Tiling
+from .tiling import SIDES, Tiling
 
 Pixels = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings of `Restorer.__call__`, under its names."""
+    """Settings of `Restorer.__call__`, under its names.
+
+    Raises:
+        InvalidValueError: a tile or overlap out of range.
+    """
 
     sampler: str | None = None
     steps: int | None = None
@@ -36,6 +40,12 @@ class Sampling:
     clip: bool = False
     tile: Tile = "auto"
     overlap: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.tile, int):
+            Tiling.of(self.tile, self.overlap)  # raises where there are no such tiles
+        elif self.overlap is not None:
+            Tiling.of(max(SIDES), self.overlap)
 
     def of_quality(self, quality: str | None) -> Sampling:
         """The same with a quality chosen later."""

@@ -51,6 +51,8 @@ def restore(
     """
     with requires_extra("vapoursynth", "restoring a clip"):
         import vapoursynth as vs
+    if not isinstance(clip, vs.VideoNode) or not isinstance(engine, (str, Path)):
+        raise InvalidValueError(f"restore takes a clip and the name of an engine file, not {clip!r} and {engine!r}")
     _require_rgb(clip, vs.RGB)
     settings = FrameSettings(
         sampler, steps, quality, None, noise_level, seed, clip=clamp, tile=tile, overlap=overlap, noise=noise

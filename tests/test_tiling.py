@@ -225,7 +225,7 @@ class ScarceEngine(LocalEngine):
         return super().__call__(x, mu, t)
 
 
-def test_smaller_tiles_where_memory_runs_out() -> None:
+def test_smaller_tiles_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.random.default_rng(3).random((300, 200, 3), dtype=np.float32)
     restorer = Restorer(ScarceEngine(200 * 200))
     restored = restorer(picture, "mean", 2, tile="auto", overlap=32)
@@ -236,6 +236,9 @@ def test_smaller_tiles_where_memory_runs_out() -> None:
     with pytest.raises(OutOfMemoryError):
         restorer(picture, "mean", 2)
     with pytest.raises(MemoryError):
+        Restorer(ScarceEngine(100))(picture, "mean", 2, tile="auto")
+    monkeypatch.setattr(ScarceEngine, "__call__", lambda *_: np.empty(2**50))
+    with pytest.raises(OutOfMemoryError, match=r"not enough memory \(Unable to allocate .*\): use smaller tiles or a"):
         Restorer(ScarceEngine(100))(picture, "mean", 2, tile="auto")
 
 
@@ -358,3 +361,5 @@ def test_run_and_verify_by_tiles(
     fails_with(2, "or --tiled SIDE", "verify", engine)
     arguments = ("run", "--engine", engine, tmp_path / "in.png", "-o", tmp_path / "new.png")
     fails_with(2, "auto or whole, not 'big'", *arguments, "--tile", "big")
+    fails_with(2, "side must be", *arguments, "--tile", "0")
+    fails_with(2, "can overlap by 0 to 1024", *arguments, "--overlap", "-1")

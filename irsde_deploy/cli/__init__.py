@@ -5,6 +5,8 @@ Results go to stdout, notes and errors to stderr. `__main__.py` turns errors int
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from .. import __version__
@@ -20,7 +22,22 @@ from .train import train
 from .verify import verify
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Interrupted(Exception):
+    """Ctrl-C or a signal; click would answer a KeyboardInterrupt with an empty line on stderr."""
+
+
+class _Commands(click.Group):
+    """The group of all commands."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="irsde-deploy")
 def cli() -> None:
     """Deploy image restoration with mean-reverting SDEs: export, run and verify, without PyTorch at run time."""

@@ -102,7 +102,7 @@ def export(
         from ..export.report import format_comparison, format_heading
     check_budget(precision, psnr_budget)
     loaded, description = describe_checkpoint(checkpoint, settings)
-    loop = read_loop_options(description.card, loop_settings) if whole_loop else None
+    loop = read_loop_options(description.card, loop_settings, opset) if whole_loop else None
     measured_on = read_pictures(description.card, pictures)
     options = None if engine is None else read_build_options(description.card, build_settings)
     if options is not None and engine is not None:

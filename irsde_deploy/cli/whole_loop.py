@@ -11,7 +11,7 @@ import click
 
 from ..errors import InvalidValueError, requires_extra
 from ..files import write_atomically
-from .common import given_options, progress, require_onnx_name
+from .common import given_options, progress, require_onnx_name, say
 from .sampling import PLAN_OPTIONS
 
 if TYPE_CHECKING:
@@ -51,12 +51,17 @@ def loop_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_settings
 
 
-def read_loop_options(card: ModelCard, settings: dict[str, Any]) -> LoopPlan:
-    """The plan of a model's whole loop from what `loop_options` gave."""
-    from ..export.whole_loop import plan_loop
+def read_loop_options(card: ModelCard, settings: dict[str, Any], opset: int | None = None) -> LoopPlan:
+    """The plan of a model's whole loop from what `loop_options` gave; `opset`: of the graph, where it is known."""
+    from ..export.whole_loop import plan_loop, require_opset
 
     planned = {name: value for name, value in settings.items() if name != "noise_input"}
-    return plan_loop(card, seeded=settings["noise_input"] == "seed", **planned)
+    plan = plan_loop(card, seeded=settings["noise_input"] == "seed", **planned)
+    if opset is not None:
+        require_opset(plan, opset)
+    if plan.seeded and plan.noise_input is None:
+        say("note: nothing is drawn with these settings, so that the graph has no input for a seed")
+    return plan
 
 
 def write_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan, path: Path) -> None:

@@ -107,6 +107,12 @@ def plan_loop(
     return LoopPlan(table, name or card.sampler, debias, clip, seeded)
 
 
+def require_opset(plan: LoopPlan, opset: int) -> None:
+    """Raise InvalidValueError where a graph of this opset cannot draw the noise that the plan wants drawn."""
+    if plan.noise_input == "seed" and opset < noise_graph.OPSET:
+        raise InvalidValueError(f"a seed as the noise input needs opset {noise_graph.OPSET}: this graph has {opset}")
+
+
 def whole_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> onnx.ModelProto:
     """The graph lq, noise -> restored, or lq, seed -> restored; without a card yet.
 
@@ -118,8 +124,7 @@ def whole_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> onnx.
         InvalidValueError: a seed in an opset below 18.
     """
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if plan.noise_input == "seed" and opset < noise_graph.OPSET:
-        raise InvalidValueError(f"a seed as the noise input needs opset {noise_graph.OPSET}: this graph has {opset}")
+    require_opset(plan, opset)
     w = GraphWriter("irsde_loop")
     height, width = (w("Shape", "lq", start=axis, end=axis + 1) for axis in (2, 3))
     _write_loop(w, _Body(w, model.graph, card, plan, height, width), _noise(w, plan, card, height, width))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, OutOfMemoryError, reason
 from ..memory import SHARE, available_memory, bytes_per_pixel, loop_bytes
 from ..tiling import DEFAULT_OVERLAP, SIDES, Tiling
 from .device_engine import DeviceEngine
@@ -49,14 +49,20 @@ def first_that_fits(ways: Sequence[Tiling | None], restore: Callable[[Tiling | N
     """What `restore` gives with the first way for which memory does not run out.
 
     Raises:
-        EngineError: with the last way it does, too.
+        OutOfMemoryError: with the last way it does, too.
     """
     for way in ways[:-1]:
         try:
             return restore(way)
         except MemoryError:
             continue
-    return restore(ways[-1])
+    try:
+        return restore(ways[-1])
+    except OutOfMemoryError:
+        raise
+    except MemoryError as error:
+        advice = "use tiles (--tile 256)" if ways[-1] is None else "use smaller tiles"
+        raise OutOfMemoryError(f"there is not enough memory ({reason(error)}): {advice} or a smaller batch") from None
 
 
 def _padded(engine: Engine, shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -21,7 +21,6 @@ LAYOUTS = {
 """Format -> (type of a value, values a pixel, the first colour, 1 for red to blue or -1); alpha stays as it is."""
 
 CAPS = Gst.Caps.from_string(f"video/x-raw, format=(string){{ {', '.join(LAYOUTS)} }}")
-MAX_STEPS = 2**24 - 1
 
 
 class Irsde(GstBase.BaseTransform):
@@ -42,11 +41,9 @@ class Irsde(GstBase.BaseTransform):
     engine = GObject.Property(type=str, nick="engine", blurb="Engine file: .onnx, .plan, .pt, .pth or .safetensors")
     quality = GObject.Property(type=str, nick="quality", blurb="A preset in place of sampler and steps")
     sampler = GObject.Property(type=str, nick="sampler", blurb="Sampler (the model card's if unset)")
-    steps = GObject.Property(
-        type=int, minimum=0, maximum=MAX_STEPS, nick="steps", blurb="Network evaluations a frame (0: the model card's)"
-    )
+    steps = GObject.Property(type=int, nick="steps", blurb="Network evaluations a frame (0: the model card's)")
     seed = GObject.Property(
-        type=GObject.TYPE_UINT64, minimum=0, maximum=2**64 - 1, nick="seed", blurb="Of the noise field"
+        type=GObject.TYPE_INT64, minimum=-(2**63), maximum=2**63 - 1, nick="seed", blurb="Of the noise field, 0 or more"
     )
     noise = GObject.Property(
         type=str, default="fixed", nick="noise", blurb="fixed: one field for all frames; per-frame: one for each"
@@ -54,8 +51,8 @@ class Irsde(GstBase.BaseTransform):
     noise_level = GObject.Property(
         type=float,
         default=-1,
-        minimum=-1,
-        maximum=255,
+        minimum=-1e300,
+        maximum=1e300,
         nick="noise level",
         blurb="For denoising models: standard deviation of the frames' noise, 0..255 (-1: estimated)",
     )
@@ -68,9 +65,7 @@ class Irsde(GstBase.BaseTransform):
         nick="tile",
         blurb="Side of tiles in pixels, whole, or auto: whole where memory allows",
     )
-    overlap = GObject.Property(
-        type=int, default=-1, minimum=-1, maximum=65536, nick="overlap", blurb="Of tiles, in pixels (-1: as usual)"
-    )
+    overlap = GObject.Property(type=int, default=-1, nick="overlap", blurb="Of tiles, in pixels (-1: as usual)")
     device = GObject.Property(type=str, nick="device", blurb="cpu, cuda or auto (unset: cuda for plans, else cpu)")
     provider = GObject.Property(type=str, nick="provider", blurb="What runs an .onnx: onnxruntime, openvino, ...")
     fallback = GObject.Property(
@@ -91,11 +86,11 @@ class Irsde(GstBase.BaseTransform):
                 sampler=self.sampler or None,
                 steps=self.steps or None,
                 quality=self.quality or None,
-                noise_level=None if self.noise_level < 0 else self.noise_level,
+                noise_level=None if self.noise_level == -1 else self.noise_level,
                 seed=self.seed,
                 clip=self.clamp,
                 tile=self.whole_or_side(),
-                overlap=None if self.overlap < 0 else self.overlap,
+                overlap=None if self.overlap == -1 else self.overlap,
                 noise=self.noise,
             )
             self.frames = FrameFilter(

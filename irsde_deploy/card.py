@@ -108,6 +108,14 @@ class ModelCard:
     def __hash__(self) -> int:
         return hash(self.to_json())
 
+    def sampler_of(self, sampler: str | None = None, quality: str | None = None) -> str:
+        """The name of the sampler in force: the quality's, else the one asked for, else the card's.
+
+        Raises:
+            InvalidValueError: both are given, or no such quality.
+        """
+        return with_quality(quality, sampler, None)[0] or self.sampler
+
     def plan(
         self,
         sampler: str | None = None,
@@ -136,8 +144,8 @@ class ModelCard:
             t0 = self.sde.timestep_of(noise_level / 255)
         t0 = self.t0 if t0 is None else t0
         exactly = None if noise_level is not None else steps
-        sampler, steps = with_quality(quality, sampler, steps)
-        name = sampler or self.sampler
+        name = self.sampler_of(sampler, quality)
+        _, steps = with_quality(quality, sampler, steps)
         if exactly is None:
             first = int(t0) if isinstance(t0, Integral) else self.sde.T
             exactly = first if name in ADJACENT_ONLY else min(self.steps if steps is None else steps, first)

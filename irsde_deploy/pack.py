@@ -11,6 +11,7 @@ irsde.h, README.txt          the C header, and how to embed
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,10 +23,9 @@ import numpy.typing as npt
 
 from . import __version__
 from .card import ModelCard
-from .errors import InputFileError, InvalidValueError, OutputFileError, ParityError, reason
+from .errors import EngineError, InputFileError, InvalidValueError, OutputFileError, ParityError, requires_extra
 from .files import require_readable, write_folder_atomically
 from .noise import given_noise, seeded_noise
-from .presets import with_quality
 from .restorer import Restorer, load, loop_around
 from .samplers import StepTable
 from .steps_file import MAX_REFERENCE_SIDE, PackSettings, read_steps_file, to_text
@@ -125,13 +125,13 @@ def write_pack(
     if engine.suffix.lower() not in (".onnx", ".plan"):
         raise InvalidValueError(f"{engine}: an .onnx or a .plan can be packed: make one with 'irsde-deploy export'")
     _require_replaceable(folder, overwrite)
-    card = _open(engine).card
+    card = _card_of(engine)
     table = card.plan(options.sampler, options.steps, options.debias, options.t0, options.noise_level, options.quality)
-    sampler, _ = with_quality(options.quality, options.sampler, options.steps)
+    sampler = card.sampler_of(options.sampler, options.quality)
     picture = _reference_input(card, options)
     with write_folder_atomically(folder, overwrite) as temporary:
         backend, packed = _copy_engine(engine, temporary)
-        restorer = Restorer(_open(packed))
+        restorer = Restorer(_open_copy(packed, engine))
         restored = restorer(
             picture,
             options.sampler,
@@ -144,13 +144,13 @@ def write_pack(
             noise_level=options.noise_level,
             on_step=None if on_step is None else lambda k: on_step(k, len(table)),
         )
-        settings = _settings(card, table, sampler or card.sampler, backend, packed, picture.shape, options)
-        (temporary / "steps.txt").write_text(to_text(settings), encoding="utf-8")
-        (temporary / "card.json").write_text(card.to_json() + "\n", encoding="utf-8")
+        settings = _settings(card, table, sampler, backend, packed, picture.shape, options)
+        _write_text(temporary / "steps.txt", to_text(settings))
+        _write_text(temporary / "card.json", card.to_json() + "\n")
         for name, array in zip(_ARRAYS, (picture, _noise(settings), restored), strict=True):
             np.save(temporary / f"reference_{name}.npy", array.astype("<f4", copy=False), allow_pickle=False)
         shutil.copyfile(cpp_folder() / "include" / "irsde.h", temporary / "irsde.h")
-        (temporary / "README.txt").write_text(_readme(settings, restorer.engine.name), encoding="utf-8")
+        _write_text(temporary / "README.txt", _readme(settings, restorer.engine.name))
     return settings
 
 
@@ -193,6 +193,32 @@ def selftest(folder: Path, on_step: Callable[[int, int], None] | None = None) ->
 
 def _open(path: Path) -> Any:
     return load(path, provider="openvino" if path.suffix.lower() == ".onnx" else None).engine
+
+
+def _open_copy(packed: Path, engine: Path) -> Any:
+    """The engine in a pack that is being written; an error names the file that it is a copy of."""
+    if packed.suffix == ".plan":  # the same file, and errors say how it was built, seen from where it is
+        return _open(engine)
+    try:
+        return _open(packed)
+    except EngineError as error:
+        raise type(error)(str(error).replace(str(packed), str(engine))) from None
+
+
+def _card_of(engine: Path) -> ModelCard:
+    """The card inside an engine's file, which is not opened for that."""
+    if engine.suffix.lower() == ".plan":
+        from .runtimes.plan_card import read_plan_card
+
+        return read_plan_card(engine).model
+    with requires_extra("openvino", "packing an .onnx engine"):
+        from .export.onnx_model import read_model
+    return read_model(engine)[1]
+
+
+def _write_text(path: Path, text: str) -> None:
+    """UTF-8 with the line ends that it has, on every system."""
+    path.write_bytes(text.encode("utf-8"))
 
 
 def _require_replaceable(folder: Path, overwrite: bool) -> None:
@@ -286,18 +312,18 @@ def _require_card(folder: Path, settings: PackSettings, own: ModelCard) -> None:
 
 
 def _array(folder: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """One of the reference arrays; mapped first, so that a header cannot claim more than the file has."""
+    """One of the reference arrays, float32 in C order as NumPy writes it; read_array in runtimes/cpp/src/pack.cpp."""
     path = folder / f"reference_{name}.npy"
     require_readable(path)
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputFileError(f"{path}: not an array of NumPy ({reason(error)}): pack the engine again") from None
-    if array.shape != shape or array.dtype != np.dtype("<f4"):
-        raise InputFileError(
-            f"{path}: it is {array.dtype} {array.shape}, expected float32 {shape}: pack the engine again"
-        )
-    values = np.array(array)
+    expected = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+    with path.open("rb") as file:
+        prefix = file.read(10)
+        header = file.read(int.from_bytes(prefix[8:], "little"))
+        if prefix[:8] != b"\x93NUMPY\x01\x00" or header.rstrip(b" \n") != expected.encode():
+            raise InputFileError(f"{path}: it is not the array {expected}: pack the engine again")
+        if path.stat().st_size != len(prefix) + len(header) + 4 * math.prod(shape):
+            raise InputFileError(f"{path}: it has not as many values as its header says: pack the engine again")
+        values = np.fromfile(file, "<f4").reshape(shape)
     if not np.isfinite(values).all():
         raise InputFileError(f"{path}: it has NaN or infinite values: pack the engine again")
     return values

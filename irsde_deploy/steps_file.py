@@ -36,6 +36,8 @@ MAX_STEPS = 10_000
 MAX_REFERENCE_SIDE = 8192
 _MAX_T = 1_000_000
 _MAX_COEFFICIENT = 1e30
+_MAX_TOLERANCE = 0.1
+_MAX_DIGITS, _MAX_EXPONENT = 15, 2000
 _COLUMNS = ("a", "c", "d", "s", "p", "r")
 
 
@@ -52,7 +54,7 @@ class PackSettings:
         seed: of the noise, where a run names none.
         sampler: what the table was made of, for people.
         reference_height, reference_width: of the reference arrays.
-        tolerance: of the reference output, relative to its largest value where that is above 1.
+        tolerance: of the reference output, relative to its largest value where that is above 1; above 0, at most 0.1.
         table: the step table.
     """
 
@@ -99,7 +101,9 @@ def to_text(settings: PackSettings) -> str:
 def _written(value: Any) -> str:
     if isinstance(value, float):
         return value.hex()
-    return " ".join(value.split())[:200] if isinstance(value, str) else str(int(value))
+    if isinstance(value, str):
+        return " ".join("".join(c if c.isprintable() else " " for c in value).split())[:200]
+    return str(int(value))
 
 
 def read_steps_file(path: Path) -> PackSettings:
@@ -112,7 +116,7 @@ def read_steps_file(path: Path) -> PackSettings:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError("it is larger than any of its kind")
-        return _parsed(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_bytes().decode("utf-8"))  # lines end as they are written, on every system
     except ValueError as error:  # UnicodeDecodeError too
         raise InputFileError(f"{path}: {error}: pack the engine again with 'irsde-deploy pack'") from None
 
@@ -130,6 +134,8 @@ def _parsed(text: str) -> PackSettings:
     if values:
         raise ValueError(f"it says {next(iter(values))[:40]!r}, which is unknown")
     table = _table(content.pop("start"), content.pop("steps"), steps)
+    if content["clip"] and not table.r.all():  # what is clipped would not depend on the network
+        raise ValueError(f"its step {int(np.argmin(table.r != 0)) + 1} has r = 0, which does not go with clip")
     return PackSettings(**content, table=table)
 
 
@@ -155,7 +161,7 @@ def _split(text: str) -> tuple[dict[str, str], list[str]]:
 
 
 def _table(start: float, count: int, lines: list[str]) -> StepTable:
-    rows = [line.split() for line in lines]
+    rows = [line.split(" ") for line in lines]
     if len(rows) != count or any(len(row) != 1 + len(_COLUMNS) for row in rows):
         raise ValueError("it has not as many steps as it says, of seven numbers each")
     t = np.array([_whole(1, _MAX_T)(row[0]) for row in rows], dtype=np.int64)
@@ -179,12 +185,27 @@ def _flag(text: str) -> bool:
 
 
 def _coefficient(text: str) -> float:
-    if not re.fullmatch(r"-?0x[0-9a-f]+(\.[0-9a-f]+)?p[+-][0-9]{1,4}", text):
-        raise ValueError(f"{text[:40]!r} is no hexadecimal float")
-    value = float.fromhex(text)
-    if not math.isfinite(value) or abs(value) > _MAX_COEFFICIENT:
+    value = _hexadecimal(text)
+    if abs(value) > _MAX_COEFFICIENT:
         raise ValueError(f"{text[:40]!r} is out of range")
     return value
+
+
+def _tolerance(text: str) -> float:
+    value = _hexadecimal(text)
+    if not 0 < value <= _MAX_TOLERANCE:
+        raise ValueError(f"{text[:40]!r} is not above 0 and at most {_MAX_TOLERANCE}")
+    return value
+
+
+def _hexadecimal(text: str) -> float:
+    found = re.fullmatch(r"-?0x([0-9a-f]+)(?:\.([0-9a-f]+))?p[+-]([0-9]{1,4})", text)
+    if not found or len(found[1] + (found[2] or "")) > _MAX_DIGITS or int(found[3]) > _MAX_EXPONENT:
+        raise ValueError(f"{text[:40]!r} is no hexadecimal float")
+    try:
+        return float.fromhex(text)
+    except OverflowError:
+        return math.inf
 
 
 def _one_of(*known: str) -> Callable[[str], str]:
@@ -218,7 +239,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "task": _words,
     "reference_height": _SIDE,
     "reference_width": _SIDE,
-    "tolerance": _coefficient,
+    "tolerance": _tolerance,
     "start": _coefficient,
     "steps": _whole(1, MAX_STEPS),
 }

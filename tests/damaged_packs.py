@@ -45,6 +45,38 @@ def replaced(name: str, content: np.ndarray) -> Damage:
     return lambda pack: np.save(pack / name, content)
 
 
+def step(column: int, value: str, *edits: Damage) -> Damage:
+    """Another number in the last step (columns t a c d s p r), and further edits."""
+
+    def damage(pack: Path) -> None:
+        lines = (pack / "steps.txt").read_text().split("\n")
+        at = max(i for i, line in enumerate(lines) if line.startswith("step "))
+        words = lines[at].split(" ")
+        words[1 + column] = value
+        (pack / "steps.txt").write_text("\n".join([*lines[:at], " ".join(words), *lines[at + 1 :]]))
+        for further in edits:
+            further(pack)
+
+    return damage
+
+
+def windows(name: str) -> Damage:
+    """Lines that end in CR LF."""
+    return lambda pack: (pack / name).write_bytes((pack / name).read_bytes().replace(b"\n", b"\r\n"))
+
+
+def other_header(old: bytes, new: bytes, name: str) -> Damage:
+    """Another text in an array's header, of the same size after it."""
+
+    def damage(pack: Path) -> None:
+        head, data = (content := (pack / name).read_bytes())[:128], content[128:]
+        assert head.count(old) == 1
+        changed = head.replace(old, new).rstrip(b" \n")
+        (pack / name).write_bytes(changed.ljust(127) + b"\n" + data)
+
+    return damage
+
+
 def other_start(pack: Path) -> None:
     lines = (pack / "steps.txt").read_text().split("\n")
     at = next(i for i, line in enumerate(lines) if line.startswith("start "))
@@ -71,6 +103,8 @@ def with_nan(pack: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+TOLERANCE = f"tolerance {(1e-4).hex()}"
+
 DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "no steps": (without("steps.txt"), 1, "steps.txt"),
     "no engine": (without("engine.onnx"), 1, "engine.onnx"),
@@ -83,6 +117,35 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "noise claims more": (claims_more, 1, "reference_noise.npy"),
     "output too small": (replaced("reference_output.npy", np.zeros((2, 2, 3), np.float32)), 1, "reference_output.npy"),
     "input double": (replaced("reference_input.npy", np.zeros((21, 35, 3))), 1, "reference_input.npy"),
+    "output turned": (
+        other_header(b"(21, 35, 3)", b"(35, 21, 3)", "reference_output.npy"),
+        1,
+        "it is not the array {'descr': '<f4', 'fortran_order': False, 'shape': (21, 35, 3), }",
+    ),
+    "noise in Fortran's order": (
+        other_header(b"'fortran_order': False", b"'fortran_order': True", "reference_noise.npy"),
+        1,
+        "it is not the array {'descr': '<f4', 'fortran_order': False, 'shape': (5, 3, 21, 35), }",
+    ),
+    "False elsewhere": (
+        other_header(b"'fortran_order': False, 's", b"'False': True, 's", "reference_input.npy"),
+        1,
+        "it is not the array",
+    ),
+    "output not finite": (shift("reference_output.npy", np.nan), 1, "it has NaN or infinite values"),
+    "noise not finite": (shift("reference_noise.npy", np.inf), 1, "it has NaN or infinite values"),
+    "any tolerance": (edit(TOLERANCE, "tolerance 0x1.0p+10"), 1, "its 'tolerance' is"),
+    "negative tolerance": (edit(TOLERANCE, "tolerance -0x1.0p-10"), 1, "its 'tolerance' is"),
+    "no tolerance": (edit(TOLERANCE, "tolerance 0x0.0p+0"), 1, "its 'tolerance' is"),
+    "too large for a float": (edit(TOLERANCE, "tolerance 0x1.0p+1999"), 1, "its 'tolerance' is"),
+    "coefficient too large for a float": (step(1, "0x1.0p+1999"), 1, "steps.txt"),
+    "lines of Windows": (windows("steps.txt"), 1, "its first line is not 'irsde-steps 1'"),
+    "two spaces": (step(1, " 0x1.0p+0"), 1, "steps"),
+    "an end that says more": (edit("\nend\n", "\nend 1\n"), 1, "it is cut off before its end"),
+    "no engine's bytes": (edit("engine_bytes ", "engine_bytes 0\n#"), 1, "its 'engine_bytes' is"),
+    "r of 0 with clip": (step(6, "0x0.0p+0", edit("clip 0", "clip 1")), 1, "its step 4 has r = 0"),
+    "r of -0 with clip": (step(6, "-0x0.0p+0", edit("clip 0", "clip 1")), 1, "its step 4 has r = 0"),
+    "r of almost 0 with clip": (step(6, "0x0.0000000000001p-1022", edit("clip 0", "clip 1")), 1, "is not finite"),
     "another version": (edit("irsde-steps 1", "irsde-steps 2"), 1, "its first line is not 'irsde-steps 1'"),
     "unknown key": (edit("clip 0", "clip 0\nturbo 1"), 1, "it says 'turbo', which is unknown"),
     "missing key": (edit("clip 0\n", ""), 1, "it does not say 'clip'"),

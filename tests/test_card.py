@@ -94,6 +94,28 @@ def test_the_first_timestep_is_the_cards_unless_the_user_says(card: ModelCard) -
     assert ModelCard.from_dict(before) == card
 
 
+@pytest.mark.parametrize(
+    ("sampler", "quality", "expected"),
+    [(None, None, "euler"), ("ddim", None, "ddim"), (None, "best", "sde-2m"), (None, "draft", "mean")],
+)
+def test_the_sampler_in_force(card: ModelCard, sampler: str | None, quality: str | None, expected: str) -> None:
+    own = replace(card, sampler="euler", steps=100)
+    assert own.sampler_of(sampler, quality) == expected
+    steps = None if quality or sampler is None else 4
+    found, named = (
+        own.plan(sampler, steps, quality=quality),
+        own.plan(expected, len(own.plan(sampler, steps, quality=quality))),
+    )
+    assert found.a.tolist() == named.a.tolist()
+
+
+def test_a_quality_and_a_sampler_exclude_each_other(card: ModelCard) -> None:
+    with pytest.raises(InvalidValueError, match="leave out one"):
+        card.sampler_of("mean", "best")
+    with pytest.raises(InvalidValueError, match="quality must be one of"):
+        card.sampler_of(quality="perfect")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 10_000, '{"network": "X"}', " " * 70_000])
 def test_text_that_is_no_card_is_refused(text: str) -> None:
     with pytest.raises(InvalidValueError, match="card"):

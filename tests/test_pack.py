@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from damaged_packs import DAMAGES
@@ -67,6 +68,42 @@ def test_any_number_comes_back_bit_for_bit(tmp_path: Path) -> None:
     found = read_steps_file(tmp_path / "steps.txt").table
     assert_same_table(found, table)
     assert struct.pack("d", found.a[1]) == struct.pack("d", -0.0)
+
+
+def test_texts_have_the_same_line_ends_on_every_system(unet_pack: Path) -> None:
+    for name in ("steps.txt", "card.json", "README.txt"):
+        assert b"\r" not in (unet_pack / name).read_bytes()
+
+
+def test_tasks_are_plain_text(tmp_path: Path) -> None:
+    table = plan_steps(MeanRevertingSDE(max_sigma=10, T=100, schedule="cosine", eps=0.005), "mean", 3)
+    settings = replace(settings_of(table), task="de\x7frain\u200b, \u96e8\n\n" + 300 * "x")
+    (tmp_path / "steps.txt").write_text(to_text(settings), encoding="utf-8")
+    assert read_steps_file(tmp_path / "steps.txt").task == "de rain , \u96e8 " + 188 * "x"
+
+
+def test_an_engine_is_opened_once(unet_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def counted(path: Path, **settings: object) -> object:
+        opened.append(path.name)
+        return load(path, **settings)
+
+    monkeypatch.setattr("irsde_deploy.pack.load", counted)
+    write_pack(unet_onnx, tmp_path / "pack", PackOptions(steps=2, size=(8, 8)))
+    assert opened == ["engine.onnx"]
+
+
+def test_an_engine_that_cannot_be_opened_is_named(
+    unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    pytest.importorskip("openvino")
+    model = onnx.load(unet_onnx)
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    (tmp_path / "double.onnx").write_bytes(model.SerializeToString())
+    fails_with(1, f"{tmp_path / 'double.onnx'}: ", "pack", tmp_path / "double.onnx", "-o", tmp_path / "pack")
+    assert [path.name for path in tmp_path.iterdir()] == ["double.onnx"]
 
 
 def test_a_pack_holds_what_python_restores(unet_onnx: Path, unet_pack: Path) -> None:

@@ -23,7 +23,6 @@ from onnx import TensorProto, helper
 from ..card import ModelCard
 from ..errors import InvalidValueError
 from ..noise_level import blind_sde
-from ..presets import with_quality
 from ..samplers import StepTable
 from . import noise_graph
 from .graph_writer import GraphWriter
@@ -103,8 +102,7 @@ def plan_loop(
     if clip and card.value_range is None:
         raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
     table = card.plan(sampler, steps, debias, t0, noise_level, quality)
-    name, _ = with_quality(quality, sampler, steps)
-    return LoopPlan(table, name or card.sampler, debias, clip, seeded)
+    return LoopPlan(table, card.sampler_of(sampler, quality), debias, clip, seeded)
 
 
 def require_opset(plan: LoopPlan, opset: int) -> None:

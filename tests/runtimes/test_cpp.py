@@ -47,10 +47,27 @@ def configure(source: Path, build: Path, *options: str) -> None:
     assert "warning" not in done.stdout + done.stderr, done.stdout
 
 
+def missing(reason: str) -> None:
+    """Skip for this reason, or fail where IRSDE_REQUIRE_CPP says that these tests must run."""
+    if os.environ.get("IRSDE_REQUIRE_CPP"):
+        pytest.fail(f"IRSDE_REQUIRE_CPP is set: {reason}")
+    pytest.skip(reason)
+
+
 def require_tools() -> None:
     for name in ("cmake", "g++"):
         if tool(name) is None:
-            pytest.skip(f"{name} is not installed (pip install cmake ninja; a C++ compiler from the system)")
+            missing(f"{name} is not installed (pip install cmake ninja; a C++ compiler from the system)")
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_a_missing_compiler_fails_where_it_is_required(
+    required: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRSDE_REQUIRE_CPP", required)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(outcome, match="is not installed"):
+        require_tools()
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +77,7 @@ def build(unet_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import openvino.utils
 
     if not openvino.utils.get_cmake_path():
-        pytest.skip("this OpenVINO has no CMake package (its wheels from PyPI have)")
+        missing("this OpenVINO has no CMake package (its wheels from PyPI have)")
     folder = tmp_path_factory.mktemp("cpp") / "build"
     openvino_folder = f"-DOpenVINO_DIR={openvino.utils.get_cmake_path()}"
     configure(SOURCE, folder, openvino_folder, "-DIRSDE_BUILD_TESTS=ON", f"-DIRSDE_TEST_PACK={unet_pack}")
@@ -136,7 +153,7 @@ def test_ctest(build: Path) -> None:
     assert ctest is not None
     report = run(ctest, "--test-dir", build, "--output-on-failure").stdout
     assert "100% tests passed" in report
-    for name in ("c89", "pack_text", "abi", "selftest"):
+    for name in ("c89", "pack_text", "threads", "abi", "selftest"):
         assert f"{name} ." in report
 
 
@@ -226,6 +243,18 @@ def test_the_tensorrt_backend_on_a_stand_in(kind: str, tensorrt_build: Path, une
         expected = loop(picture[None], settings.table, seeded_noise(5, (1, 3, height, width)), clip=True)[0]
         assert np.abs(expected - picture).max() > 0.1
         np.testing.assert_allclose(read_pnm(tmp_path / "out.pfm", "<f4"), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("float", 4), ("half", 2)])
+def test_mu_goes_to_the_gpu_once_a_frame(
+    kind: str, size: int, tensorrt_build: Path, unet_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = len(plan_pack(unet_pack, tmp_path / "pack", f"stand-in {kind} 16 64").table)
+    write_pfm(tmp_path / "in.pfm", np.full((9, 20, 3), 0.5, np.float32))
+    monkeypatch.setenv("IRSDE_STAND_IN_UPLOADS", str(tmp_path / "uploads"))
+    run(tensorrt_build / "restore_cpp", tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm")
+    padded = 3 * 16 * 32 * size
+    assert int((tmp_path / "uploads").read_text()) == padded + steps * (padded + 4)
 
 
 def test_plans_that_the_tensorrt_backend_refuses(tensorrt_build: Path, unet_pack: Path, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@
  *     if (irsde_restore(handle, &frame, &frame, NULL)) die(irsde_last_error(handle));
  *     irsde_close(handle);
  *
- * Every function may be called from any thread. Calls that restore with one handle take turns; several handles work
- * side by side. No function throws, exits or prints. Structures start with their size, which the caller sets; fields
- * that are zero have their default, so that later versions can add fields: start from {0}.
+ * Every function may be called from any thread. Calls that restore with one handle take turns, so that on_step must not
+ * wait for one: called from there on the same handle, irsde_restore and irsde_selftest are IRSDE_INVALID_VALUE. Several
+ * handles work side by side. No function throws, exits or prints. Structures start with their size, which the caller
+ * sets; fields that are zero have their default, so that later versions can add fields: start from {0}.
  */
 #ifndef IRSDE_H
 #define IRSDE_H
@@ -65,7 +66,8 @@ typedef enum irsde_channel_order {
 } irsde_channel_order;
 
 /* A picture in the caller's memory. All strides are in bytes and multiples of a value's size; 0 stands for what is
- * usual in an interleaved picture without gaps. */
+ * usual in an interleaved picture without gaps. Every value has a place of its own: no stride is smaller than what lies
+ * within it (a pixel's channels, a row's pixels, a plane's rows, or channels that take turns by rows). */
 typedef struct irsde_frame {
     size_t struct_size;
     void* pixels; /* the first value of the top row; what comes in is only read */

@@ -18,9 +18,12 @@ public:
     /// Library, version and device, for people.
     virtual std::string name() const = 0;
 
-    /// One evaluation. x, mu and eps are (1, channels, height, width) float32, height and width multiples of the
-    /// network's. mu is not looked at where the network does not see it. Throws Failure.
-    virtual void evaluate(const float* x, const float* mu, float t, float* eps, int height, int width) = 0;
+    /// A frame begins: mu (1, channels, height, width) float32, height and width multiples of the network's, stays as
+    /// it is during the evaluations that follow. It is not looked at where the network does not see it. Throws Failure.
+    virtual void begin(const float* mu, int height, int width) = 0;
+
+    /// One evaluation; x and eps are of mu's shape. Throws Failure.
+    virtual void evaluate(const float* x, float t, float* eps) = 0;
 };
 
 /// The backend that runs a pack's engine. Throws Failure: IRSDE_NOT_AVAILABLE where this build has none for it.

@@ -1,13 +1,14 @@
 #include "frame.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 namespace irsde::runtime {
 
 namespace {
 
-constexpr std::int64_t MAX_PIXELS = 100'000'000;  // as irsde_deploy/images.py
-constexpr std::int64_t MAX_STRIDE = std::int64_t{1} << 40;
+constexpr std::int64_t MAX_PIXELS = 100'000'000;            // as irsde_deploy/images.py
+constexpr std::int64_t MAX_EXTENT = std::int64_t{1} << 60;  // bytes along one axis: the sum of three is an int64
 
 std::int64_t element_size(const irsde_frame& frame, const Pack& pack, const char* name) {
     const bool known = frame.type == IRSDE_U8 || frame.type == IRSDE_U16 || frame.type == IRSDE_F32;
@@ -17,13 +18,16 @@ std::int64_t element_size(const irsde_frame& frame, const Pack& pack, const char
     return frame.type == IRSDE_U8 ? 1 : frame.type == IRSDE_U16 ? 2 : 4;
 }
 
-/// A stride in elements; `usual` where the caller leaves it out.
-std::int64_t stride(std::int64_t given, std::int64_t usual, std::int64_t element, const char* name, const char* which) {
-    if (given == 0) return usual;
-    if (given % element != 0 || std::llabs(given) > MAX_STRIDE)
-        fail(IRSDE_INVALID_VALUE, "%s.%s_stride is %lld bytes and must be a multiple of a value's %lld bytes", name,
-             which, static_cast<long long>(given), static_cast<long long>(element));
-    return given / element;
+/// A stride in elements, of an axis with `count` places; `usual` where the caller leaves it out.
+std::int64_t stride(std::int64_t given, std::int64_t usual, std::int64_t element, std::int64_t count, const char* name,
+                    const char* which) {
+    const std::int64_t bytes = given == 0 ? usual * element : given, limit = MAX_EXTENT / count;
+    if (bytes % element != 0 || bytes > limit || bytes < -limit)
+        fail(IRSDE_INVALID_VALUE,
+             "%s.%s_stride is %lld bytes and must be a multiple of a value's %lld bytes, of at most %lld at this size",
+             name, which, static_cast<long long>(bytes), static_cast<long long>(element),
+             static_cast<long long>(limit));
+    return bytes / element;
 }
 
 void require_size(const irsde_frame& frame, const char* name) {
@@ -32,15 +36,24 @@ void require_size(const irsde_frame& frame, const char* name) {
              static_cast<long long>(MAX_PIXELS));
 }
 
-/// Distances smaller than what lies between them are a mistake in the caller's arithmetic.
+/// Every value has a place of its own: from the smallest stride to the largest, each goes beyond all that lies within.
+/// That holds for interleaved pixels, for planes, and for channels that take turns by rows.
 void require_no_overlap(const irsde::Layout& layout, const irsde_frame& frame, int channels, const char* name) {
-    const bool interleaved = layout.channel == 1;
-    const std::int64_t a_pixel = interleaved ? channels : 1;
-    const std::int64_t a_row = (frame.width - 1) * layout.pixel + a_pixel;
-    if (layout.pixel < a_pixel || std::llabs(layout.row) < a_row || layout.channel < 1)
+    struct Axis {
+        std::int64_t stride, count;
+    } axes[] = {{layout.channel, channels}, {layout.pixel, frame.width}, {std::llabs(layout.row), frame.height}};
+    std::sort(std::begin(axes), std::end(axes), [](const Axis& a, const Axis& b) { return a.stride < b.stride; });
+    bool apart = layout.channel >= 1 && layout.pixel >= 1;
+    std::int64_t within = 1;
+    for (const Axis& axis : axes) {
+        if (axis.count == 1) continue;
+        apart = apart && axis.stride >= within;
+        within += (axis.count - 1) * axis.stride;
+    }
+    if (!apart)
         fail(IRSDE_INVALID_VALUE,
-             "%s has pixels or rows that overlap: its strides are too small for %d channels and a width of %d", name,
-             channels, frame.width);
+             "%s has values that overlap: its strides are too small for %d channels and %d x %d pixels", name, channels,
+             frame.width, frame.height);
 }
 
 }  // namespace
@@ -55,9 +68,10 @@ Frame checked_frame(const irsde_frame* given, const Pack& pack, const char* name
         fail(IRSDE_INVALID_VALUE, "%s.pixels must point to values of %lld bytes, aligned to as many", name,
              static_cast<long long>(element));
     irsde::Layout layout{};
-    layout.channel = stride(frame.channel_stride, 1, element, name, "channel");
-    layout.pixel = stride(frame.pixel_stride, layout.channel == 1 ? pack.channels : 1, element, name, "pixel");
-    layout.row = stride(frame.row_stride, frame.width * layout.pixel, element, name, "row");
+    layout.channel = stride(frame.channel_stride, 1, element, pack.channels, name, "channel");
+    const int usual = layout.channel == 1 ? pack.channels : 1;
+    layout.pixel = stride(frame.pixel_stride, usual, element, frame.width, name, "pixel");
+    layout.row = stride(frame.row_stride, frame.width * layout.pixel, element, frame.height, name, "row");
     layout.reversed = frame.order == IRSDE_BGR ? 1 : 0;
     require_no_overlap(layout, frame, pack.channels, name);
     return {frame.pixels, static_cast<irsde_pixel_type>(frame.type), frame.height, frame.width, layout};

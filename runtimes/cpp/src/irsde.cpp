@@ -1,10 +1,12 @@
 // The C boundary: no exception crosses it, and each failed call leaves a sentence for its thread.
 #include "irsde.h"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <thread>
 
 #include "backend.h"
 #include "failure.h"
@@ -21,6 +23,16 @@ using irsde::runtime::Frame;
 using irsde::runtime::Loop;
 using irsde::runtime::Pack;
 
+namespace {
+
+/// Tells handles apart, also those that had the same address one after the other; 0 is none.
+std::uint64_t next_serial() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
+}
+
+}  // namespace
+
 struct irsde_handle {
     irsde_handle(Pack read, const irsde_options& options)
         : pack(std::move(read)),
@@ -28,24 +40,28 @@ struct irsde_handle {
           backend_name(backend->name()),
           loop(pack, *backend, irsde::runtime::wanted_threads(options.threads)) {}
 
+    const std::uint64_t serial = next_serial();
     const Pack pack;
     const std::unique_ptr<Backend> backend;
     const std::string backend_name;
     Loop loop;
     std::mutex turn;
+    std::atomic<std::thread::id> owner{};  // the thread whose turn it is
 };
 
 namespace {
 
 /// The calling thread's last failure: on which handle, and what. Of fixed size, so that it can always be kept.
 struct Last {
-    const irsde_handle* handle;
+    std::uint64_t serial;
     char sentence[512];
 };
 thread_local Last last{};
 
+std::uint64_t serial_of(const irsde_handle* handle) { return handle == nullptr ? 0 : handle->serial; }
+
 irsde_status remember(const irsde_handle* handle, irsde_status status, const char* sentence) noexcept {
-    last.handle = handle;
+    last.serial = serial_of(handle);
     std::strncpy(last.sentence, sentence, sizeof last.sentence - 1);
     return status;
 }
@@ -71,6 +87,26 @@ irsde_status guarded(const irsde_handle* handle, Call call) noexcept {
 void require_handle(const irsde_handle* handle) {
     if (handle == nullptr) fail(IRSDE_INVALID_VALUE, "the handle is NULL: open a pack with irsde_open first");
 }
+
+/// A call's turn with a handle; the others wait. A call from on_step would wait for itself.
+class Turn {
+public:
+    explicit Turn(irsde_handle& handle) : handle_(handle) {
+        if (handle.owner.load() == std::this_thread::get_id())
+            fail(IRSDE_INVALID_VALUE, "on_step used the handle that is restoring: open another one for that");
+        handle.turn.lock();
+        handle.owner.store(std::this_thread::get_id());
+    }
+    ~Turn() {
+        handle_.owner.store({});
+        handle_.turn.unlock();
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+private:
+    irsde_handle& handle_;
+};
 
 }  // namespace
 
@@ -133,7 +169,7 @@ irsde_status irsde_restore(irsde_handle* handle, const irsde_frame* in, const ir
             fail(IRSDE_INVALID_VALUE, "in is %d x %d and out is %d x %d: they must have the same size", source.width,
                  source.height, target.width, target.height);
         const irsde_run settings = run == nullptr ? irsde_run{} : copied(run, "run");
-        const std::lock_guard<std::mutex> lock(handle->turn);
+        const Turn turn(*handle);
         handle->loop.restore(source, target, settings);
     });
 }
@@ -144,7 +180,7 @@ irsde_status irsde_selftest(irsde_handle* handle, irsde_selftest_result* result)
         if (result != nullptr) copied(result, "result");
         irsde_selftest_result found{};
         {
-            const std::lock_guard<std::mutex> lock(handle->turn);
+            const Turn turn(*handle);
             found = irsde::runtime::selftest(handle->pack, handle->loop);
         }
         if (result != nullptr) irsde::runtime::hand_out(found, result, "result");
@@ -153,11 +189,11 @@ irsde_status irsde_selftest(irsde_handle* handle, irsde_selftest_result* result)
 }
 
 const char* irsde_last_error(const irsde_handle* handle) {
-    return last.sentence[0] != '\0' && last.handle == handle ? last.sentence : "";
+    return last.sentence[0] != '\0' && last.serial == serial_of(handle) ? last.sentence : "";
 }
 
 void irsde_close(irsde_handle* handle) {
-    if (handle != nullptr && last.handle == handle) last = Last{};
+    if (handle != nullptr && last.serial == handle->serial) last = Last{};
     delete handle;
 }
 

@@ -64,9 +64,9 @@ void Loop::restore(const Frame& in, const Frame& out, const irsde_run& run) {
     irsde::Control control = control_of(run, pack_);
     const auto given = [&](int k) { return run.noise == nullptr ? nullptr : run.noise + k * values_; };
     start(given(0), control);
+    backend_.begin(mu_in_.data(), size_.padded_height, size_.padded_width);
     for (int k = 0; k < steps; ++k) {
-        backend_.evaluate(x_.data(), mu_in_.data(), static_cast<float>(pack_.steps[k].t), eps_.data(),
-                          size_.padded_height, size_.padded_width);
+        backend_.evaluate(x_.data(), static_cast<float>(pack_.steps[k].t), eps_.data());
         step(k, given(k + 1), control);
         require_finite(control);
         if (run.on_step != nullptr && run.on_step(k + 1, steps, run.user) != 0)

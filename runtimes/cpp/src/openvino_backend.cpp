@@ -26,13 +26,20 @@ bool is_out_of_memory(const std::exception& error) {
 class OpenVinoBackend : public Backend {
 public:
     OpenVinoBackend(const Pack& pack, int threads) : pack_(pack), threads_(threads) {
+        start();
+        bool fits = false;
         try {
-            graph_ = core_.read_model(pack.engine().string());
+            graph_ = core_->read_model(pack.engine().string());
+            fits = graph_fits();
+        } catch (const std::bad_alloc&) {
+            throw;
         } catch (const std::exception& error) {
             fail(IRSDE_ENGINE_FAILED, "%s: not an ONNX model that OpenVINO can load (%s): pack the engine again",
                  pack.engine().string().c_str(), reason(error).c_str());
         }
-        require_graph();
+        if (!fits)
+            fail(IRSDE_BAD_PACK, "%s: the graph must map x%s and t to eps, float32 with %d channels: pack it again",
+                 pack.engine().string().c_str(), pack.conditional ? ", mu" : "", pack.channels);
     }
 
     std::string name() const override {
@@ -40,23 +47,27 @@ public:
         return "OpenVINO " + build.substr(0, build.find('-')) + ", cpu";
     }
 
-    void evaluate(const float* x, const float* mu, float t, float* eps, int height, int width) override {
-        const ov::Shape shape{1, static_cast<std::size_t>(pack_.channels), static_cast<std::size_t>(height),
-                              static_cast<std::size_t>(width)};
+    void begin(const float* mu, int height, int width) override {
+        mu_ = mu;
+        shape_ = {1, static_cast<std::size_t>(pack_.channels), static_cast<std::size_t>(height),
+                  static_cast<std::size_t>(width)};
+    }
+
+    void evaluate(const float* x, float t, float* eps) override {
         try {
-            ov::InferRequest& request = request_for(shape);
-            request.set_tensor("x", wrapped(shape, x));
-            if (pack_.conditional) request.set_tensor("mu", wrapped(shape, mu));
+            ov::InferRequest& request = request_for(shape_);
+            request.set_tensor("x", wrapped(shape_, x));
+            if (pack_.conditional) request.set_tensor("mu", wrapped(shape_, mu_));
             request.set_tensor("t", wrapped({1}, &t));
-            request.set_output_tensor(wrapped(shape, eps));
+            request.set_output_tensor(wrapped(shape_, eps));
             request.infer();
         } catch (const std::exception& error) {
             if (is_out_of_memory(error))
                 fail(IRSDE_OUT_OF_MEMORY,
-                     "OpenVINO has not enough memory for an input of 1x%dx%dx%d: use smaller pictures", pack_.channels,
-                     height, width);
-            fail(IRSDE_ENGINE_FAILED, "OpenVINO failed at input size 1x%dx%dx%d: %s", pack_.channels, height, width,
-                 reason(error).c_str());
+                     "OpenVINO has not enough memory for an input of 1x%zux%zux%zu: use smaller pictures", shape_[1],
+                     shape_[2], shape_[3]);
+            fail(IRSDE_ENGINE_FAILED, "OpenVINO failed at input size 1x%zux%zux%zu: %s", shape_[1], shape_[2],
+                 shape_[3], reason(error).c_str());
         }
     }
 
@@ -66,7 +77,17 @@ private:
         return {ov::element::f32, shape, const_cast<float*>(values)};
     }
 
-    void require_graph() const {
+    void start() {
+        try {
+            core_ = std::make_unique<ov::Core>();
+        } catch (const std::bad_alloc&) {
+            throw;
+        } catch (const std::exception& error) {
+            fail(IRSDE_ENGINE_FAILED, "OpenVINO cannot start (%s): install it again", reason(error).c_str());
+        }
+    }
+
+    bool graph_fits() const {
         std::size_t inputs = pack_.conditional ? 3 : 2;
         bool fits = graph_->inputs().size() == inputs && graph_->outputs().size() == 1;
         for (const auto& ports : {graph_->inputs(), graph_->outputs()}) {
@@ -79,9 +100,7 @@ private:
                 fits = fits && known && shaped && port.get_element_type() == ov::element::f32;
             }
         }
-        if (!fits)
-            fail(IRSDE_BAD_PACK, "%s: the graph must map x%s and t to eps, float32 with %d channels: pack it again",
-                 pack_.engine().string().c_str(), pack_.conditional ? ", mu" : "", pack_.channels);
+        return fits;
     }
 
     ov::InferRequest& request_for(const ov::Shape& shape) {
@@ -104,7 +123,7 @@ private:
         ov::AnyMap settings{ov::hint::inference_precision(ov::element::f32),
                             ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
         if (threads_ > 0) settings.insert(ov::inference_num_threads(threads_));
-        ov::CompiledModel model = core_.compile_model(graph, "CPU", settings);
+        ov::CompiledModel model = core_->compile_model(graph, "CPU", settings);
         if (model.output().get_shape() != shape)
             fail(IRSDE_ENGINE_FAILED, "the engine answers with another shape than it is asked in");
         return model.create_infer_request();
@@ -114,9 +133,11 @@ private:
     const int threads_;
     const std::uint64_t kept_ =
         std::max<std::uint64_t>(1, std::min(MAX_SIZES, MAX_BYTES / std::max<std::uint64_t>(1, pack_.engine_bytes)));
-    ov::Core core_;
+    std::unique_ptr<ov::Core> core_;
     std::shared_ptr<ov::Model> graph_;
     std::list<std::pair<ov::Shape, ov::InferRequest>> requests_;
+    const float* mu_ = nullptr;
+    ov::Shape shape_;
 };
 
 }  // namespace

@@ -17,7 +17,7 @@ constexpr const char* STEPS_FILE = "steps.txt";
 constexpr const char* HEADER = "irsde-steps 1";
 constexpr std::uintmax_t MAX_TEXT = 4 << 20;  // bytes of steps.txt and of card.json
 constexpr int MAX_STEPS = 10'000, MAX_T = 1'000'000, MAX_REFERENCE_SIDE = 8192;
-constexpr double MAX_COEFFICIENT = 1e30;
+constexpr double MAX_COEFFICIENT = 1e30, MAX_TOLERANCE = 0.1;
 constexpr const char* ADVICE = "pack the engine again with 'irsde-deploy pack'";
 
 [[noreturn]] void damaged(const std::filesystem::path& file, const std::string& what) {
@@ -60,6 +60,18 @@ double parse_coefficient(const std::string& text) {
     return value;
 }
 
+double parse_tolerance(const std::string& text) {
+    const double value = parse_hex_float(text);
+    if (!(value > 0 && value <= MAX_TOLERANCE)) throw std::invalid_argument("out of range");
+    return value;
+}
+
+std::uint64_t parse_size(const std::string& text) {
+    const std::uint64_t value = parse_whole(text);
+    if (value == 0) throw std::invalid_argument("out of range");
+    return value;
+}
+
 std::string choice(const std::string& text, std::initializer_list<const char*> known) {
     for (const char* name : known)
         if (text == name) return text;
@@ -84,7 +96,7 @@ Lines split(const std::filesystem::path& file, const std::string& text) {
         if (ended) damaged(file, "there is something after its end");
         const std::size_t space = line.find(' ');
         const std::string key = line.substr(0, space), rest = space == line.npos ? "" : line.substr(space + 1);
-        if (key == "end")
+        if (line == "end")
             ended = true;
         else if (key == "step")
             lines.steps.push_back(rest);
@@ -96,19 +108,22 @@ Lines split(const std::filesystem::path& file, const std::string& text) {
 }
 
 Step parse_step(const std::string& text) {
-    std::istringstream stream(text);
-    std::string word[8];
-    int count = 0;
-    while (count < 8 && stream >> word[count]) ++count;
-    if (count != 7) throw std::invalid_argument("not seven numbers");
+    std::vector<std::string> words;
+    for (std::size_t at = 0; at != text.npos && words.size() < 8;) {
+        const std::size_t space = text.find(' ', at);
+        words.push_back(text.substr(at, space == text.npos ? space : space - at));
+        at = space == text.npos ? space : space + 1;
+    }
+    if (words.size() != 7) throw std::invalid_argument("not seven numbers");
     Step step{};
-    step.t = parse_int(word[0], 1, MAX_T);
+    step.t = parse_int(words[0], 1, MAX_T);
     double* const columns[] = {&step.a, &step.c, &step.d, &step.s, &step.p, &step.r};
-    for (int i = 0; i < 6; ++i) *columns[i] = parse_coefficient(word[i + 1]);
+    for (std::size_t i = 0; i < 6; ++i) *columns[i] = parse_coefficient(words[i + 1]);
     return step;
 }
 
-std::vector<Step> parse_steps(const std::filesystem::path& file, const std::vector<std::string>& lines, int count) {
+std::vector<Step> parse_steps(const std::filesystem::path& file, const std::vector<std::string>& lines, int count,
+                              bool clip) {
     if (lines.size() != static_cast<std::size_t>(count)) damaged(file, "it has not as many steps as it says");
     std::vector<Step> steps;
     for (const std::string& line : lines) {
@@ -119,6 +134,8 @@ std::vector<Step> parse_steps(const std::filesystem::path& file, const std::vect
         }
         if (steps.size() > 1 && steps.back().t >= steps[steps.size() - 2].t)
             damaged(file, "its timesteps do not decrease");
+        if (clip && steps.back().r == 0)  // what is clipped would not depend on the network
+            damaged(file, "its step " + std::to_string(steps.size()) + " has r = 0, which does not go with clip");
     }
     return steps;
 }
@@ -165,6 +182,13 @@ std::string word(const std::string& text) {
     return text;
 }
 
+/// What NumPy's header says of a float32 array in C order.
+std::string header_of(const std::vector<std::size_t>& shape) {
+    std::string sides;
+    for (const std::size_t side : shape) sides += (sides.empty() ? "" : ", ") + std::to_string(side);
+    return "{'descr': '<f4', 'fortran_order': False, 'shape': (" + sides + "), }";
+}
+
 void require_engine(const Pack& pack) {
     std::error_code error;
     const std::uintmax_t size = std::filesystem::file_size(pack.engine(), error);
@@ -194,7 +218,7 @@ Pack read_pack(const std::filesystem::path& folder) {
     pack.backend = values.take(
         "backend", [](const std::string& text) { return choice(text, {"openvino", "tensorrt", "tensorrt-rtx"}); });
     pack.engine_file = pack.backend == "openvino" ? "engine.onnx" : "engine.plan";
-    pack.engine_bytes = values.take("engine_bytes", parse_whole);
+    pack.engine_bytes = values.take("engine_bytes", parse_size);
     pack.channels = values.take("channels", whole(1, 256));
     pack.multiple_of = values.take("multiple_of", whole(1, 4096));
     pack.reflect =
@@ -208,29 +232,31 @@ Pack read_pack(const std::filesystem::path& folder) {
     pack.task = values.take("task", word);
     pack.reference_height = values.take("reference_height", whole(1, MAX_REFERENCE_SIDE));
     pack.reference_width = values.take("reference_width", whole(1, MAX_REFERENCE_SIDE));
-    pack.tolerance = values.take("tolerance", parse_coefficient);
+    pack.tolerance = values.take("tolerance", parse_tolerance);
     pack.start = values.take("start", parse_coefficient);
     const int count = values.take("steps", whole(1, MAX_STEPS));
     values.require_empty();
-    pack.steps = parse_steps(file, lines.steps, count);
+    pack.steps = parse_steps(file, lines.steps, count, pack.clip);
     pack.card_json = read_text(folder / "card.json");
     require_engine(pack);
     return pack;
 }
 
-std::vector<float> read_array(const Pack& pack, const char* name, std::size_t count) {
+std::vector<float> read_array(const Pack& pack, const char* name, const std::vector<std::size_t>& shape) {
     const std::filesystem::path file = pack.folder / name;
-    const std::string magic = "\x93NUMPY";
+    const std::string magic("\x93NUMPY\x01\x00", 8), expected = header_of(shape);
+    std::size_t count = 1;
+    for (const std::size_t side : shape) count *= side;
     constexpr std::size_t PREFIX = 10;
     std::ifstream stream(file, std::ios::binary);
     std::string head(PREFIX, '\0');
     if (!stream.read(head.data(), PREFIX)) damaged(file, "there is no such file, or it is too short");
-    if (head.compare(0, magic.size(), magic) != 0 || head[6] != 1) damaged(file, "it is no array of NumPy's version 1");
+    if (head.compare(0, magic.size(), magic) != 0) damaged(file, "it is no array of NumPy's version 1");
     const auto byte = [&head](int at) { return static_cast<std::size_t>(static_cast<unsigned char>(head[at])); };
     std::string description(byte(8) | byte(9) << 8, '\0');
     stream.read(description.data(), static_cast<std::streamsize>(description.size()));
-    if (!stream || description.find("'<f4'") == description.npos || description.find("False") == description.npos)
-        damaged(file, "its values are not float32 in C order");
+    const std::size_t end = description.find_last_not_of(" \n") + 1;  // NumPy pads with spaces and a line's end
+    if (!stream || description.substr(0, end) != expected) damaged(file, "it is not the array " + expected);
     std::error_code error;
     const std::uintmax_t size = std::filesystem::file_size(file, error);
     if (error || size != PREFIX + description.size() + count * sizeof(float))
@@ -238,6 +264,8 @@ std::vector<float> read_array(const Pack& pack, const char* name, std::size_t co
     std::vector<float> values(count);
     if (!stream.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(count * sizeof(float))))
         damaged(file, "it cannot be read");
+    for (const float value : values)
+        if (!std::isfinite(value)) damaged(file, "it has NaN or infinite values");
     return values;
 }
 
@@ -247,7 +275,7 @@ double parse_hex_float(const std::string& text) {  // [-]0x1.8p+3
     const bool negative = at == 1;
     if (text.compare(at, 2, "0x") != 0) throw wrong();
     std::uint64_t mantissa = 0;
-    int digits = 0, behind_point = 0;
+    int digits = 0, behind_point = 0;  // 15 digits at most: 60 bits
     bool point = false;
     for (at += 2; at < text.size() && text[at] != 'p'; ++at) {
         const char c = text[at];
@@ -261,7 +289,9 @@ double parse_hex_float(const std::string& text) {  // [-]0x1.8p+3
             throw wrong();
         }
     }
-    if (digits == 0 || at + 2 >= text.size() || (text[at + 1] != '+' && text[at + 1] != '-')) throw wrong();
+    if (digits == 0 || (point && behind_point == 0) || at + 2 >= text.size() || text.size() - at > 6 ||
+        (text[at + 1] != '+' && text[at + 1] != '-'))
+        throw wrong();
     const int exponent = parse_int(text.substr(at + 2), 0, 2000);
     const double value =
         std::ldexp(static_cast<double>(mantissa), (text[at + 1] == '-' ? -exponent : exponent) - 4 * behind_point);

@@ -41,8 +41,9 @@ struct Pack {
 /// Read and check a pack's folder; the engine itself is not opened. Throws Failure (IRSDE_BAD_PACK).
 Pack read_pack(const std::filesystem::path& folder);
 
-/// A float32 array of the pack, as NumPy writes it, of exactly `count` values. Throws Failure (IRSDE_BAD_PACK).
-std::vector<float> read_array(const Pack& pack, const char* name, std::size_t count);
+/// A float32 array of the pack in C order, as NumPy writes it, of exactly this shape; all of it finite. Throws Failure
+/// (IRSDE_BAD_PACK).
+std::vector<float> read_array(const Pack& pack, const char* name, const std::vector<std::size_t>& shape);
 
 /// A number as Python's float.hex() writes it, whatever the locale. Throws std::invalid_argument.
 double parse_hex_float(const std::string& text);

@@ -30,9 +30,11 @@ double largest_value(const std::vector<float>& values) {
 irsde_selftest_result selftest(const Pack& pack, Loop& loop) {
     const int height = pack.reference_height, width = pack.reference_width;
     const std::size_t values = static_cast<std::size_t>(pack.channels) * height * width, fields = pack.steps.size() + 1;
-    std::vector<float> input = read_array(pack, "reference_input.npy", values);
-    const std::vector<float> noise = read_array(pack, "reference_noise.npy", values * fields);
-    const std::vector<float> expected = read_array(pack, "reference_output.npy", values);
+    const std::size_t rows = static_cast<std::size_t>(height), columns = static_cast<std::size_t>(width),
+                      channels = static_cast<std::size_t>(pack.channels);
+    std::vector<float> input = read_array(pack, "reference_input.npy", {rows, columns, channels});
+    const std::vector<float> noise = read_array(pack, "reference_noise.npy", {fields, channels, rows, columns});
+    const std::vector<float> expected = read_array(pack, "reference_output.npy", {rows, columns, channels});
     irsde_selftest_result result{};
     result.tolerance = pack.tolerance;
     for (std::size_t k = 0; k < fields; ++k) {

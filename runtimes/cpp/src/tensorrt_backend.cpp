@@ -94,19 +94,22 @@ public:
 
     std::string name() const override { return std::string(NAME) + ", GPU " + std::to_string(gpu_); }
 
-    void evaluate(const float* x, const float* mu, float t, float* eps, int height, int width) override {
+    void begin(const float* mu, int height, int width) override {
         require(cudaSetDevice(gpu_), "use this GPU");  // the caller's thread may be another each time
         set_shape(height, width);
-        const std::size_t values = static_cast<std::size_t>(pack_.channels) * height * width;
-        upload("x", x_, x, values);
-        if (pack_.conditional) upload("mu", mu_, mu, values);
+        if (pack_.conditional) upload("mu", mu_, mu, values());
+    }
+
+    void evaluate(const float* x, float t, float* eps) override {
+        require(cudaSetDevice(gpu_), "use this GPU");  // on_step may have chosen another
+        upload("x", x_, x, values());
         void* timestep = t_.of_size(sizeof t);
         require(cudaMemcpyAsync(timestep, &t, sizeof t, cudaMemcpyHostToDevice, stream_->handle), "copy to the GPU");
         require(context_->setTensorAddress("t", timestep), "refuses the address of t");
-        void* answer = eps_.of_size(values * element());
+        void* answer = eps_.of_size(values() * element());
         require(context_->setTensorAddress("eps", answer), "refuses the address of eps");
         require(context_->enqueueV3(stream_->handle), "failed");
-        download(eps, answer, values);
+        download(eps, answer, values());
     }
 
 private:
@@ -118,6 +121,7 @@ private:
     }
     static void require(cudaError_t error, const char* what) { runtime::require(error, what); }
 
+    std::size_t values() const { return static_cast<std::size_t>(pack_.channels) * height_ * width_; }
     std::size_t element() const { return half_ ? sizeof(irsde::half) : sizeof(float); }
 
     std::vector<char> read_plan() const {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -20,7 +20,8 @@ inline int wanted_threads(int asked) {
 }
 
 /// Do work(part, first, last) for the parts of 0..count, at most `threads` at a time and of `least` each; returns how
-/// many parts there were. `work` must not throw. Where the system gives no more threads the caller's does the rest.
+/// many parts there were. `work` must not throw. Where there are no more threads, or no memory for one, the caller's
+/// does the rest.
 template <class Work>
 int in_parallel(int threads, std::int64_t count, std::int64_t least, Work work) {
     const auto parts = static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(threads, count / least)));
@@ -30,7 +31,7 @@ int in_parallel(int threads, std::int64_t count, std::int64_t least, Work work) 
     int next = 1;
     try {
         for (; next < parts; ++next) helpers.emplace_back(work, next, bound(next), bound(next + 1));
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {  // std::system_error, std::bad_alloc
     }
     work(0, bound(0), bound(1));
     for (int part = next; part < parts; ++part) work(part, bound(part), bound(part + 1));

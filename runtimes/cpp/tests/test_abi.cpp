@@ -213,7 +213,20 @@ void wrong_input(irsde_handle* handle) {
     CHECK(refused("overlap", [](irsde_frame& f) { f.row_stride = 4; }));
     CHECK(refused("overlap", [](irsde_frame& f) { f.pixel_stride = 4; }));
     CHECK(refused("overlap", [](irsde_frame& f) { f.channel_stride = -4; }));
+    constexpr auto LEAST = std::numeric_limits<std::int64_t>::min();
     CHECK(refused("multiple", [](irsde_frame& f) { f.row_stride = std::int64_t{1} << 62; }));
+    CHECK(refused("multiple", [](irsde_frame& f) { f.row_stride = LEAST; }));
+    CHECK(refused("multiple", [](irsde_frame& f) { f.pixel_stride = LEAST; }));
+    CHECK(refused("multiple", [](irsde_frame& f) { f.channel_stride = LEAST; }));
+    CHECK(refused("in.pixel_stride is", [](irsde_frame& f) {  // rows of 2^66 bytes
+        f.width = 100000000;
+        f.height = 1;
+        f.pixel_stride = std::int64_t{1} << 40;
+    }));
+    CHECK(refused("in.row_stride is", [](irsde_frame& f) {  // rows of 2^54 bytes, where none is given
+        f.width = f.height = 10000;
+        f.pixel_stride = std::int64_t{1} << 46;
+    }));
     pixels[100] = std::numeric_limits<float>::quiet_NaN();
     CHECK(fails(handle, IRSDE_INVALID_VALUE, "NaN or infinite values", &good, &good));
     pixels[100] = 255.0f;
@@ -229,6 +242,92 @@ void wrong_input(irsde_handle* handle) {
     CHECK(irsde_restore(handle, &longer.frame, &longer.frame, nullptr) == IRSDE_OK);
     longer.later = 1;
     CHECK(fails(handle, IRSDE_INVALID_VALUE, "does not know yet", &longer.frame, &longer.frame));
+}
+
+/// Strides in values: planes, interleaved channels and channels that take turns by rows fit; what overlaps does not.
+void strides(irsde_handle* handle) {
+    constexpr int H = 5, W = 7;
+    struct Case {
+        const char* message;  // nullptr: fits
+        int height, width, row, pixel, channel;
+    };
+    const Case cases[] = {
+        {nullptr, H, W, 3 * W, 3, 1},
+        {nullptr, H, W, W, 1, W * H},
+        {nullptr, H, W, 3 * W, 1, W},
+        {nullptr, H, W, 3 * W - 1, 1, W - 0},
+        {nullptr, H, W, 1, H, H * W},
+        {nullptr, H, 1, 3, 3, 1},
+        {nullptr, 1, W, W, 1, W},
+        {"overlap", 2, 2, 2, 1, 2},
+        {"overlap", H, W, 3 * W - 1, 3, 1},
+        {"overlap", H, W, W, 1, W * H - 1},
+        {"overlap", H, W, 3 * W - 1, 1, W - 1},
+        {"overlap", H, W, 2 * W, 1, W},
+        {"overlap", H, W, 3 * W, 2, 1},
+        {"overlap", H, W, 3 * W, -3, 1},
+    };
+    Floats given = picture(H, W);
+    for (const Case& c : cases) {
+        Floats pixels(std::size_t{4} * H * W);
+        irsde_frame out = frame_of(pixels.data(), IRSDE_F32, c.height, c.width);
+        const irsde_frame in = frame_of(given.data(), IRSDE_F32, c.height, c.width);
+        out.row_stride = c.row * 4;
+        out.pixel_stride = c.pixel * 4;
+        out.channel_stride = c.channel * 4;
+        if (c.message != nullptr) {
+            CHECK(fails(handle, IRSDE_INVALID_VALUE, c.message, &in, &out));
+            continue;
+        }
+        CHECK(irsde_restore(handle, &in, &out, nullptr) == IRSDE_OK);
+        Floats expected = given;
+        const irsde_frame usual = frame_of(expected.data(), IRSDE_F32, c.height, c.width);
+        CHECK(irsde_restore(handle, &usual, &usual, nullptr) == IRSDE_OK);
+        for (int y = 0; y < c.height; ++y)
+            for (int x = 0; x < c.width; ++x)
+                for (int k = 0; k < 3; ++k)
+                    CHECK(pixels[y * c.row + x * c.pixel + k * c.channel] == expected[(y * c.width + x) * 3 + k]);
+    }
+}
+
+/// on_step may use other handles; its own would be waiting for itself.
+void calls_from_on_step(irsde_handle* handle) {
+    struct Nested {
+        irsde_handle* handle;
+        irsde_frame frame;
+        int refused;
+        static int call(int, int, void* user) {
+            auto* nested = static_cast<Nested*>(user);
+            nested->refused += fails(nested->handle, IRSDE_INVALID_VALUE, "on_step used the handle that is restoring",
+                                     &nested->frame, &nested->frame);
+            nested->refused += irsde_selftest(nested->handle, nullptr) == IRSDE_INVALID_VALUE;
+            return 0;
+        }
+    };
+    Floats pixels = picture(), others = pixels;
+    const Floats expected = restored(handle, pixels, seeded(1));
+    const irsde_frame frame = frame_of(pixels.data());
+    Nested nested{handle, frame_of(others.data()), 0};
+    irsde_run run = seeded(1);
+    run.on_step = Nested::call;
+    run.user = &nested;
+    CHECK(irsde_restore(handle, &frame, &frame, &run) == IRSDE_OK);
+    CHECK(pixels == expected && others == picture() && nested.refused >= 4 && nested.refused % 2 == 0);
+    CHECK(restored(handle, picture(), seeded(1)) == expected);  // and its turn is over
+}
+
+/// A handle at the address of one that another thread closed: its sentence is not the old one's.
+void errors_of_closed_handles(const std::string& folder) {
+    for (int attempt = 0; attempt < 5; ++attempt) {
+        irsde_handle* handle = open(folder);
+        CHECK(fails(handle, IRSDE_INVALID_VALUE, "in is NULL", nullptr, nullptr));
+        std::thread([&] {
+            irsde_close(handle);
+            handle = open(folder);
+        }).join();
+        CHECK(std::strcmp(irsde_last_error(handle), "") == 0);
+        irsde_close(handle);
+    }
 }
 
 void sizes(irsde_handle* handle) {
@@ -331,6 +430,9 @@ int main(int count, char** arguments) {
     seeds_and_noise(handle, pack);
     cancelling(handle, pack);
     wrong_input(handle);
+    strides(handle);
+    calls_from_on_step(handle);
+    errors_of_closed_handles(arguments[1]);
     sizes(handle);
     threads(handle, arguments[1]);
     threads_of_the_step(handle, arguments[1]);

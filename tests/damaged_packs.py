@@ -103,6 +103,17 @@ def with_nan(pack: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+def with_nameless_input(pack: Path) -> None:
+    """One more input, whose name is empty."""
+    model = onnx.load(pack / "engine.onnx")
+    further = model.graph.input.add()
+    further.CopyFrom(model.graph.input[0])
+    further.name = ""
+    before, content = (pack / "engine.onnx").stat().st_size, model.SerializeToString()
+    (pack / "engine.onnx").write_bytes(content)
+    edit(f"engine_bytes {before}", f"engine_bytes {len(content)}")(pack)
+
+
 TOLERANCE = f"tolerance {(1e-4).hex()}"
 
 DAMAGES: dict[str, tuple[Damage, int, str]] = {
@@ -165,6 +176,7 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "other seed": (edit("seed 5", "seed 6"), 3, "the seed's noise differs"),
     "other table": (other_start, 3, "the restored reference differs"),
     "clip": (edit("clip 0", "clip 1"), 3, "the restored reference differs"),
+    "an input without a name": (with_nameless_input, 1, "engine.onnx: "),
     "not finite": (with_nan, 1, "after step 1 of 4 (t = 100) the state is not finite (NaN or infinity), in fp32 on "),
 }
 """Name -> damage to a pack of the U-Net: sde-2m, 4 steps, seed 5, reference 21x35."""

@@ -70,9 +70,16 @@ def test_any_number_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert struct.pack("d", found.a[1]) == struct.pack("d", -0.0)
 
 
-def test_texts_have_the_same_line_ends_on_every_system(unet_pack: Path) -> None:
+def test_texts_have_the_same_line_ends_on_every_system(
+    unet_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def windows(path: Path, data: str, encoding: str, newline: str | None = None) -> None:
+        path.write_bytes(data.replace("\n", newline or "\r\n").encode(encoding))
+
+    monkeypatch.setattr(Path, "write_text", windows)
+    write_pack(unet_onnx, tmp_path / "pack", PackOptions(steps=2, size=(8, 8)))
     for name in ("steps.txt", "card.json", "README.txt"):
-        assert b"\r" not in (unet_pack / name).read_bytes()
+        assert b"\r" not in (tmp_path / "pack" / name).read_bytes()
 
 
 def test_tasks_are_plain_text(tmp_path: Path) -> None:

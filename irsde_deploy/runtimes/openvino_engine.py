@@ -49,7 +49,10 @@ class OpenVinoEngine:
         with requires_extra("openvino", "running an .onnx engine on OpenVINO"):
             import openvino
         require_readable(path)
-        core = openvino.Core()
+        try:
+            core = openvino.Core()
+        except Exception as error:
+            raise EngineError(f"OpenVINO cannot start ({reason(error)}): install it again") from None
         try:
             graph = core.read_model(for_cpu(path, REWRITES["openvino"]))
         except Exception as error:  # OpenVINO's errors are RuntimeErrors of several kinds
@@ -95,9 +98,9 @@ def compiled(core: Any, graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> An
 
 
 def _described(node: Any) -> tuple[str, bool, list[Any]]:
-    """Name, whether it is float32, and shape of an input or output; a free side is "?"."""
+    """Name ("" without one), whether it is float32, and shape of an input or output; a free side is "?"."""
     shape = [side.get_length() if side.is_static else "?" for side in node.partial_shape]
-    return node.any_name, node.element_type.get_type_name() == "f32", shape
+    return node.any_name if node.names else "", node.element_type.get_type_name() == "f32", shape
 
 
 def _settings() -> dict[str, Any]:

@@ -196,6 +196,21 @@ def test_a_plan_without_tensorrt_is_one_sentence(build: Path, unet_pack: Path, t
     assert "this pack needs tensorrt, which this library was built without" in stderr
 
 
+def test_an_openvino_that_does_not_start_is_one_sentence(build: Path, unet_pack: Path, tmp_path: Path) -> None:
+    import openvino
+
+    for library in (Path(openvino.__file__).parent / "libs").iterdir():  # it looks for plugins.xml beside itself
+        if library.name.startswith("libopenvino.so"):
+            shutil.copyfile(library, tmp_path / library.name)
+        else:
+            (tmp_path / library.name).symlink_to(library)
+    (tmp_path / "plugins.xml").write_text('<ie><plugins><plugin name="CPU"')
+    command = ["env", f"LD_LIBRARY_PATH={tmp_path}", build / "irsde_selftest", unet_pack]
+    stderr = run(*command, code=1).stderr
+    assert stderr.startswith("irsde_selftest: OpenVINO cannot start (Error loading XML file")
+    assert stderr.count("\n") == 1
+
+
 class NumpyPlan:
     """The stand-in's network, eps = x + t mu, on float32 or float16 arrays."""
 

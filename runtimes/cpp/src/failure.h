@@ -3,6 +3,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 
@@ -30,10 +31,14 @@ inline void fail(irsde_status status, const char* format, ...) {
     throw Failure(status, sentence);
 }
 
-/// A library's error in a few words, for a sentence of ours: its first line, 160 characters at most.
+/// A library's error in a few words, for a sentence of ours: its first line that says more than a place in its sources,
+/// 160 characters at most; as irsde_deploy/errors.py.
 inline std::string reason(const std::exception& error) {
-    const std::string what = error.what();
-    return what.substr(0, what.find('\n')).substr(0, 160);
+    std::istringstream lines(error.what());
+    for (std::string line; std::getline(lines, line);)
+        if (!line.empty() && line.rfind("Exception from", 0) != 0 && line.rfind("Check '", 0) != 0)
+            return line.substr(0, 160);
+    return "it does not say why";
 }
 
 }  // namespace irsde::runtime

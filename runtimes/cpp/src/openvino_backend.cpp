@@ -92,7 +92,7 @@ private:
         bool fits = graph_->inputs().size() == inputs && graph_->outputs().size() == 1;
         for (const auto& ports : {graph_->inputs(), graph_->outputs()}) {
             for (const auto& port : ports) {
-                const std::string name = port.get_any_name();
+                const std::string name = port.get_names().empty() ? "" : port.get_any_name();
                 const ov::PartialShape& shape = port.get_partial_shape();
                 const bool known = name == "x" || name == "t" || name == "eps" || (name == "mu" && pack_.conditional);
                 const bool shaped = name == "t" || (shape.rank().is_static() && shape.size() == 4 &&

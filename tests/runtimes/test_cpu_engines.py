@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +77,22 @@ class Slow:
         self.calls += 1
         time.sleep(self.fixed + self.a_pixel * x.shape[2] * x.shape[3])
         return x
+
+
+def test_an_openvino_that_does_not_start(small_onnx: Path, tmp_path: Path) -> None:
+    """It looks for plugins.xml beside its library, and this one is cut off."""
+    openvino = pytest.importorskip("openvino")
+    source = Path(openvino.__file__).parent
+    shutil.copytree(source, tmp_path / "openvino", copy_function=lambda a, b: Path(b).symlink_to(a))
+    for library in (source / "libs").glob("libopenvino.so*"):
+        (tmp_path / "openvino" / "libs" / library.name).unlink()
+        shutil.copyfile(library, tmp_path / "openvino" / "libs" / library.name)
+    (tmp_path / "openvino" / "libs" / "plugins.xml").write_text('<ie><plugins><plugin name="CPU"')
+    libraries = str(tmp_path / "openvino" / "libs")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "LD_LIBRARY_PATH": libraries}
+    code = f"import irsde_deploy; irsde_deploy.load({str(small_onnx)!r}, provider='openvino')"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "EngineError: OpenVINO cannot start (Error loading XML file" in done.stderr
 
 
 def test_the_faster_engine_is_taken_for_each_size_and_remembered() -> None:

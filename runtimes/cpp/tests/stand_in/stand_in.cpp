@@ -11,12 +11,13 @@ struct stand_in_stream {};
 
 namespace {
 
-/// Bytes that went to the GPU; at the program's end they are in the file that IRSDE_STAND_IN_UPLOADS names.
+/// Bytes that went to the GPU; at the program's end they are in the file that IRSDE_STAND_IN_UPLOADS names. Of the
+/// two libraries that are made of this file one does the copies.
 struct Uploads {
     size_t bytes = 0;
     ~Uploads() {
         const char* path = std::getenv("IRSDE_STAND_IN_UPLOADS");
-        std::FILE* file = path == nullptr ? nullptr : std::fopen(path, "w");
+        std::FILE* file = path == nullptr || bytes == 0 ? nullptr : std::fopen(path, "w");
         if (file == nullptr) return;
         std::fprintf(file, "%zu", bytes);
         std::fclose(file);

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from .noise_level import blind_sde, estimate_start
-from .presets import with_quality
 from .restorer import Restorer
 from .runtimes.tile_choice import Tile, choices
 from .tiling import SIDES, Tiling
@@ -72,9 +71,15 @@ class Restoring:
     def __init__(self, restorer: Restorer, sampling: Sampling) -> None:
         self.restorer, self.sampling = restorer, sampling
         self.blind = blind_sde(restorer.sde, sampling.noise_level, sampling.t0)
-        chosen = (sampling.sampler, sampling.steps)
-        self._table = restorer.plan(*chosen, sampling.debias, sampling.t0, sampling.noise_level, sampling.quality)
-        self.sampler = with_quality(sampling.quality, *chosen)[0] or restorer.card.sampler
+        self._table = restorer.plan(
+            sampling.sampler,
+            sampling.steps,
+            sampling.debias,
+            sampling.t0,
+            sampling.noise_level,
+            sampling.quality,
+        )
+        self.sampler = restorer.card.sampler_of(sampling.sampler, sampling.quality)
         self.steps = len(self._table)
         self.levels: list[float] = []
         self.tilings: dict[str, None] = {}

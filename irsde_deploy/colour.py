@@ -15,7 +15,7 @@ in it is averaged down and added to what was there: colours that restoring leave
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import cv2
@@ -116,10 +116,6 @@ class Colour:
     matrix: str = "bt709"
     full: bool = False
     cosited: tuple[bool, bool] = (True, False)
-
-    def with_matrix(self, matrix: str) -> Colour:
-        """The same with another matrix."""
-        return replace(self, matrix=matrix)
 
 
 def guessed_matrix(height: int, width: int) -> str:

@@ -1,4 +1,4 @@
-"""Video files, by PyAV (FFmpeg's libraries): what a file holds, its frames with their exact times, and an encoder.
+"""Video files, by PyAV (FFmpeg's libraries): a source, its frames with their exact times, and frames for an encoder.
 
 Frames come as planes of code values (`colour`), so that nothing is scaled or converted by FFmpeg on the way: other
 formats are at most repacked. A file is opened as a file and never as a URL, playlist or list of other files.
@@ -6,7 +6,7 @@ formats are at most repacked. A file is opened as a file and never as a URL, pla
 
 from __future__ import annotations
 
-import struct
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .colour import Colour, Float32, Layout, Planes, guessed_matrix, to_planes, to_rgb
+from .colour import Colour, Float32, Layout, Planes, to_planes, to_rgb
 from .errors import InputFileError, InvalidValueError, reason, requires_extra
 from .files import require_readable
 from .images import MAX_PIXELS
@@ -30,16 +30,9 @@ SUFFIXES = (
 """Of files that are taken for videos."""
 
 _DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,asf,flv,ogg,mxf,nut,yuv4mpegpipe"
-_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
-"""By FFmpeg's (and ISO/IEC 23091-2's) number."""
-_RGB, _BT709, _UNSPECIFIED = 0, 1, 2
-_LIMITED, _FULL = 1, 2
-_CENTRED = ("mjpeg", "mpeg1video")
-"""Codecs whose chroma lies between the luma samples."""
-_HDR = (16, 18)
-"""Transfer functions PQ and HLG."""
-_HIGHEST_RATE = 1000
-_DEPTHS = (8, 9, 10, 12, 14, 16)
+
+UNSPECIFIED = 2
+"""FFmpeg's number where a stream does not say its primaries, transfer function or matrix."""
 
 Turn = tuple[int, int, int, int]
 """Upper left part of a display matrix, of -1, 0 and 1: (a, b, c, d) shows pixel (x, y) at (a x + c y, b x + d y)."""
@@ -51,9 +44,9 @@ class ColourTags:
     """What a stream says of its colours, in FFmpeg's numbers; carried over to the output."""
 
     range: int = 0
-    primaries: int = _UNSPECIFIED
-    transfer: int = _UNSPECIFIED
-    matrix: int = _UNSPECIFIED
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+    matrix: int = UNSPECIFIED
 
 
 @dataclass(frozen=True)
@@ -72,6 +65,8 @@ class Source:
         turn: how a player turns the frames.
         begin: seconds at which the file's clock begins.
         frames: how many, where that is known or can be estimated from the duration; else 0.
+        clock: which time of a decoded frame rises from one to the next: `pts`, or `dts` where those are made up (AVI).
+        seekable: whether frames have the same times wherever reading begins.
         notes: sentences for the user.
     """
 
@@ -88,12 +83,19 @@ class Source:
     turn: Turn
     begin: Fraction
     frames: int
+    clock: str = "pts"
+    seekable: bool = True
     notes: tuple[str, ...] = ()
 
     @property
     def shown_size(self) -> tuple[int, int]:
         """(H, W) of a frame as it is shown."""
         return (self.height, self.width) if self.turn[0] else (self.width, self.height)
+
+    @property
+    def usual_duration(self) -> int:
+        """Of a frame, in units of the time base, where the file does not say."""
+        return max(1, round(1 / (self.rate * self.time_base)))
 
     def to_rgb(self, frame: Frame) -> Float32:
         """A frame, upright, as RGB (H, W, 3) float32."""
@@ -130,10 +132,15 @@ class Span:
 
 @dataclass
 class Losses:
-    """What could not be used of a file, counted while it is read."""
+    """What was wrong with a file, counted while it is read.
+
+    Attributes:
+        damaged: packets that could not be decoded.
+        retimed: frames whose time is missing or does not rise, and was made up.
+    """
 
     damaged: int = 0
-    untimed: int = 0
+    retimed: int = 0
 
 
 def is_video_name(name: str) -> bool:
@@ -163,79 +170,22 @@ def why(error: Exception) -> str:
     return getattr(error, "strerror", None) or reason(error)
 
 
-def probe(path: Path, matrix: str | None = None) -> Source:
-    """Find out what a video file holds, from its headers and its first frame.
-
-    Args:
-        path: of the file.
-        matrix: one of `colour.WEIGHTS`, for files that do not say.
-
-    Raises:
-        InputFileError: no video stream, no frame, too large, or of a kind that cannot be restored.
-    """
-    with open_input(path) as container:
-        if not container.streams.video:
-            raise InputFileError(f"{path}: has no video stream")
-        stream = container.streams.best("video")
-        assert stream is not None
-        context = stream.codec_context
-        if context is None:
-            raise InputFileError(f"{path}: its video's codec is unknown to FFmpeg")
-        _check_size(path, context.height, context.width)
-        first = next(_decoded(container, stream, Losses()), None)
-        if first is None:
-            raise InputFileError(f"{path}: no frame of its video can be decoded")
-        _check_size(path, first.height, first.width)
-        layout, notes = _layout_of(path, first.format)
-        tags = ColourTags(
-            *(int(getattr(context, name)) for name in ("color_range", "color_primaries", "color_trc", "colorspace"))
-        )
-        turn = _turn_of(first)
-        if turn is None:
-            notes.append("its rotation is not by right angles, and is not applied")
-        elif turn != UPRIGHT:
-            notes.append("its rotation is applied to the pixels")
-        if tags.transfer in _HDR:
-            notes.append("it is HDR: its colours are kept as they are coded, its static HDR metadata is not")
-        if first.interlaced_frame:
-            notes.append("it is interlaced, and its frames are restored as if they were not: deinterlace it first")
-        return Source(
-            path,
-            stream.index,
-            first.height,
-            first.width,
-            Fraction(stream.time_base or Fraction(1, 90000)),
-            _rate_of(stream),
-            Fraction(context.sample_aspect_ratio or 1),
-            layout,
-            _colour_of(path, layout, tags, first, context.name, matrix),
-            tags,
-            turn or UPRIGHT,
-            Fraction(container.start_time or 0, 1_000_000),
-            _frames_of(container, stream),
-            tuple(notes),
-        )
-
-
 def read_frames(
-    source: Source, span: Span, losses: Losses, after: int | None = None, number: int = 0
+    source: Source, span: Span, losses: Losses, after: int | None = None, number: int = 0, seek: bool = True
 ) -> Iterator[Frame]:
     """The frames of a span, in the order in which they are shown.
 
     Args:
         source: see `probe`.
         span: what to read.
-        losses: counts packets and frames that cannot be used.
+        losses: counts what is wrong.
         after: timestamp of the last frame that is not wanted any more.
         number: of the first frame.
+        seek: whether reading may begin in the middle; without, times that are made up are so as at the first reading.
     """
     first = (source.begin + span.start) / source.time_base
     end = None if span.end is None else (source.begin + span.end) / source.time_base
-    last = after
-    for frame, pts in _from(source, first if after is None else Fraction(after), losses):
-        if last is not None and last != after and pts <= last:
-            losses.untimed += 1
-            continue
+    for frame, pts in _from(source, first if after is None else Fraction(after), losses, seek and source.seekable):
         if pts < first or (after is not None and pts <= after):
             continue
         if end is not None and pts >= end:
@@ -246,23 +196,23 @@ def read_frames(
                 f"{source.width}x{source.height} to {frame.width}x{frame.height}: restore the parts one by one "
                 "(--start, --end)"
             )
-        last = pts
         yield Frame(number, _planes(frame, source.layout), pts, frame.duration or 0)
         number += 1
 
 
-def _from(source: Source, first: Fraction, losses: Losses) -> Iterator[tuple[Any, int]]:
+def _from(source: Source, first: Fraction, losses: Losses, seek: bool) -> Iterator[tuple[Any, int]]:
     """Decoded frames with their times, from one that is surely not later than `first`."""
-    for seconds in (2, 20, None):
+    for seconds in (2, 20, None) if seek else (None,):
         with open_input(source.path) as container:
             stream: Any = container.streams[source.index]
             if seconds is not None:
                 target = int(first - seconds / source.time_base)
                 if target <= (stream.start_time or 0):
                     continue
-                container.seek(target, stream=stream)
-            losses.damaged = 0
-            frames = _timed(_decoded(container, stream, losses), losses)
+                if not _sought(container, stream, target):
+                    continue
+            losses.damaged = losses.retimed = 0
+            frames = _timed(decoded(container, stream, losses), source, losses)
             if seconds is None:
                 yield from frames
                 return
@@ -273,30 +223,40 @@ def _from(source: Source, first: Fraction, losses: Losses) -> Iterator[tuple[Any
                 return
 
 
-def _timed(frames: Iterator[Any], losses: Losses) -> Iterator[tuple[Any, int]]:
-    """Frames with their presentation times, or their packets' decoding times where those have been the better clock.
+def _sought(container: Any, stream: Any, target: int) -> bool:
+    """Whether a container could be moved to a keyframe not after a timestamp."""
+    import av
 
-    FFmpeg's guess_correct_pts (libavcodec/decode.c): AVI, for one, stores no presentation times, and what is made up
-    for them does not rise.
+    try:
+        container.seek(target, stream=stream)
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
+def _timed(frames: Iterator[Any], source: Source, losses: Losses) -> Iterator[tuple[Any, int]]:
+    """Every frame with its time by the source's clock, rising strictly.
+
+    A time that is missing or does not rise is the end of the frame before. The decoding times of the frames that a
+    decoder still holds at the end of the file are always missing, which is no loss.
     """
-    faulty_pts = faulty_dts = 0
-    last_pts = last_dts = None
+    due: int | None = None
+    last = -math.inf
     for frame in frames:
-        pts, dts = frame.pts, frame.dts
-        if dts is not None:
-            faulty_dts += last_dts is not None and dts <= last_dts
-        if pts is not None:
-            faulty_pts += last_pts is not None and pts <= last_pts
-        last_dts = pts if dts is None else dts
-        last_pts = dts if pts is None else pts
-        time = pts if pts is not None and (faulty_pts <= faulty_dts or dts is None) else dts
-        if time is None:
-            losses.untimed += 1
-        else:
-            yield frame, time
+        time = getattr(frame, source.clock)
+        if time is None or time <= last:
+            losses.retimed += time is not None or source.clock == "pts"
+            time = due if due is not None else _first_time(frame, source)
+        last, due = time, time + (frame.duration or source.usual_duration)
+        yield frame, time
 
 
-def _decoded(container: Any, stream: Any, losses: Losses) -> Iterator[Any]:
+def _first_time(frame: Any, source: Source) -> int:
+    """Of a first frame without one."""
+    return int(source.begin / source.time_base if frame.dts is None else frame.dts)
+
+
+def decoded(container: Any, stream: Any, losses: Losses) -> Iterator[Any]:
     """Frames as the decoder gives them; damaged packets are counted and left out, as players do."""
     import av
 
@@ -344,64 +304,6 @@ def _planes(frame: Any, layout: Layout) -> Planes:
     return (planes[2], planes[0], planes[1]) if layout.kind == "rgb" else tuple(planes)
 
 
-def _layout_of(path: Path, form: Any) -> tuple[Layout, list[str]]:
-    """The planar layout that holds a pixel format, and what is lost in it."""
-    import av
-
-    components = av.VideoFormat(form.name, 64, 64).components
-    notes = ["its alpha channel is not kept"] if any(c.is_alpha for c in components) else []
-    if (layout := Layout.of(form.name)) is not None:
-        return layout, notes
-    colours = [component for component in components if not component.is_alpha]
-    bits = next((depth for depth in _DEPTHS if depth >= max(c.bits for c in colours)), None)
-    if bits is None or form.is_bayer:
-        raise InputFileError(f"{path}: frames of the pixel format {form.name} cannot be restored: convert them first")
-    if form.is_rgb or form.has_palette:
-        return Layout("rgb", bits), notes
-    if len(colours) == 1:
-        return Layout("grey", bits), notes
-    chroma = colours[1]
-    return Layout("yuv", bits, 64 // chroma.width // 2, 64 // chroma.height // 2), notes
-
-
-def _colour_of(path: Path, layout: Layout, tags: ColourTags, first: Any, codec: str, matrix: str | None) -> Colour:
-    full = tags.range == _FULL or "yuvj" in first.format.name or (layout.kind == "grey" and tags.range != _LIMITED)
-    cosited = (False, False) if codec in _CENTRED else (True, False)
-    if tags.matrix in _MATRICES:
-        return Colour(_MATRICES[tags.matrix], full, cosited)
-    if layout.kind == "yuv" and matrix is None and tags.matrix not in (_RGB, _UNSPECIFIED):
-        raise InputFileError(
-            f"{path}: its colour matrix (number {tags.matrix} of ISO/IEC 23091-2) is none that can be restored: "
-            "convert it to bt709 first"
-        )
-    return Colour(matrix or guessed_matrix(first.height, first.width), full, cosited)
-
-
-def _rate_of(stream: Any) -> Fraction:
-    """The average frame rate; what no camera does is taken for a timestamp's unit."""
-    rates = (stream.average_rate, stream.guessed_rate)
-    return next((Fraction(rate) for rate in rates if rate and rate <= _HIGHEST_RATE), Fraction(25))
-
-
-def _frames_of(container: Any, stream: Any) -> int:
-    if stream.frames:
-        return int(stream.frames)
-    seconds = Fraction(container.duration or 0, 1_000_000)
-    if stream.duration:
-        seconds = stream.duration * stream.time_base
-    return int(seconds * _rate_of(stream))
-
-
-def _turn_of(frame: Any) -> Turn | None:
-    """How the frame's display matrix turns it; None if not by right angles."""
-    data = next((entry for entry in frame.side_data if entry.type.name == "DISPLAYMATRIX"), None)
-    if data is None:
-        return UPRIGHT
-    a, b, _, c, d = (round(value / 65536) for value in struct.unpack("=9i", bytes(data))[:5])
-    turned = sorted((abs(a), abs(d))), sorted((abs(b), abs(c)))
-    return (a, b, c, d) if turned in (([1, 1], [0, 0]), ([0, 0], [1, 1])) else None
-
-
 def _turned(rgb: Float32, turn: Turn) -> Float32:
     a, b, c, d = turn
     if turn == UPRIGHT:
@@ -409,9 +311,3 @@ def _turned(rgb: Float32, turn: Turn) -> Float32:
     if not a:  # x' = c y, y' = b x
         rgb, a, d = rgb.swapaxes(0, 1), c, b
     return np.ascontiguousarray(rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
-def _check_size(path: Path, height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        limit = f"{MAX_PIXELS / 1e6:g} megapixels"
-        raise InputFileError(f"{path}: frames of {width}x{height} pixels are more than the limit of {limit}")

@@ -234,7 +234,8 @@ class _Run:
     def _job(self, path: Path, goal: Path, overwrite: bool) -> VideoJob:
         """Look at the source, and settle everything that the result depends on."""
         from ..encoding import choose_encoding
-        from ..video import Span, probe
+        from ..probing import probe
+        from ..video import Span
         from ..video_job import SEGMENT_SECONDS, VideoJob, engine_fingerprint
 
         options = self.options
@@ -299,9 +300,9 @@ def _tell_losses(path: Path, done: Progress) -> bool:
     losses = done.losses
     if losses.damaged:
         say(f"{path}: {losses.damaged} damaged packets could not be decoded, and their frames are missing")
-    if losses.untimed:
-        say(f"{path}: {losses.untimed} frames without a time of their own were left out")
-    return bool(losses.damaged or losses.untimed)
+    if losses.retimed:
+        say(f"note: {path}: {losses.retimed} frames without a time that rises follow the frame before each")
+    return bool(losses.damaged)
 
 
 def _flag(name: str) -> str:

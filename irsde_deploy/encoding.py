@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -193,23 +194,35 @@ class PieceEncoder:
     """Encodes frames into one file that begins with a keyframe and refers to no other.
 
     The encoder counts frames at the source's average rate, which every codec can write down; their own times are
-    returned at the end, exact whatever the container rounds.
+    returned at the end, exact whatever the container rounds. After an error the file is closed, and cannot be used.
 
     Args:
         path: to write.
         muxer: FFmpeg's name of the container.
         encoding, source: what is encoded, how.
+
+    Raises:
+        OutputFileError: the file cannot be written, by a full disk for one.
+        EngineError: the encoder has failed.
     """
 
     def __init__(self, path: Path, muxer: str, encoding: Encoding, source: Source) -> None:
         import av
 
-        self.source, self.encoding = source, encoding
+        self.path, self.source, self.encoding = path, source, encoding
         self._times: list[tuple[int, int]] = []
         self._order: list[int] = []
-        self._container: Any = av.open(f"file:{path}", "w", format=muxer)
-        self._stream: Any = self._container.add_stream(encoding.codec, rate=source.rate)
-        _configure(self._stream.codec_context, encoding, source)
+        self._failed = False
+        self._container: Any = None
+        with self._closed_on_failure():
+            self._container = av.open(f"file:{path}", "w", format=muxer)
+            self._stream: Any = self._container.add_stream(encoding.codec, rate=source.rate)
+            _configure(self._stream.codec_context, encoding, source)
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is something to finish."""
+        return not self._failed and self.frames > 0
 
     @property
     def frames(self) -> int:
@@ -221,12 +234,14 @@ class PieceEncoder:
         picture = video_frame(frame, rgb, self.source, self.encoding.layout, self.encoding.colour)
         picture.pts, picture.duration, picture.time_base = self.frames, 1, 1 / self.source.rate
         self._times.append((frame.pts, frame.duration))
-        self._mux(self._stream.encode(picture))
+        with self._closed_on_failure():
+            self._mux(self._stream.encode(picture))
 
     def finish(self) -> list[tuple[int, int]]:
         """Close the file; (pts, duration) of each packet in it, in units of the source's time base."""
-        self._mux(self._stream.encode(None))
-        self._container.close()
+        with self._closed_on_failure():
+            self._mux(self._stream.encode(None))
+            self._container.close()
         if sorted(self._order) != list(range(self.frames)):
             raise EngineError(
                 f"{self.encoding.codec} made {len(self._order)} packets of {self.frames} frames: choose another --codec"
@@ -237,3 +252,19 @@ class PieceEncoder:
         for packet in packets:
             self._order.append(round(packet.pts * packet.time_base * self.source.rate))
             self._container.mux(packet)
+
+    @contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        """FFmpeg's errors as ours: those of the operating system are the file's, others the encoder's."""
+        import av
+
+        try:
+            yield
+        except (av.error.FFmpegError, OSError) as error:
+            self._failed = True
+            if self._container is not None:
+                with suppress(Exception):  # what is buffered cannot be written either
+                    self._container.close()
+            if isinstance(error, OSError):
+                raise OutputFileError(f"{self.path}: cannot be written ({why(error)})") from None
+            raise EngineError(f"{self.encoding.codec} has failed ({why(error)}): choose another --codec") from None

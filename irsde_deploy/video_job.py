@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from . import __version__
 from .colour import Float32
 from .encoding import Encoding, PieceEncoder, require_container
 from .errors import InputFileError, OutputFileError
 from .files import file_sha256, require_writable
 from .pipeline import in_batches, run_pipeline
-from .segments import Piece, Settings, WorkFolder, end_of, holdable, join
+from .runtimes.device_engine import DeviceEngine
+from .segments import Piece, Settings, WorkFolder, begin_of, end_of, holdable, join
 from .video import Frame, Losses, Source, Span, read_frames
+
+if TYPE_CHECKING:
+    from .restorer import Restorer
 
 RestoreFrames: TypeAlias = Callable[[Float32, Sequence[int]], Float32]
 """RGB pictures (B, H, W, 3) float32 and their frames' numbers -> restored, same shape."""
@@ -76,9 +83,12 @@ class VideoJob:
 
     def manifest(self) -> Settings:
         """Everything that the result depends on."""
+        import av
+
         encoding, span = self.encoding, self.span
         return {
-            "version": 1,
+            "version of irsde-deploy": __version__,
+            "versions of FFmpeg's libraries": {name: list(version) for name, version in av.library_versions.items()},
             "input": _fingerprint(self.source.path),
             "stream": self.source.index,
             "matrix": self.source.colour.matrix,
@@ -96,9 +106,9 @@ class Progress:
     Attributes:
         resumed: frames that an earlier run had done.
         frames: restored by this one.
-        losses: what could not be used of the source.
+        losses: what was wrong with the source.
         partial: file that an interrupted job has left.
-        seconds: of video in that file.
+        seconds: of video in that file, from its first frame to the end of its last.
         notes: sentences for the user.
     """
 
@@ -121,6 +131,8 @@ def prepare(job: VideoJob) -> tuple[WorkFolder, list[Piece]]:
     require_writable(job.target)
     if os.path.realpath(job.target) == os.path.realpath(job.source.path):
         raise OutputFileError(f"{job.target} is the input and would be replaced: choose another output")
+    if job.target.exists() and job.resume and not work.exists and not job.overwrite:
+        raise OutputFileError(f"{job.target}: is done already, there is nothing to resume: --overwrite makes it anew")
     if job.target.exists() and not job.overwrite:
         raise OutputFileError(f"{job.target}: exists already: pass --overwrite to replace it")
     if work.exists and job.resume:
@@ -144,7 +156,7 @@ def restore_video(
     """Restore what `prepare` has found to be left, and write the output.
 
     On any error and on an interrupt, what is done stays in the work folder, and is written as `work.partial` so that it
-    can be looked at.
+    can be looked at. That file goes when the output is there.
 
     Args:
         job, work, pieces: see `prepare`.
@@ -155,7 +167,7 @@ def restore_video(
     others, notes = holdable(job.source, job.target)
     progress.notes += notes
     progress.resumed = sum(len(piece.times) for piece in pieces)
-    writer = _PieceWriter(job, work, pieces)
+    writer = _PieceWriter(job, work, pieces, progress.losses)
 
     def work_on(frames: list[tuple[Frame, Float32]]) -> list[tuple[Frame, Float32]]:
         restored = restore(np.stack([rgb for _, rgb in frames]), [frame.number for frame, _ in frames])
@@ -165,59 +177,65 @@ def restore_video(
 
     try:
         run_pipeline(_batches(job, pieces, progress.losses), work_on, writer.add)
-        writer.finish()
+        with ThreadPoolExecutor(1) as apart:  # so that an interrupt does not spoil the last piece
+            apart.submit(writer.finish).result()
         if not writer.pieces:
             raise InputFileError(f"{job.source.path}: has no frames in the part that --start and --end name")
     except BaseException:
         _leave_partial(job, work, writer, others, progress)
         raise
     join(job.source, writer.pieces, job.target, others, job.cut, job.end)
+    work.remove_partial()
     work.remove()
-    work.partial.unlink(missing_ok=True)
 
 
 def _batches(job: VideoJob, pieces: Sequence[Piece], losses: Losses) -> Iterator[list[tuple[Frame, Float32]]]:
     """The frames that are left, as RGB, some at a time."""
     done = [pts for piece in pieces for pts, _ in piece.times]
-    frames = read_frames(job.source, job.span, losses, max(done, default=None), len(done))
+    seek = not any(piece.retimed for piece in pieces)
+    frames = read_frames(job.source, job.span, losses, max(done, default=None), len(done), seek)
     yield from in_batches(((frame, job.source.to_rgb(frame)) for frame in frames), job.batch)
 
 
 class _PieceWriter:
-    """Encodes restored frames piece by piece.
+    """Encodes restored frames piece by piece; one thread at a time.
 
     Attributes:
         pieces: that are whole.
     """
 
-    def __init__(self, job: VideoJob, work: WorkFolder, pieces: Sequence[Piece]) -> None:
+    def __init__(self, job: VideoJob, work: WorkFolder, pieces: Sequence[Piece], losses: Losses) -> None:
         self.pieces = list(pieces)
-        self._job, self._work = job, work
+        self._job, self._work, self._losses = job, work, losses
+        self._lock = threading.RLock()
         self._muxer = require_container(job.target)
         self._encoder: PieceEncoder | None = None
 
     def add(self, frames: Sequence[tuple[Frame, Float32]]) -> None:
         """Encode frames; a full piece is kept."""
         for frame, rgb in frames:
-            if self._encoder is None:
-                path = self._work.path(len(self.pieces))
-                self._encoder = PieceEncoder(path, self._muxer, self._job.encoding, self._job.source)
-            self._encoder.add(frame, rgb)
-            if self._encoder.frames == self._job.piece_frames:
-                self.finish()
+            with self._lock:
+                if self._encoder is None:
+                    path = self._work.path(len(self.pieces))
+                    self._encoder = PieceEncoder(path, self._muxer, self._job.encoding, self._job.source)
+                self._encoder.add(frame, rgb)
+                if self._encoder.frames == self._job.piece_frames:
+                    self.finish()
 
     def finish(self) -> None:
         """Keep the piece that is being written as a whole one."""
-        tail = self.tail()
-        if tail is not None:
-            self.pieces.append(self._work.keep(len(self.pieces), tail.times))
+        with self._lock:
+            tail = self.tail()
+            if tail is not None:
+                self.pieces.append(self._work.keep(tail))
 
     def tail(self) -> Piece | None:
         """End the piece that is being written, if there is one, without keeping it."""
-        if self._encoder is None:
-            return None
-        encoder, self._encoder = self._encoder, None
-        return Piece(self._work.path(len(self.pieces)), tuple(encoder.finish()))
+        with self._lock:
+            encoder, self._encoder = self._encoder, None
+            if encoder is None or not encoder.usable:
+                return None
+            return Piece(encoder.path, tuple(encoder.finish()), self._losses.retimed)
 
 
 def _leave_partial(
@@ -225,16 +243,28 @@ def _leave_partial(
 ) -> None:
     """Write what is done as a file of its own; nothing that fails here may hide why the job has ended."""
     try:
-        tail = writer.tail()
-        pieces = [*writer.pieces, tail] if tail else writer.pieces
+        pieces = _all_pieces(writer, progress)
         if not pieces:
-            work.remove()
+            if work.discardable:
+                work.remove()
             return
-        join(job.source, pieces, work.partial, others, job.cut, end_of(job.source, pieces))
-        progress.partial = work.partial
-        progress.seconds = float(sum(len(piece.times) for piece in pieces) / job.source.rate)
+        partial = work.partial
+        join(job.source, pieces, partial, others, job.cut, end_of(job.source, pieces))
+        progress.partial = partial
+        progress.seconds = float(end_of(job.source, pieces) - begin_of(job.source, pieces))
+        work.note_partial(partial)
     except Exception as error:
         progress.notes.append(f"what is done could not be written as a file of its own ({error})")
+
+
+def _all_pieces(writer: _PieceWriter, progress: Progress) -> list[Piece]:
+    """The whole pieces, and what there is of the next, unless that cannot be encoded."""
+    try:
+        tail = writer.tail()
+    except Exception as error:
+        progress.notes.append(f"what was done after the last whole segment is lost ({error})")
+        tail = None
+    return [*writer.pieces, tail] if tail else writer.pieces
 
 
 def _fingerprint(path: Path) -> list[Any]:
@@ -251,3 +281,10 @@ def _fingerprint(path: Path) -> list[Any]:
 def engine_fingerprint(engine: Path, fallback: Path | None) -> list[str]:
     """SHA-256 of the engines' files, for a job's settings."""
     return [file_sha256(path) for path in (engine, fallback) if path is not None]
+
+
+def runs_on(restorer: Restorer) -> list[str]:
+    """What computes: library, version, provider and device of a restorer and its fallback; before it has restored."""
+    engine = restorer.engine
+    names = [engine.name, *([engine.driver.name] if isinstance(engine, DeviceEngine) else [])]
+    return names if restorer.fallback is None else [*names, *runs_on(restorer.fallback)]

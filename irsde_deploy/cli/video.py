@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from ..errors import InputFileError, InvalidValueError, IrsdeError, OutputFileError
+from ..presets import PRESETS
 from .common import EXIT_SOME_FAILED, progress, say
 from .pipe import run_pipe
 from .sampling import Model, for_frames, quality_for
@@ -123,6 +124,8 @@ def run_videos(
     options: VideoOptions,
 ) -> None:
     """Restore a pipe, or video files one after another."""
+    from ..video_job import runs_on
+
     if PIPE in inputs or str(output) == PIPE:
         _require_pipe(inputs, output, existing, options)
         run_pipe(model, sampling, target, batch, options)
@@ -132,20 +135,30 @@ def run_videos(
     pairs = _plan(inputs, output)
     todo = [pair for pair in pairs if existing != "skip" or not os.path.lexists(pair[1])]
     restorer = model.load()
+    place = runs_on(restorer)  # asked once: an engine that is chosen for a size has another name then
     failed = 0
     for source, goal in todo:
-        run = _Run(model, restorer, sampling, target, batch, options)
+        run = _Run(model, restorer, place, sampling, target, batch, options)
         try:
             failed += run.restore(source, goal, existing == "overwrite")
-        except (IrsdeError, MemoryError) as error:
-            if len(pairs) == 1:
+        except (IrsdeError, MemoryError, OSError) as error:
+            if len(pairs) == 1 or isinstance(error, BrokenPipeError):
                 raise
             failed += 1
-            say(str(error) or f"{source}: not enough memory for frames of this size")
+            say(_words(error, source))
     if len(pairs) > 1:
         click.echo(f"{len(todo) - failed} written, {failed} failed, {len(pairs) - len(todo)} skipped")
     if failed:
         sys.exit(EXIT_SOME_FAILED)
+
+
+def _words(error: Exception, source: Path) -> str:
+    """What went wrong with one of several videos."""
+    if isinstance(error, MemoryError) and not str(error):
+        return f"{source}: not enough memory for frames of this size"
+    if isinstance(error, OSError) and not isinstance(error, IrsdeError):
+        return f"{error.filename or source}: {error.strerror or error}"
+    return str(error)
 
 
 def _require_pipe(inputs: Sequence[str], output: Path, existing: str | None, options: VideoOptions) -> None:
@@ -162,6 +175,7 @@ def _require_pipe(inputs: Sequence[str], output: Path, existing: str | None, opt
 def _plan(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
     """(input, output) of every video."""
     from ..encoding import CONTAINERS
+    from ..segments import partial_of
     from ..video import is_video_name
 
     for text in inputs:
@@ -182,6 +196,11 @@ def _plan(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
         pairs.append((path, output if as_file else output / name))
     if len({goal for _, goal in pairs}) < len(pairs):
         raise OutputFileError(f"{output}: two videos of one name would replace each other: restore them one by one")
+    partial = {partial_of(goal): goal for _, goal in pairs}
+    if (taken := next((goal for _, goal in pairs if goal in partial), None)) is not None:
+        raise OutputFileError(
+            f"{taken}: is what an interrupted run of {partial[taken]} would leave: restore them one by one"
+        )
     return pairs
 
 
@@ -192,12 +211,13 @@ class _Run:
         self,
         model: Model,
         restorer: Restorer,
+        place: list[str],
         sampling: Sampling,
         target: float | None,
         batch: int,
         options: VideoOptions,
     ) -> None:
-        self.model, self.restorer, self.sampling = model, restorer, sampling
+        self.model, self.restorer, self.place, self.sampling = model, restorer, place, sampling
         self.restoring: Restoring
         self.target, self.batch, self.options = target, batch, options
 
@@ -222,6 +242,8 @@ class _Run:
         except BaseException:
             if done.partial is not None:
                 say(f"{done.partial} holds the first {done.seconds:.2f} s; --resume continues after the last segment")
+            elif work.exists:
+                say(f"{goal}: --resume continues after the last whole segment")
             raise
         finally:
             done.notes += [f"restored in {tiling}" for tiling in self.restoring.tilings]
@@ -242,7 +264,7 @@ class _Run:
         source = probe(path, options.matrix)
         span = Span(options.start or Fraction(0), options.end)
         encoding = choose_encoding(source, goal, options.codec, options.crf, options.preset, options.pix_fmt)
-        self._settle(source, span)
+        self._settle(source, span, goal)
         for note in (*source.notes, *encoding.notes):
             say(f"note: {path}: {note}")
         return VideoJob(
@@ -251,6 +273,7 @@ class _Run:
             encoding,
             {
                 "engine": engine_fingerprint(self.model.engine, self.model.fallback),
+                "runs on": self.place,
                 "sampling": {**asdict(self.sampling), **self.restoring.about, "tiles": self.tiles},
                 "noise": options.noise or "fixed",
             },
@@ -262,7 +285,7 @@ class _Run:
             overwrite,
         )
 
-    def _settle(self, source: Source, span: Any) -> None:
+    def _settle(self, source: Source, span: Any, goal: Path) -> None:
         """Choose quality and noise level by the first frame, where they are not given."""
         from ..video import Losses, read_frames
 
@@ -272,9 +295,22 @@ class _Run:
         picture = source.to_rgb(first)
         if self.target is not None:
             pictures = np.stack([picture] * self.batch)
-            self.sampling = self.sampling.of_quality(quality_for(self.target, self.restorer, self.sampling, pictures))
+            quality = self._earlier_quality(goal) or quality_for(self.target, self.restorer, self.sampling, pictures)
+            self.sampling = self.sampling.of_quality(quality)
         self.restoring = for_frames(self.restorer, self.sampling, picture)
         self.tiles = str(self.restoring.way((self.batch, *picture.shape)) or "whole")
+
+    def _earlier_quality(self, goal: Path) -> str | None:
+        """What a run that is to be resumed has chosen; another measurement might choose another."""
+        from ..segments import WorkFolder
+
+        work = WorkFolder(goal)
+        sampling = work.settings.get("sampling") if self.options.resume and work.exists else None
+        quality = sampling.get("quality") if isinstance(sampling, dict) else None
+        if quality not in list(PRESETS):
+            return None
+        click.echo(f"{quality} ({PRESETS[quality]}), as in the run that was cut off")
+        return str(quality)
 
     def _restore(self, job: VideoJob, work: Any, pieces: Any, done: Progress) -> None:
         from ..video_job import restore_video

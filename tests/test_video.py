@@ -1,14 +1,8 @@
-"""Video files: times, colours, other streams, interrupts; with an engine that changes nothing, and with a real one."""
+"""Video files: times, colours, other streams; with an engine that changes nothing, and with a real one."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -20,59 +14,25 @@ import pytest
 av = pytest.importorskip("av")
 
 from videos import (  # noqa: E402
+    SD,
     VARIABLE,
-    Identity,
+    YUV420,
+    assert_same,
     colours_of,
     packets_of,
     planes_of,
     read_planes,
+    restore,
     write_video,
 )
 
-from irsde_deploy import Restorer, load  # noqa: E402
-from irsde_deploy.colour import Colour, Layout, Planes, to_planes, to_rgb  # noqa: E402
+from irsde_deploy import load  # noqa: E402
+from irsde_deploy.colour import Colour, Layout, to_planes, to_rgb  # noqa: E402
 from irsde_deploy.encoding import PieceEncoder, choose_encoding  # noqa: E402
-from irsde_deploy.errors import InputFileError, IrsdeError, OutputFileError  # noqa: E402
-from irsde_deploy.images import Picture, write_picture  # noqa: E402
-from irsde_deploy.noise_level import estimate_noise  # noqa: E402
+from irsde_deploy.errors import InputFileError, IrsdeError  # noqa: E402
+from irsde_deploy.probing import probe  # noqa: E402
 from irsde_deploy.segments import decoding_times  # noqa: E402
-from irsde_deploy.video import Losses, Span, probe, read_frames  # noqa: E402
-from irsde_deploy.video_job import Progress, RestoreFrames, VideoJob, prepare, restore_video  # noqa: E402
-
-PROGRAM = [sys.executable, "-m", "irsde_deploy"]
-YUV420, SD = Layout("yuv", 8, 1, 1), Colour("bt601")
-
-
-def identity(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-    return Restorer(Identity())(pictures, "mean", 1, frames=numbers)
-
-
-def restore(
-    source: Path,
-    target: Path,
-    restorer: RestoreFrames = identity,
-    span: Span | None = None,
-    pixel_format: str | None = None,
-    lossless: bool = True,
-    codec: str | None = None,
-    **more: object,
-) -> Progress:
-    """The job that the command does."""
-    found = probe(source)
-    encoding = choose_encoding(found, target, codec, 0 if lossless and codec is None else None, None, pixel_format)
-    given = span or Span()
-    job = VideoJob(found, target, encoding, {"engine": "test"}, given, bool(given.start), **more)  # type: ignore[arg-type]
-    progress = Progress()
-    work, pieces = prepare(job)
-    restore_video(job, work, pieces, restorer, progress)
-    return progress
-
-
-def assert_same(ours: Planes, theirs: Planes, tolerance: int = 0) -> None:
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.shape == other.shape
-        assert np.abs(one.astype(int) - other).max() <= tolerance
+from irsde_deploy.video import Losses, Span, read_frames  # noqa: E402
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
@@ -240,22 +200,6 @@ def test_the_aspect_of_a_pixel_is_kept(suffix: str, tmp_path: Path) -> None:
     assert probe(tmp_path / "piece.mp4").shown_size == (64, 48)
 
 
-@pytest.mark.parametrize("per_frame", [False, True])
-def test_each_frame_is_what_the_restorer_makes_of_it(unet_onnx: Path, per_frame: bool, tmp_path: Path) -> None:
-    layout, restorer = Layout("yuv"), load(unet_onnx)
-    frames = planes_of(4, layout, SD, 16, 32)
-    source = write_video(tmp_path / "in.mp4", frames, "yuv444p")
-    command = ["run", "--engine", unet_onnx, source, "-o", tmp_path / "out.mp4", "--steps", 2, "--crf", 0]
-    noise = ["--noise", "per-frame"] if per_frame else []
-    result = subprocess.run([*PROGRAM, *map(str, command), *noise], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == "", "progress is for terminals only"
-    assert "4 frames" in result.stdout
-    for k, (ours, (_, theirs)) in enumerate(zip(frames, read_planes(tmp_path / "out.mp4"), strict=True)):
-        rgb = restorer(to_rgb(ours, layout, SD)[None], steps=2, frames=[k if per_frame else 0])[0]
-        assert_same(to_planes(rgb, layout, SD), theirs)
-
-
 def test_batches_change_nothing_but_the_last_rounding(unet_onnx: Path, tmp_path: Path) -> None:
     restorer = load(unet_onnx)
 
@@ -299,116 +243,6 @@ def test_reading_on_after_a_frame_gives_the_rest(after: int, tmp_path: Path) -> 
         assert_same(one.planes, other.planes)
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-@pytest.mark.parametrize("stop", [2, 7, 10])
-def test_an_interrupted_run_is_resumed_to_the_same_packets(suffix: str, stop: int, tmp_path: Path) -> None:
-    source = write_video(tmp_path / "in.mp4", planes_of(len(VARIABLE), YUV420, SD), times=VARIABLE, audio="aac")
-    target = tmp_path / f"out.{suffix}"
-    piece = round(0.4 * float(probe(source).rate))
-    assert 2 < piece < 7
-    seen: list[int] = []
-
-    def interrupted(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-        if numbers[0] == stop:
-            raise KeyboardInterrupt
-        return identity(pictures, numbers)
-
-    def noted(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-        seen.extend(numbers)
-        return identity(pictures, numbers)
-
-    with pytest.raises(KeyboardInterrupt):
-        restore(source, target, interrupted, segment=0.4)
-    assert not target.exists()
-    partial = read_planes(tmp_path / f"out.partial.{suffix}")
-    assert [seconds for seconds, _ in partial] == [seconds for seconds, _ in read_planes(source)[:stop]]
-    with pytest.raises(OutputFileError, match="--resume"):
-        restore(source, target, segment=0.4)
-    with pytest.raises(InputFileError, match="segment"):
-        restore(source, target, segment=0.2, resume=True)
-
-    assert restore(source, target, noted, segment=0.4, resume=True).resumed == stop // piece * piece
-    assert seen == list(range(stop // piece * piece, len(VARIABLE)))
-    restore(source, tmp_path / f"whole.{suffix}", segment=0.4)
-    for kind in ("video", "audio"):
-        assert packets_of(target, kind) == packets_of(tmp_path / f"whole.{suffix}", kind)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", f"out.{suffix}", f"whole.{suffix}"]
-
-
-def test_a_failure_leaves_what_was_done(tmp_path: Path) -> None:
-    source = write_video(tmp_path / "in.mp4", planes_of(8, YUV420, SD))
-
-    def failing(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-        if numbers[0] == 5:
-            raise IrsdeError("the engine is out of memory")
-        return identity(pictures, numbers)
-
-    with pytest.raises(IrsdeError, match="out of memory"):
-        restore(source, tmp_path / "out.mp4", failing, segment=0.1)
-    assert len(read_planes(tmp_path / "out.partial.mp4")) == 5
-    assert restore(source, tmp_path / "out.mp4", segment=0.1, resume=True).resumed == 4
-    assert len(read_planes(tmp_path / "out.mp4")) == 8
-
-
-def test_ctrl_c_leaves_a_playable_file_and_resume_finishes_it(unet_onnx: Path, tmp_path: Path) -> None:
-    source = write_video(tmp_path / "in.mp4", planes_of(40, YUV420, SD, 32, 32))
-    target = tmp_path / "out.mp4"
-    command = ["run", "--engine", unet_onnx, source, "-o", target, "--steps", 12, "--segment", 0.12]
-    command = [*PROGRAM, *map(str, command)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    second = tmp_path / ".out.mp4.irsde" / "000001.json"
-    for _ in range(1200):
-        if second.exists() or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130, stderr
-    assert "out.partial.mp4 holds the first" in stderr
-    assert "interrupted" in stderr.splitlines()[-1]
-    assert 6 <= len(read_planes(tmp_path / "out.partial.mp4")) < 40
-    result = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=240)
-    assert result.returncode == 0, result.stderr
-    assert "frames are done already" in result.stdout
-    assert [float(seconds) for seconds, _ in read_planes(target)] == [k / 25 for k in range(40)]
-
-
-def test_damaged_packets_are_left_out_and_told(unet_onnx: Path, tmp_path: Path) -> None:
-    source = write_video(tmp_path / "in.mkv", planes_of(6, YUV420, SD, 16, 32), options={"crf": "10", "g": "1"})
-    content = bytearray(source.read_bytes())
-    packet = packets_of(source, "video")[3][1]
-    where = content.index(packet)
-    content[where : where + len(packet)] = bytes(len(packet))
-    source.write_bytes(content)
-    command = ["run", "--engine", unet_onnx, source, "-o", tmp_path / "out.mkv", "--steps", 1, "--sampler", "mean"]
-    result = subprocess.run([*PROGRAM, *map(str, command)], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 4, result.stderr
-    assert "1 damaged packets could not be decoded" in result.stderr
-    assert [float(seconds) for seconds, _ in read_planes(tmp_path / "out.mkv")] == [0, 0.04, 0.08, 0.16, 0.2]
-
-
-def test_a_denoising_model_takes_the_first_frames_noise_for_all(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
-    layout, engine = Layout("yuv"), onnx_of("ConditionalNAFNet")
-    rng = np.random.default_rng(0)
-    clean = planes_of(3, layout, SD, 32, 32)
-    frames = [
-        (np.clip(y + rng.normal(0, 5 + 10 * k, y.shape), 0, 255).astype(np.uint8), u, v)
-        for k, (y, u, v) in enumerate(clean)
-    ]
-    source = write_video(tmp_path / "in.mp4", frames, "yuv444p")
-    command = ["run", "--engine", engine, source, "-o", tmp_path / "out.mp4", "--crf", 0, "--target-seconds", 100]
-    result = subprocess.run([*PROGRAM, *map(str, command)], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    assert "an evaluation at 32x32 takes" in result.stdout
-    assert "estimated on the first frame, is used for all" in result.stderr
-    level = estimate_noise(np.clip(to_rgb(frames[0], layout, SD), 0, 1))
-    assert f"noise level {level:.1f}" in result.stderr
-    restorer = load(engine)
-    for ours, (_, theirs) in zip(frames, read_planes(tmp_path / "out.mp4"), strict=True):
-        rgb = restorer(to_rgb(ours, layout, SD), noise_level=level, quality="best")
-        assert_same(to_planes(rgb, layout, SD), theirs)
-
-
 def test_odd_sizes(tmp_path: Path) -> None:
     frames = planes_of(2, Layout("yuv"), SD, 33, 47)
     source = write_video(tmp_path / "in.mp4", frames, "yuv444p")
@@ -419,67 +253,9 @@ def test_odd_sizes(tmp_path: Path) -> None:
         restore(source, tmp_path / "small.mp4", pixel_format="yuv420p")
 
 
-def test_several_videos_to_a_folder(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
-    for name in ("a.mp4", "b.mkv"):
-        write_video(tmp_path / name, planes_of(2, YUV420, SD, 16, 32))
-    (tmp_path / "broken.mp4").write_bytes(b"nothing of a video")
-    command = ["run", "--engine", unet_onnx, *(tmp_path / name for name in ("a.mp4", "broken.mp4", "b.mkv"))]
-    command += ["-o", tmp_path / "out", "--steps", 1, "--sampler", "mean"]
-    result = subprocess.run([*PROGRAM, *map(str, command)], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 4
-    assert "broken.mp4: not a video file" in result.stderr
-    assert "2 written, 1 failed, 0 skipped" in result.stdout
-    assert [len(read_planes(tmp_path / "out" / name)) for name in ("a.mp4", "b.mkv")] == [2, 2]
-    again = subprocess.run([*PROGRAM, *map(str, command), "--skip-existing"], capture_output=True, text=True)
-    assert "0 written, 1 failed, 2 skipped" in again.stdout
-
-
-def test_what_is_refused(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
-    source = write_video(tmp_path / "in.mp4", planes_of(2, YUV420, SD, 16, 32))
-    picture, out = tmp_path / "p.png", tmp_path / "out.mp4"
-    write_picture(picture, Picture(np.zeros((16, 16, 3), np.uint8)))
-    run = ("run", "--engine", unet_onnx)
-    fails_with(2, "in calls of their own", *run, source, picture, "-o", tmp_path)
-    fails_with(2, "--crf is for videos", *run, picture, "-o", tmp_path / "q.png", "--crf", 20)
-    fails_with(2, "--format is for pictures", *run, source, "-o", out, "--format", "png")
-    fails_with(2, "--size is for raw RGB", *run, source, "-o", out, "--size", "4x4")
-    fails_with(2, "no encoder nonsense", *run, source, "-o", out, "--codec", "nonsense")
-    fails_with(2, ".webm files cannot hold libx264", *run, source, "-o", "o.webm", "--codec", "libx264")
-    fails_with(2, "not yuv410p", *run, source, "-o", out, "--pix-fmt", "yuv410p")
-    fails_with(2, "--crf: ffv1 has no such option", *run, source, "-o", "o.mkv", "--codec", "ffv1", "--crf", 3)
-    fails_with(2, "not nonsense", *run, source, "-o", out, "--preset", "nonsense")
-    fails_with(2, "--end must lie after --start", *run, source, "-o", out, "--start", 3, "--end", 2)
-    fails_with(2, "is not a time", *run, source, "-o", out, "--start", "1h")
-    fails_with(1, "no frames in the part", *run, source, "-o", out, "--start", "00:01:00")
-    fails_with(1, "neither the name of a video", *run, source, "-o", tmp_path / "out.gif")
-    fails_with(1, "one file cannot hold 2 videos", *run, source, source, "-o", out)
-    fails_with(1, "is the input and would be replaced", *run, source, "-o", source, "--overwrite")
-    fails_with(1, "exists already", *run, source, "-o", write_video(out, planes_of(1, YUV420, SD, 16, 32)))
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def test_nothing_is_fetched(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None], free_port: int) -> None:
-    """Neither addresses on the command line nor playlists with a video's name make FFmpeg open anything else."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", free_port))
-        server.listen()
-        server.settimeout(0.3)
-        address = f"http://127.0.0.1:{free_port}/in.mp4"
-        run = ("run", "--engine", unet_onnx, "-o", tmp_path / "out.mp4")
-        fails_with(1, "no such file", *run, address)
-        fails_with(1, "no such file", *run, f"concat:{tmp_path}/a.mp4|{tmp_path}/b.mp4")
-        playlist = tmp_path / "list.ts"
-        playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n")
-        fails_with(1, "not a video file", *run, playlist)
-        playlist.write_text(f"ffconcat version 1.0\nfile {address}\n")
-        fails_with(1, "not a video file", *run, playlist)
-        with pytest.raises(TimeoutError), contextlib.closing(server.accept()[0]):
-            pass
-
-
 def test_too_large_a_frame_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_video(tmp_path / "in.mp4", planes_of(1, YUV420, SD))
-    monkeypatch.setattr("irsde_deploy.video.MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr("irsde_deploy.probing.MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(InputFileError, match="64x48 pixels are more than the limit"):
         probe(source)
 
@@ -495,3 +271,81 @@ def test_a_changed_matrix_changes_what_the_network_sees(tmp_path: Path) -> None:
     frame = next(read_frames(found, Span(), Losses()))
     difference = found.to_rgb(frame) - replace(found, colour=Colour("bt709")).to_rgb(frame)
     assert np.abs(difference).max() > 0.02
+
+
+def test_a_stream_that_says_an_unknown_matrix_is_refused_whatever_is_asked_for(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "ycgco.mkv", planes_of(1, YUV420, SD), codec="ffv1", tags=(1, 1, 1, 8))
+    assert colours_of(source)[3] == 8
+    for matrix in (None, "bt709"):
+        with pytest.raises(InputFileError, match=r"number 8 of ISO/IEC 23091-2"):
+            probe(source, matrix)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("count", [4, 40])
+def test_no_frame_of_an_avi_with_b_frames_is_lost(codec: str, count: int, tmp_path: Path) -> None:
+    """AVI stores no presentation times; those that FFmpeg makes up do not rise, and decoding times end before it."""
+    frames = planes_of(count, YUV420, SD)
+    options = {"crf": "0", "bf": "2"} if codec == "libx264" else {"bf": "2", "qmin": "1", "qmax": "1"}
+    path = write_video(
+        tmp_path / "in.avi", frames, codec=codec, options=options, times=range(count), time_base=Fraction(1, 25)
+    )
+    source, losses = probe(path), Losses()
+    read = list(read_frames(source, Span(), losses))
+    first = read[0].pts
+    assert [frame.pts * source.time_base for frame in read] == [Fraction(first + k, 25) for k in range(count)]
+    assert losses == Losses()
+    assert max(int(frame.pict_type == av.video.frame.PictureType.B) for frame in _decoded(path)) == 1
+    if codec == "libx264":
+        for ours, theirs in zip(frames, read, strict=True):
+            assert_same(ours, theirs.planes)
+    for after in range(count):
+        rest = list(read_frames(source, Span(), Losses(), read[after].pts, after + 1))
+        assert [frame.pts for frame in rest] == [frame.pts for frame in read[after + 1 :]]
+        for one, other in zip(rest, read[after + 1 :], strict=True):
+            assert_same(one.planes, other.planes)
+
+
+def _decoded(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+def test_frames_whose_clock_begins_anew_follow_those_before(tmp_path: Path) -> None:
+    """Two recordings in one file: the second's frames come after the first's, one frame duration apart."""
+    frames = planes_of(6, YUV420, SD)
+    options = {"crf": "0", "g": "3"}
+    one = write_video(tmp_path / "one.ts", frames, options=options).read_bytes()
+    path = tmp_path / "in.ts"
+    path.write_bytes(one + one)
+    source, losses = probe(path), Losses()
+    read = list(read_frames(source, Span(), losses))
+    assert [(frame.pts - read[0].pts) * source.time_base for frame in read] == [Fraction(k, 25) for k in range(12)]
+    assert losses == Losses(retimed=6)
+    for ours, theirs in zip(frames + frames, read, strict=True):
+        assert_same(ours, theirs.planes)
+
+
+def test_a_second_video_is_copied_with_its_first_keyframe(tmp_path: Path) -> None:
+    """With --start 0 its decoding times begin below 0, its presentation times at 0."""
+    source = write_video(tmp_path / "in.mp4", planes_of(20, YUV420, SD), audio="aac")
+    small = write_video(tmp_path / "small.mp4", planes_of(20, YUV420, SD, 32, 32), options={"bf": "2", "crf": "0"})
+    both = tmp_path / "both.mp4"
+    with av.open(str(source)) as one, av.open(str(small)) as two, av.open(str(both), "w") as out:
+        streams = [out.add_stream_from_template(file.streams.video[0]) for file in (one, two)]
+        packets = [(p, k) for k, file in enumerate((one, two)) for p in file.demux(video=0) if p.size]
+        for packet, k in sorted(packets, key=lambda entry: entry[0].dts * entry[0].time_base):
+            packet.stream = streams[k]
+            out.mux(packet)
+    assert probe(both).width == 64
+    before = _packets(both, 1)
+    assert before[0][:2] == (0, True)
+    assert before[0][2] < 0
+    restore(both, tmp_path / "out.mp4", cut=True)
+    assert [entry[:2] for entry in _packets(tmp_path / "out.mp4", 1)] == [entry[:2] for entry in before]
+
+
+def _packets(path: Path, stream: int) -> list[tuple[int, bool, int]]:
+    """(presentation time, whether a keyframe, decoding time)."""
+    with av.open(str(path)) as container:
+        return [(p.pts, p.is_keyframe, p.dts) for p in container.demux(container.streams[stream]) if p.size]

@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 from pictures import photograph
 
+from irsde_deploy import Restorer
 from irsde_deploy.card import ModelCard
 from irsde_deploy.colour import Colour, Layout, Planes, to_planes
+from irsde_deploy.encoding import choose_encoding
+from irsde_deploy.probing import probe
 from irsde_deploy.sde import MeanRevertingSDE
+from irsde_deploy.video import Span
+from irsde_deploy.video_job import Progress, RestoreFrames, VideoJob, prepare, restore_video
+
+YUV420, SD = Layout("yuv", 8, 1, 1), Colour("bt601")
 
 LOSSLESS = {"libx264": {"crf": "0"}, "ffv1": {}}
 VARIABLE = [0, 33, 66, 133, 140, 300, 333, 366, 399, 1000, 1033, 1100]
@@ -158,3 +165,38 @@ def colours_of(path: Path) -> tuple[int, ...]:
             int(context.colorspace),
             context.pix_fmt,
         )
+
+
+def identity(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    return Restorer(Identity())(pictures, "mean", 1, frames=numbers)
+
+
+def restore(
+    source: Path,
+    target: Path,
+    restorer: RestoreFrames = identity,
+    span: Span | None = None,
+    pixel_format: str | None = None,
+    lossless: bool = True,
+    codec: str | None = None,
+    cut: bool | None = None,
+    progress: Progress | None = None,
+    **more: object,
+) -> Progress:
+    """The job that the command does."""
+    found = probe(source)
+    encoding = choose_encoding(found, target, codec, 0 if lossless and codec is None else None, None, pixel_format)
+    given = span or Span()
+    cut = bool(given.start) if cut is None else cut
+    job = VideoJob(found, target, encoding, {"engine": "test"}, given, cut, **more)  # type: ignore[arg-type]
+    progress = progress or Progress()
+    work, pieces = prepare(job)
+    restore_video(job, work, pieces, restorer, progress)
+    return progress
+
+
+def assert_same(ours: Planes, theirs: Planes, tolerance: int = 0) -> None:
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.shape == other.shape
+        assert np.abs(one.astype(int) - other).max() <= tolerance

@@ -286,7 +286,7 @@ def test_a_stream_that_says_an_unknown_matrix_is_refused_whatever_is_asked_for(t
 def test_no_frame_of_an_avi_with_b_frames_is_lost(codec: str, count: int, tmp_path: Path) -> None:
     """AVI stores no presentation times; those that FFmpeg makes up do not rise, and decoding times end before it."""
     frames = planes_of(count, YUV420, SD)
-    options = {"crf": "0", "bf": "2"} if codec == "libx264" else {"bf": "2", "qmin": "1", "qmax": "1"}
+    options = {"crf": "2", "bf": "2", "b_strategy": "0"} if codec == "libx264" else {"bf": "2", "qmin": "1", "qmax": "1"}
     path = write_video(
         tmp_path / "in.avi", frames, codec=codec, options=options, times=range(count), time_base=Fraction(1, 25)
     )
@@ -296,9 +296,10 @@ def test_no_frame_of_an_avi_with_b_frames_is_lost(codec: str, count: int, tmp_pa
     assert [frame.pts * source.time_base for frame in read] == [Fraction(first + k, 25) for k in range(count)]
     assert losses == Losses()
     assert max(int(frame.pict_type == av.video.frame.PictureType.B) for frame in _decoded(path)) == 1
-    if codec == "libx264":
-        for ours, theirs in zip(frames, read, strict=True):
-            assert_same(ours, theirs.planes)
+    for k in range(count):  # each is its own picture, and not a neighbour's
+        errors = [np.abs(read[k].planes[0].astype(int) - y).mean() for y, _, _ in frames]
+        assert int(np.argmin(errors)) == k
+        assert errors[k] < 2
     for after in range(count):
         rest = list(read_frames(source, Span(), Losses(), read[after].pts, after + 1))
         assert [frame.pts for frame in rest] == [frame.pts for frame in read[after + 1 :]]
@@ -329,7 +330,7 @@ def test_frames_whose_clock_begins_anew_follow_those_before(tmp_path: Path) -> N
 def test_a_second_video_is_copied_with_its_first_keyframe(tmp_path: Path) -> None:
     """With --start 0 its decoding times begin below 0, its presentation times at 0."""
     source = write_video(tmp_path / "in.mp4", planes_of(20, YUV420, SD), audio="aac")
-    small = write_video(tmp_path / "small.mp4", planes_of(20, YUV420, SD, 32, 32), options={"bf": "2", "crf": "0"})
+    small = write_video(tmp_path / "small.mp4", planes_of(20, YUV420, SD, 32, 32), options={"bf": "2", "b_strategy": "0"})
     both = tmp_path / "both.mp4"
     with av.open(str(source)) as one, av.open(str(small)) as two, av.open(str(both), "w") as out:
         streams = [out.add_stream_from_template(file.streams.video[0]) for file in (one, two)]

@@ -286,7 +286,7 @@ def test_a_stream_that_says_an_unknown_matrix_is_refused_whatever_is_asked_for(t
 def test_no_frame_of_an_avi_with_b_frames_is_lost(codec: str, count: int, tmp_path: Path) -> None:
     """AVI stores no presentation times; those that FFmpeg makes up do not rise, and decoding times end before it."""
     frames = planes_of(count, YUV420, SD)
-    options = {"crf": "2", "bf": "2", "b_strategy": "0"} if codec == "libx264" else {"bf": "2", "qmin": "1", "qmax": "1"}
+    options = {"bf": "2"} | ({"crf": "2", "b_strategy": "0"} if codec == "libx264" else {"qmin": "1", "qmax": "1"})
     path = write_video(
         tmp_path / "in.avi", frames, codec=codec, options=options, times=range(count), time_base=Fraction(1, 25)
     )
@@ -330,7 +330,8 @@ def test_frames_whose_clock_begins_anew_follow_those_before(tmp_path: Path) -> N
 def test_a_second_video_is_copied_with_its_first_keyframe(tmp_path: Path) -> None:
     """With --start 0 its decoding times begin below 0, its presentation times at 0."""
     source = write_video(tmp_path / "in.mp4", planes_of(20, YUV420, SD), audio="aac")
-    small = write_video(tmp_path / "small.mp4", planes_of(20, YUV420, SD, 32, 32), options={"bf": "2", "b_strategy": "0"})
+    options = {"bf": "2", "b_strategy": "0"}
+    small = write_video(tmp_path / "small.mp4", planes_of(20, YUV420, SD, 32, 32), options=options)
     both = tmp_path / "both.mp4"
     with av.open(str(source)) as one, av.open(str(small)) as two, av.open(str(both), "w") as out:
         streams = [out.add_stream_from_template(file.streams.video[0]) for file in (one, two)]

@@ -247,8 +247,12 @@ def test_an_interrupt_during_the_last_segment_keeps_it(tmp_path: Path, monkeypat
         return finish(encoder)
 
     monkeypatch.setattr(PieceEncoder, "finish", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mp4", segment=0.08)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            restore(source, tmp_path / "out.mp4", segment=0.08)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(read_planes(tmp_path / "out.partial.mp4")) == 7
     monkeypatch.undo()
     progress = restore(source, tmp_path / "out.mp4", segment=0.08, resume=True)

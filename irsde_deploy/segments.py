@@ -1,9 +1,4 @@
-"""The work folder of a video that is being written: encoded pieces, each whole, and how they become one file.
-
-`.NAME.irsde/` beside the output holds `manifest.json` (input, engine, settings), and for each whole piece a small video
-file and a JSON file with the exact times of its packets, written last; `partial.json` says which file beside the output
-an interrupted run has written. A run that was cut off is continued after the
-last whole piece. At the end the pieces' packets are copied into the output, with all other streams of the source.
+"""Encoded pieces of a video become one file: their packets are copied, with all other streams of the source.
 
 Decoding times are computed anew over all pieces: with the presentation times p_i in the order of the packets, and d the
 least number with sorted(p)[i - d] <= p_i for all i, packet i has the decoding time sorted(p)[i - d].
@@ -13,184 +8,16 @@ from __future__ import annotations
 
 import heapq
 import io
-import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from .encoding import require_container
-from .errors import InputFileError, OutputFileError, reason
-from .files import require_writable, write_atomically
+from .errors import OutputFileError
+from .files import write_atomically
 from .video import Source, open_input, why
-
-Settings = dict[str, Any]
-
-_PARTIALS = 100
-"""Names that are tried for what an interrupted run leaves."""
-_ANEW = "pass --overwrite to begin anew"
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A whole piece: its file, (pts, duration) of each packet in it, and how many times were made up until its end."""
-
-    path: Path
-    times: tuple[tuple[int, int], ...]
-    retimed: int = 0
-
-
-class WorkFolder:
-    """See the module's text.
-
-    Args:
-        target: the video that is to be written.
-    """
-
-    def __init__(self, target: Path) -> None:
-        require_container(target)
-        self.target = target
-        self.folder = target.with_name(f".{target.name}.irsde")
-        self._manifest = self.folder / "manifest.json"
-        self._note = self.folder / "partial.json"
-
-    @property
-    def partial(self) -> Path:
-        """Where an interrupted run leaves what it has: the file of ours that is there already, or a free name."""
-        if (own := self._own_partial()) is not None:
-            return own
-        free = next((path for path in self._partials() if not os.path.lexists(path)), None)
-        if free is None:
-            raise OutputFileError(f"{self.target}: {_PARTIALS} partial files are there already: move them away")
-        return free
-
-    def note_partial(self, path: Path) -> None:
-        """Remember that this file, as it is now, is ours to replace and to delete."""
-        with write_atomically(self._note) as temporary:
-            temporary.write_text(json.dumps({"name": path.name, "state": _state(path)}))
-
-    def remove_partial(self) -> None:
-        """Delete what an interrupted run has left, unless somebody has changed it since."""
-        if (path := self._own_partial()) is not None:
-            path.unlink(missing_ok=True)
-
-    def _partials(self) -> Iterator[Path]:
-        first = partial_of(self.target)
-        yield from (first, *(first.with_stem(f"{first.stem}-{k}") for k in range(2, _PARTIALS + 1)))
-
-    def _own_partial(self) -> Path | None:
-        try:
-            note = _read_json(self._note)
-        except InputFileError:
-            return None
-        own = next((path for path in self._partials() if path.name == note.get("name")), None)
-        return own if own is not None and _state(own) == note.get("state") else None
-
-    @property
-    def exists(self) -> bool:
-        """Whether an earlier run was cut off."""
-        return self._manifest.exists()
-
-    @property
-    def discardable(self) -> bool:
-        """Whether a folder without a whole piece holds nothing worth keeping: no word of a partial file either."""
-        return self._own_partial() is None
-
-    def begin(self, settings: Settings) -> None:
-        """Start anew: an empty folder with a manifest, and what is known of a partial file."""
-        own = self._own_partial()
-        self.remove()
-        require_writable(self._manifest)
-        if own is not None:
-            self.note_partial(own)
-        with write_atomically(self._manifest) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1))
-
-    def resume(self, settings: Settings) -> list[Piece]:
-        """The whole pieces of an earlier run of the same settings.
-
-        Raises:
-            InputFileError: the settings differ, or the folder is damaged.
-        """
-        earlier, settings = self.settings, json.loads(json.dumps(settings))
-        different = sorted(key for key in {*settings, *earlier} if settings.get(key) != earlier.get(key))
-        if different:
-            raise InputFileError(
-                f"{self.target}: cannot resume: not as in the run that was cut off: {', '.join(different)}: "
-                f"give the same, or leave --resume out and {_ANEW}"
-            )
-        pieces: list[Piece] = []
-        while (path := self._times(len(pieces))).exists():
-            piece = _piece(self.path(len(pieces)), path)
-            for _ in _packets_of(piece):  # all are there
-                pass
-            pieces.append(piece)
-        return pieces
-
-    @property
-    def settings(self) -> Settings:
-        """Of the run that was cut off."""
-        return _read_json(self._manifest)
-
-    def path(self, k: int) -> Path:
-        """Where piece k is, or will be."""
-        return self.folder / f"{k:06d}{self.target.suffix.lower()}"
-
-    def keep(self, piece: Piece) -> Piece:
-        """A piece is whole."""
-        with write_atomically(piece.path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps({"times": piece.times, "retimed": piece.retimed}))
-        return piece
-
-    def remove(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _times(self, k: int) -> Path:
-        return self.folder / f"{k:06d}.json"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputFileError(f"{path}: cannot be resumed from ({reason(error)}): {_ANEW}") from None
-    return content if isinstance(content, dict) else {}
-
-
-def _piece(path: Path, about: Path) -> Piece:
-    """A piece, by the file that describes it."""
-    content = _read_json(about)
-    times, retimed = content.get("times"), content.get("retimed")
-    if not (isinstance(times, list) and times and all(map(_is_time, times)) and isinstance(retimed, int)):
-        raise InputFileError(f"{about}: is damaged, and cannot be resumed from: {_ANEW}")
-    return Piece(path, tuple((pts, duration) for pts, duration in times), retimed)
-
-
-def _is_time(entry: Any) -> bool:
-    return (
-        isinstance(entry, list)
-        and len(entry) == 2
-        and all(type(value) is int and abs(value) < 1 << 62 for value in entry)
-    )
-
-
-def partial_of(target: Path) -> Path:
-    """The name that what is done of an interrupted run has, where that is free."""
-    return target.with_name(f"{target.stem}.partial{target.suffix}")
-
-
-def _state(path: Path) -> list[int] | None:
-    """What changes when somebody writes to a file: its size and time; None where it is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
+from .work_folder import Piece
 
 
 def begin_of(source: Source, pieces: Sequence[Piece]) -> Fraction:
@@ -344,26 +171,12 @@ def _video_packets(
         least = min(pts for pts, _ in times)
         decoding = [max(least, dts) for dts in decoding]
     shift = int(begin / source.time_base)
-    packets = (packet for piece in pieces for packet in _packets_of(piece))
+    packets = (packet for piece in pieces for packet in piece.packets())
     for (pts, duration), dts, packet in zip(times, decoding, packets, strict=True):
         packet.stream = stream
         packet.time_base = source.time_base
         packet.pts, packet.dts, packet.duration = pts - shift, dts - shift, duration
         yield (packet.dts * source.time_base, source.index, packet)
-
-
-def _packets_of(piece: Piece) -> Iterator[Any]:
-    import av
-
-    packets: list[Any] = []
-    with (
-        suppress(InputFileError, av.error.FFmpegError),
-        open_input(piece.path, ignore_editlist="1") as container,
-    ):
-        packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
-    if len(packets) != len(piece.times):
-        raise InputFileError(f"{piece.path}: is damaged, and cannot be resumed from: {_ANEW}")
-    yield from packets
 
 
 def _other_packets(

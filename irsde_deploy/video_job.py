@@ -21,8 +21,9 @@ from .errors import InputFileError, OutputFileError
 from .files import file_sha256, require_writable
 from .pipeline import in_batches, run_pipeline
 from .runtimes.device_engine import DeviceEngine
-from .segments import Piece, Settings, WorkFolder, begin_of, end_of, holdable, join
+from .segments import begin_of, end_of, holdable, join
 from .video import Frame, Losses, Source, Span, read_frames
+from .work_folder import Piece, Settings, WorkFolder
 
 if TYPE_CHECKING:
     from .restorer import Restorer

@@ -175,8 +175,8 @@ def _require_pipe(inputs: Sequence[str], output: Path, existing: str | None, opt
 def _plan(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
     """(input, output) of every video."""
     from ..encoding import CONTAINERS
-    from ..segments import partial_of
     from ..video import is_video_name
+    from ..work_folder import partial_of
 
     for text in inputs:
         if not Path(text).is_file():
@@ -302,7 +302,7 @@ class _Run:
 
     def _earlier_quality(self, goal: Path) -> str | None:
         """What a run that is to be resumed has chosen; another measurement might choose another."""
-        from ..segments import WorkFolder
+        from ..work_folder import WorkFolder
 
         work = WorkFolder(goal)
         sampling = work.settings.get("sampling") if self.options.resume and work.exists else None

@@ -347,7 +347,10 @@ def test_a_second_video_is_copied_with_its_first_keyframe(tmp_path: Path) -> Non
     assert [entry[:2] for entry in _packets(tmp_path / "out.mp4", 1)] == [entry[:2] for entry in before]
 
 
-def _packets(path: Path, stream: int) -> list[tuple[int, bool, int]]:
-    """(presentation time, whether a keyframe, decoding time)."""
+def _packets(path: Path, stream: int) -> list[tuple[Fraction, bool, Fraction]]:
+    """(presentation time, whether a keyframe, decoding time), in seconds."""
     with av.open(str(path)) as container:
-        return [(p.pts, p.is_keyframe, p.dts) for p in container.demux(container.streams[stream]) if p.size]
+        unit = container.streams[stream].time_base
+        return [
+            (p.pts * unit, p.is_keyframe, p.dts * unit) for p in container.demux(container.streams[stream]) if p.size
+        ]

@@ -154,6 +154,8 @@ class WorkFolder:
         """A piece is whole."""
         with write_atomically(piece.path.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps({"times": piece.times, "retimed": piece.retimed}))
+            _flush(piece.path)
+            _flush(temporary)
         return piece
 
     def remove(self) -> None:
@@ -187,6 +189,12 @@ def _is_time(entry: Any) -> bool:
         and len(entry) == 2
         and all(type(value) is int and abs(value) < 1 << 62 for value in entry)
     )
+
+
+def _flush(path: Path) -> None:
+    """Put a file on the disk, so that it is whole even if the power goes."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def partial_of(target: Path) -> Path:

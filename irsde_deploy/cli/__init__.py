@@ -12,6 +12,7 @@ import click
 from .. import __version__
 from .bench import bench
 from .build import build
+from .calibrate import calibrate
 from .degrade import degrade
 from .evaluate import evaluate
 from .export import export
@@ -43,5 +44,5 @@ def cli() -> None:
     """Deploy image restoration with mean-reverting SDEs: export, run and verify, without PyTorch at run time."""
 
 
-for command in (train, export, build, run, verify, evaluate, bench, pack, selftest, inspect, degrade, doctor):
+for command in (train, export, calibrate, build, run, verify, evaluate, bench, pack, selftest, inspect, degrade, doctor):
     cli.add_command(command)

@@ -2,7 +2,8 @@
 
 What counts is the end of the trajectory, not one evaluation: errors of early steps are forgotten, those of late ones
 stay. The quality of a candidate is the PSNR of its restored pictures against the FP32 graph's, the worst of the given
-pictures; FP16 is emulated on the CPU (`half_emulation`).
+pictures. One search, two precisions: FP16, emulated on the CPU (`half_emulation`), over the modules of a graph; and
+INT8 over its layers (`irsde_deploy.calibration`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from .precision import Group, groups, lower
 
 Quality = Callable[[frozenset[str]], float]
 """Names kept in the higher precision -> dB; more is better."""
+
+Candidate = Callable[[frozenset[str]], onnx.ModelProto]
+"""Names kept in the higher precision -> a graph."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,14 @@ def _fewest(most: int, enough: Callable[[int], bool]) -> int:
 
 @dataclass(frozen=True)
 class TrajectoryQuality:
-    """PSNR of a lowered graph's restored pictures against the FP32 graph's, emulated on the CPU.
+    """PSNR of a candidate graph's restored pictures against the FP32 graph's, on the CPU.
 
     Attributes:
         model: the FP32 graph. card: its card.
         pictures: degraded pictures, each (1, C, H, W).
         table: the sampler.
         reference: what the FP32 graph makes of them.
+        candidate: names kept in the higher precision -> the graph to run, as ONNX Runtime's CPU provider takes it.
     """
 
     model: onnx.ModelProto
@@ -110,27 +115,39 @@ class TrajectoryQuality:
     pictures: Sequence[Float32]
     table: StepTable
     reference: Sequence[Float32]
+    candidate: Candidate
 
     @classmethod
     def of(
-        cls, model: onnx.ModelProto, card: ModelCard, pictures: Sequence[Float32], table: StepTable
+        cls,
+        model: onnx.ModelProto,
+        card: ModelCard,
+        pictures: Sequence[Float32],
+        table: StepTable,
+        candidate: Candidate | None = None,
     ) -> TrajectoryQuality:
-        """Run the FP32 graph on the pictures."""
+        """Run the FP32 graph on the pictures; by default candidates are FP16 but for the nodes that are kept."""
         engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
-        return cls(model, card, pictures, table, [_restored(engine, mu, table) for mu in pictures])
+        reference = [restore_seeded(engine, mu, table) for mu in pictures]
+        return cls(
+            model, card, pictures, table, reference, candidate or (lambda keep: emulate_half(lower(model, keep)))
+        )
 
     def __call__(self, keep: frozenset[str]) -> float:
-        """dB with these nodes in FP32 and the rest in FP16; the worst picture's, -inf where it is not finite."""
-        emulated = emulate_half(lower(self.model, keep))
-        engine = OnnxEngine.from_bytes(emulated.SerializeToString(), self.card)
+        """dB with these names kept; the worst picture's, -inf where it is not finite."""
+        engine = OnnxEngine.from_bytes(self.candidate(keep).SerializeToString(), self.card)
         try:
-            restored = [_restored(engine, mu, self.table) for mu in self.pictures]
+            return self.worst([restore_seeded(engine, mu, self.table) for mu in self.pictures])
         except NotFiniteError:
             return -np.inf
+
+    def worst(self, restored: Sequence[Float32]) -> float:
+        """dB of restored pictures against the FP32 graph's, the worst of them."""
         return min(psnr(mine, theirs, 1.0) for mine, theirs in zip(restored, self.reference, strict=True))
 
 
-def _restored(engine: Engine, mu: Float32, table: StepTable) -> Float32:
+def restore_seeded(engine: Engine, mu: Float32, table: StepTable) -> Float32:
+    """Degraded pictures restored with the noise that comparisons share."""
     return restore(engine, mu, table, seeded_noise(SEED, (mu.shape[0], mu.shape[1], mu.shape[2], mu.shape[3])))
 
 

@@ -133,12 +133,12 @@ def not_finite(engine: Engine, table: StepTable, step: int) -> IrsdeError:
     if step == 0:
         return InvalidValueError("the picture has NaN or infinite values: every value must be finite")
     timestep = f" (t = {table.t[step - 1]})"
-    half = engine.card.precision in ("fp16", "mixed")
+    low = engine.card.precision != "fp32"
     return NotFiniteError(
         f"after step {step} of {len(table)}{timestep} the state is not finite (NaN or infinity), in "
         f"{engine.card.precision} on {engine.name}: "
-        + ("give an FP32 engine as fallback, or build one with more nodes in FP32" if half else "")
-        + ("" if half else "the weights or the engine are damaged")
+        + ("give an FP32 engine as fallback, or build one with more nodes in FP32" if low else "")
+        + ("" if low else "the weights or the engine are damaged")
     )
 
 

@@ -1,0 +1,197 @@
+"""From an FP32 graph and pictures to an INT8 graph: ranges, the layers that stay in floating point, what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from .. import __version__
+from ..card import ModelCard
+from ..errors import NotFiniteError
+from ..export.onnx_model import read_model, set_metadata, write_model
+from ..export.precision_search import TrajectoryQuality, restore_seeded, smallest_set
+from ..files import write_atomically
+from ..metrics import psnr
+from ..runtimes.onnx_engine import OnnxEngine
+from ..runtimes.onnx_session import onnxruntime_for
+from ..runtimes.protocol import Float32
+from .data import CalibrationData
+from .layers import Layer, quantisable
+from .quantise import as_computed, mixed
+from .range_table import (
+    RangeTable,
+    find_table,
+    graph_sha256,
+    measure_table,
+    states_of,
+    table_key,
+    table_path,
+    write_table,
+)
+from .settings import CalibrationSettings
+
+INT8_KEY = "irsde_int8"
+"""Metadata property of a quantised graph: JSON of how it was made."""
+
+MEASURED, MEASURED_SIDE = 4, 192
+"""Pictures that a whole trajectory is measured on, spread over those given, and the side that is cut out of each."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An FP32 graph to be quantised: what can be, and on what.
+
+    Attributes:
+        model, card: of the FP32 graph. layers: that can be quantised.
+        data: the pictures. settings: of the calibration.
+    """
+
+    model: onnx.ModelProto
+    card: ModelCard
+    layers: tuple[Layer, ...]
+    data: CalibrationData
+    settings: CalibrationSettings
+
+    @classmethod
+    def of(
+        cls, model: onnx.ModelProto, card: ModelCard, data: CalibrationData, settings: CalibrationSettings
+    ) -> Problem:
+        """Find the layers; raises InvalidValueError where there is none, or the graph is not FP32."""
+        return cls(model, card, tuple(quantisable(model, settings.residuals)), data, settings)
+
+    def range_table(self, folder: Path, on_state: Callable[[int], None] | None = None) -> tuple[RangeTable, Path, bool]:
+        """The range table, its file in a folder, and whether it was there already; written there if it was not."""
+        key = table_key(graph_sha256(self.model), self.layers, self.data, self.settings)
+        path = table_path(folder, key)
+        found = find_table(folder, key, self.settings)
+        if found is not None:
+            return found, path, True
+        states = states_of(self.model, self.card, self.data, self.settings)
+        table = measure_table(self.model, self.layers, states, self.settings, key, on_state)
+        write_table(table, path)
+        return table, path, False
+
+    def quantised(self, ranges: dict[str, float], float_layers: frozenset[str] = frozenset()) -> onnx.ModelProto:
+        """The graph with all layers but these in INT8."""
+        layers = [layer for layer in self.layers if layer.name not in float_layers]
+        return mixed(self.model, layers, ranges, self.settings.rest)
+
+    def pictures(self) -> list[tuple[Float32, Float32 | None]]:
+        """(degraded, clean) that trajectories are measured on, each (1, C, H, W); clean is None without pairs."""
+        sources = self.data.sources(self.card)
+        chosen = np.unique(np.linspace(0, len(sources) - 1, MEASURED).round().astype(int))
+        cut = []
+        for index in chosen:
+            mu, y0 = sources[index].read()
+            cut.append((_centre(mu), None if y0 is None else _centre(mu + y0)))
+        return cut
+
+    def quality(self, ranges: dict[str, float], pictures: Sequence[Float32]) -> TrajectoryQuality:
+        """Names that stay in floating point -> dB of restored pictures against the FP32 graph's."""
+
+        def candidate(kept: frozenset[str]) -> onnx.ModelProto:
+            return as_computed(self.quantised(ranges, kept), self.settings.rest)
+
+        return TrajectoryQuality.of(self.model, self.card, pictures, self.settings.table(self.card.sde), candidate)
+
+
+def _centre(picture: Float32) -> Float32:
+    """The middle of (C, H, W), at most MEASURED_SIDE on a side: (1, C, h, w)."""
+    sides = [min(side, MEASURED_SIDE) for side in picture.shape[1:]]
+    top, left = ((side - cut) // 2 for side, cut in zip(picture.shape[1:], sides, strict=True))
+    return np.ascontiguousarray(picture[None, :, top : top + sides[0], left : left + sides[1]])
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What INT8 costs on whole trajectories.
+
+    Attributes:
+        psnr: dB of the restored pictures against FP32's, the worst of them.
+        clean_fp32, clean_int8: mean dB of FP32's and INT8's restored pictures against the clean ones; None without.
+        case: what was restored, in words.
+    """
+
+    psnr: float
+    clean_fp32: float | None
+    clean_int8: float | None
+    case: str
+
+    def __str__(self) -> str:
+        against = f"restored pictures have {self.psnr:.1f} dB against FP32's at the worst ({self.case})"
+        if self.clean_fp32 is None or self.clean_int8 is None:
+            return against
+        return f"{against}; against the clean ones {self.clean_int8:.2f} dB, FP32 {self.clean_fp32:.2f} dB"
+
+
+def search_float_layers(
+    problem: Problem,
+    ranges: dict[str, float],
+    budget: float,
+    on_trial: Callable[[int, int], None] | None = None,
+) -> tuple[tuple[str, ...], int]:
+    """The fewest layers to leave in floating point so that restored pictures keep the budget; and the trials it took.
+
+    Raises:
+        InvalidValueError: not even with all of them in floating point (FP16 for the rest) is the budget kept.
+    """
+    quality = problem.quality(ranges, [mu for mu, _ in problem.pictures()])
+    result = smallest_set([layer.name for layer in problem.layers], quality, budget, on_trial)
+    kept = set(result.kept)
+    return tuple(layer.name for layer in problem.layers if layer.name in kept), result.trials
+
+
+def write_int8(problem: Problem, table: RangeTable, float_layers: Sequence[str], path: Path) -> Cost:
+    """Write the quantised graph and measure what was written; there in full or not at all.
+
+    Raises:
+        NotFiniteError: its states, or those of the FP32 graph, are not finite.
+    """
+    settings = problem.settings
+    ranges = table.ranges(settings.method)
+    model = problem.quantised(ranges, frozenset(float_layers))
+    about = {
+        "method": settings.method,
+        "timesteps": settings.timesteps,
+        "states": table.states,
+        "residuals": settings.residuals,
+        "rest": settings.rest,
+        "float_layers": list(float_layers),
+    }
+    set_metadata(model, INT8_KEY, json.dumps(about))
+    with write_atomically(path) as temporary:
+        write_model(model, replace(problem.card, precision="int8"), temporary)
+        return measure(problem, temporary)
+
+
+def measure(problem: Problem, path: Path) -> Cost:
+    """What a quantised file costs on the problem's pictures: read again, and run by ONNX Runtime on the CPU."""
+    pictures = problem.pictures()
+    quality = problem.quality({}, [mu for mu, _ in pictures])
+    written, card = read_model(path)
+    engine = OnnxEngine.from_bytes(as_computed(written, problem.settings.rest).SerializeToString(), card)
+    restored = [restore_seeded(engine, mu, quality.table) for mu, _ in pictures]
+    if not all(np.isfinite(picture).all() for picture in restored):
+        raise NotFiniteError("the quantised graph's restored pictures are not finite: are the weights trained?")
+    clean = [gt for _, gt in pictures if gt is not None]
+    fp32, int8 = (_mean_psnr(pictures, clean) for pictures in (quality.reference, restored))
+    what = f"{len(pictures)} of the {len(problem.data.entries)} pictures, middles of at most {MEASURED_SIDE} px"
+    case = f"{what}, {len(quality.table)} steps of {problem.settings.sampler}"
+    return Cost(quality.worst(restored), fp32, int8, case)
+
+
+def _mean_psnr(restored: Sequence[Float32], clean: Sequence[Float32]) -> float | None:
+    if not clean:
+        return None
+    return float(np.mean([psnr(np.clip(mine, 0, 1), gt, 1.0) for mine, gt in zip(restored, clean, strict=True)]))
+
+
+def packages() -> dict[str, str]:
+    """What a result hangs on, by version."""
+    onnxruntime = onnxruntime_for("cpu")
+    return {"irsde-deploy": __version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}

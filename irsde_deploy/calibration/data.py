@@ -1,0 +1,135 @@
+"""The pictures that a calibration is made on: found, hashed, and read when a state needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ..card import ModelCard
+from ..errors import InputFileError, InvalidValueError
+from ..evaluation import GT_NAMES, find_pairs
+from ..files import file_sha256
+from ..images import read_picture
+from ..pairs import Pair, enlarged, pair_folders, picture_size, pictures_below, require_fitting_sizes
+from ..runtimes.pictures import check_picture, to_network
+from ..runtimes.protocol import Float32
+from .states import Source
+
+MAX_PICTURES = 1024
+_KEPT = 16
+"""Decoded pictures that are kept in memory."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture: its name, its files and their SHA-256; without a clean picture gt is None."""
+
+    name: str
+    lq: Path
+    gt: Path | None
+    lq_sha256: str
+    gt_sha256: str | None
+
+
+@dataclass(frozen=True)
+class CalibrationData:
+    """The pictures, in the order of their names.
+
+    Attributes:
+        given: as the user named them. folders: one, or those of the degraded and of the clean pictures.
+        entries: at least one.
+    """
+
+    given: str
+    folders: tuple[str, ...]
+    entries: tuple[Entry, ...]
+
+    @property
+    def paired(self) -> bool:
+        """Whether there are clean pictures."""
+        return self.entries[0].gt is not None
+
+    @property
+    def hashes(self) -> list[dict[str, str | None]]:
+        """Name and SHA-256 of each, as a manifest has them."""
+        return [{"name": e.name, "lq_sha256": e.lq_sha256, "gt_sha256": e.gt_sha256} for e in self.entries]
+
+    def only(self, hashes: Sequence[dict[str, str | None]]) -> CalibrationData:
+        """The pictures that a manifest names.
+
+        Raises:
+            InputFileError: one is not there, or another file than it was.
+        """
+        there = {entry.name: entry for entry in self.entries}
+        chosen = []
+        for wanted in hashes:
+            entry = there.get(wanted["name"] or "")
+            if entry is None:
+                raise InputFileError(f"{self.given}: has no picture {wanted['name']}, which the manifest names")
+            if (entry.lq_sha256, entry.gt_sha256) != (wanted["lq_sha256"], wanted["gt_sha256"]):
+                raise InputFileError(f"{entry.lq}: is another file than the manifest's (their SHA-256 differ)")
+            chosen.append(entry)
+        return CalibrationData(self.given, self.folders, tuple(chosen))
+
+    def sources(self, card: ModelCard) -> list[Source]:
+        """The pictures for `states`."""
+        kept = lru_cache(maxsize=_KEPT)(lambda entry: _read(card, entry))
+
+        def source(entry: Entry) -> Source:
+            return Source(entry.name, picture_size(entry.gt or entry.lq), lambda: kept(entry))
+
+        return [source(entry) for entry in self.entries]
+
+
+def find_data(given: str) -> CalibrationData:
+    """The pictures of LQ,GT (two folders), of a folder with the subfolders LQ and GT, or of one folder without pairs.
+
+    Raises:
+        InputFileError: no such folders, no pictures, or pairs that do not fit.
+    """
+    entries = [_entry(name, lq, gt) for name, lq, gt in _files(given)]
+    if len(entries) > MAX_PICTURES:
+        raise InputFileError(f"{given}: {len(entries)} pictures are more than ranges need: give {MAX_PICTURES} at most")
+    folders = tuple(given.split(",")) if "," in given and not Path(given).exists() else (given,)
+    return CalibrationData(given, folders, tuple(entries))
+
+
+def _files(given: str) -> list[tuple[str, Path, Path | None]]:
+    lq, comma, gt = given.partition(",")
+    if comma and not Path(given).exists():
+        if not lq or not gt:
+            raise InvalidValueError(f"--data takes LQ,GT: two folders with a comma between, not {given!r}")
+        pairs = pair_folders(Path(lq), Path(gt))
+    else:
+        folder = Path(given)
+        try:
+            pairs = find_pairs(folder)
+        except InputFileError:
+            if not folder.is_dir() or _has_clean_pictures(folder):
+                raise
+            return [(name, path, None) for name, path in pictures_below(folder).items()]
+    require_fitting_sizes(pairs)
+    return [(pair.name, pair.lq, pair.gt) for pair in pairs]
+
+
+def _has_clean_pictures(folder: Path) -> bool:
+    return any(path.is_dir() and path.name.lower() in GT_NAMES for path in folder.iterdir())
+
+
+def _entry(name: str, lq: Path, gt: Path | None) -> Entry:
+    return Entry(name, lq, gt, file_sha256(lq), None if gt is None else file_sha256(gt))
+
+
+def _read(card: ModelCard, entry: Entry) -> tuple[Float32, Float32 | None]:
+    """(mu, y_0) of a picture, both (C, H, W)."""
+    lq = read_picture(entry.lq).rgb
+    if entry.gt is None:
+        return to_network(check_picture(card, lq))[0], None
+    gt = read_picture(entry.gt).rgb
+    lq = enlarged(lq, gt, Pair(entry.name, entry.lq, entry.gt))
+    mu, clean = (to_network(check_picture(card, picture))[0] for picture in (lq, gt))
+    return mu, np.subtract(clean, mu)

@@ -1,0 +1,65 @@
+"""Which nodes of an FP32 graph may compute in INT8, by structure rather than by name.
+
+Convolutions, but not the first and the last one, not those of channel attention and not those of the time embedding;
+everything else (norms, softmax, gates, sums) stays in floating point. Residual sums can be added: TensorRT fuses a
+convolution with the sum after it where both of its inputs are quantised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx
+
+from ..errors import InvalidValueError
+from ..export.precision import groups
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node that can be quantised.
+
+    Attributes:
+        name: of the node. op: its operator.
+        inputs: activations that it reads and that need a range.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+
+
+def quantisable(model: onnx.ModelProto, residuals: bool = False) -> list[Layer]:
+    """The layers that may be quantised, in the graph's order; with `residuals`, residual sums too.
+
+    Raises:
+        InvalidValueError: a graph that is not FP32 throughout, or one without any such layer.
+    """
+    plain = {name for group in groups(model) if group.kind == "plain" for name in group.nodes}
+    layers = list(_convolutions(model.graph, plain))
+    if not layers:
+        raise InvalidValueError("the graph has no convolution between its first and its last one: INT8 gains nothing")
+    if residuals:
+        layers += _sums(model.graph, plain)
+        order = {node.name: position for position, node in enumerate(model.graph.node)}
+        layers.sort(key=lambda layer: order[layer.name])
+    return layers
+
+
+def _convolutions(graph: onnx.GraphProto, plain: set[str]) -> Iterator[Layer]:
+    weights = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in CONVOLUTIONS and node.name in plain and weights.issuperset(node.input[1:]):
+            yield Layer(node.name, node.op_type, (node.input[0],))
+
+
+def _sums(graph: onnx.GraphProto, plain: set[str]) -> Iterator[Layer]:
+    """Sums of two tensors that depend on the picture's values: shifts by the time embedding do not."""
+    made_by = {name: node.name for node in graph.node for name in node.output}
+    picture = {name for group in graph.node for name in group.output if group.name in plain}
+    for node in graph.node:
+        if node.op_type == "Add" and node.name in plain and all(name in picture for name in node.input):
+            yield Layer(node.name, node.op_type, tuple(name for name in node.input if name in made_by))

@@ -1,0 +1,143 @@
+"""Range tables: what was measured of every activation, kept in a file that is named by the hash of what went in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ..card import ModelCard
+from ..errors import InputFileError, InvalidValueError
+from ..files import write_atomically
+from ..runtimes.onnx_engine import OnnxEngine
+from .data import CalibrationData
+from .layers import Layer
+from .ranges import METHODS, Recorder, collect, summary_of
+from .settings import FORMAT, CalibrationSettings, read_json
+from .states import State, exact_states, recorded_states
+
+
+@dataclass(frozen=True)
+class RangeTable:
+    """Ranges of the activations of one graph.
+
+    Attributes:
+        key: hash of what went in: graph, pictures, timesteps, seed, crop.
+        states: how many. stop: what decided on their number.
+        rounds: in words, how ranges moved from doubling to doubling.
+        tensors: activation -> lowest, highest, and the range by each method.
+    """
+
+    key: str
+    states: int
+    stop: str
+    rounds: tuple[str, ...]
+    tensors: Mapping[str, Mapping[str, float]]
+
+    def ranges(self, method: str) -> dict[str, float]:
+        """Activation -> the magnitude that becomes 127."""
+        return {name: values[method] for name, values in self.tensors.items()}
+
+    def serves(self, key: str, settings: CalibrationSettings) -> bool:
+        """Whether it is what a calibration with these settings would measure."""
+        return self.key == key and (self.stop == stop_of(settings) or self.states == settings.states)
+
+
+def stop_of(settings: CalibrationSettings) -> str:
+    """What decides on the number of states, in words."""
+    return f"{settings.method} converged, or {settings.most_states}" if settings.states is None else "given"
+
+
+def graph_sha256(model: onnx.ModelProto) -> str:
+    """Of the graph and its opset alone: whatever the card or the tool's version says."""
+    bare = onnx.ModelProto(graph=model.graph, opset_import=model.opset_import)
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+
+
+def table_key(graph: str, layers: Sequence[Layer], data: CalibrationData, settings: CalibrationSettings) -> str:
+    """Hash of everything that ranges hang on, but for the number of states."""
+    trajectory = {} if data.paired else {"sampler": settings.sampler, "debias": settings.debias, "clip": settings.clip}
+    parts = {
+        "format": FORMAT,
+        "graph": graph,
+        "tensors": sorted({name for layer in layers for name in layer.inputs}),
+        "pictures": data.hashes,
+        "timesteps": settings.timesteps,
+        "seed": settings.seed,
+        "crop": settings.crop,
+        **trajectory,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def table_path(folder: Path, key: str) -> Path:
+    """Where a table is kept."""
+    return folder / f"ranges-{key[:16]}.json"
+
+
+def read_table(path: Path) -> RangeTable:
+    """Read what `write_table` wrote.
+
+    Raises:
+        InputFileError: no such file, or not a range table.
+    """
+    values = read_json(path, "a range table")
+    try:
+        tensors = {
+            str(name): {entry: float(found[entry]) for entry in ("lowest", "highest", *METHODS)}
+            for name, found in values["tensors"].items()
+        }
+        rounds = tuple(map(str, values["rounds"]))
+        return RangeTable(str(values["key"]), int(values["states"]), str(values["stop"]), rounds, tensors)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise InputFileError(f"{path}: not a range table that this irsde-deploy can read ({error})") from None
+
+
+def write_table(table: RangeTable, path: Path) -> None:
+    """Write it as JSON, whole or not at all."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps({"format": FORMAT, **asdict(table)}, indent=1) + "\n", encoding="utf-8")
+
+
+def states_of(
+    model: onnx.ModelProto, card: ModelCard, data: CalibrationData, settings: CalibrationSettings
+) -> Iterator[State]:
+    """The states of a calibration, endless: exact with pairs, recorded without."""
+    sources = data.sources(card)
+    if data.paired:
+        return exact_states(sources, card, settings.timesteps, settings.seed, settings.crop)
+    engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
+    table = settings.table(card.sde)
+    return recorded_states(sources, engine, table, settings.seed, settings.crop, settings.clip)
+
+
+def measure_table(
+    model: onnx.ModelProto,
+    layers: Sequence[Layer],
+    states: Iterator[State],
+    settings: CalibrationSettings,
+    key: str,
+    on_state: Callable[[int], None] | None = None,
+) -> RangeTable:
+    """Run the graph on states and measure its activations; `on_state` is called with the number done."""
+    recorder = Recorder(model, (name for layer in layers for name in layer.inputs))
+    first = settings.first_states
+    most = first if settings.states is not None else settings.most_states
+    statistics, rounds = collect(recorder, states, settings.method, first, most, on_state)
+    tensors: dict[str, dict[str, Any]] = summary_of(statistics)
+    return RangeTable(key, statistics.states, stop_of(settings), tuple(map(str, rounds)), tensors)
+
+
+def find_table(folder: Path, key: str, settings: CalibrationSettings) -> RangeTable | None:
+    """The table in a folder that fits, if there is one; a damaged one is none."""
+    path = table_path(folder, key)
+    try:
+        table = read_table(path)
+    except (InputFileError, InvalidValueError):
+        return None
+    return table if table.serves(key, settings) else None

@@ -1,0 +1,254 @@
+"""Ranges of activations: streamed over states, in memory that does not grow with their number.
+
+Of each tensor are kept the least and the largest value and a histogram of magnitudes, whose range is a power of two:
+when a value exceeds it, bins are merged in pairs, so that the result does not hang on the order of the states.
+A range is one number, the magnitude that becomes 127; larger ones saturate (symmetric, zero point 0, as TensorRT has
+it). Four ways to choose it:
+
+    minmax      the largest magnitude
+    percentile  what 99.99 % of the magnitudes do not exceed
+    entropy     where the distribution in 128 levels is nearest to the original one by Kullback and Leibler (Migacz,
+                "8-bit inference with TensorRT", GTC 2017)
+    mse         where the mean square error of saturating and rounding together is least
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from ..errors import EngineError, NotFiniteError, evaluation_failure
+from ..runtimes.onnx_session import open_session
+from ..runtimes.protocol import Float32
+from .states import State
+
+BINS = 8192
+LEVELS = 127
+PERCENTILE = 99.99
+_TINY = 2.0**-100
+
+
+class Magnitudes:
+    """Least and largest value, and the histogram of magnitudes, of all that was added.
+
+    Attributes:
+        lowest, highest: of the values.
+        counts: (BINS,) of magnitudes in [0, limit).
+        limit: a power of two above every magnitude.
+    """
+
+    def __init__(self) -> None:
+        self.lowest, self.highest = np.inf, -np.inf
+        self.limit = _TINY
+        self.counts = np.zeros(BINS, np.int64)
+
+    def add(self, values: Float32) -> None:
+        """Take values in; raises NotFiniteError where any is not finite."""
+        magnitudes = np.abs(values).ravel()
+        top = float(magnitudes.max())
+        if not np.isfinite(top):
+            raise NotFiniteError("not finite")
+        self.lowest, self.highest = min(self.lowest, float(values.min())), max(self.highest, float(values.max()))
+        while self.limit <= top:
+            self.limit *= 2
+            self.counts[: BINS // 2] = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts[BINS // 2 :] = 0
+        bins = (magnitudes * np.float32(BINS / self.limit)).astype(np.int32)
+        self.counts += np.bincount(bins, minlength=BINS)
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude."""
+        return max(self.highest, -self.lowest)
+
+
+def _minmax(of: Magnitudes) -> float:
+    return float(of.largest)
+
+
+def _percentile(of: Magnitudes) -> float:
+    share = np.cumsum(of.counts) / of.counts.sum()
+    return min(of.largest, float((np.searchsorted(share, PERCENTILE / 100) + 1) * of.limit / BINS))
+
+
+def _entropy(of: Magnitudes, levels: int = LEVELS + 1) -> float:
+    """Candidates are those of TensorRT's calibrator: the first i of 2048 bins, i from 128 on, here in steps of 8."""
+    histogram = of.counts.reshape(2048, -1).sum(axis=1).astype(np.float64)
+    used = int(np.flatnonzero(histogram).max()) + 1
+    candidates = sorted({*range(levels, used, 8), max(used, levels)})
+    divergences = [_divergence(histogram, i, levels) for i in candidates]
+    best: float = candidates[int(np.argmin(divergences))] * of.limit / len(histogram)
+    return min(best, of.largest)
+
+
+def _divergence(histogram: npt.NDArray[np.float64], count: int, levels: int) -> float:
+    """Of the first `count` bins in so many levels from the same with what lies beyond in the last bin."""
+    kept = histogram[:count]
+    reference = kept.copy()
+    reference[-1] += histogram[count:].sum()
+    starts = np.arange(levels) * count // levels
+    filled = np.add.reduceat((reference > 0).astype(np.float64), starts)
+    level = np.add.reduceat(kept, starts) / np.maximum(filled, 1)
+    widths = np.diff(np.append(starts, count))
+    quantised = np.where(reference > 0, np.repeat(level, widths), 0)
+    p, q = reference / reference.sum(), quantised / max(quantised.sum(), 1)
+    inside = p > 0
+    return float(np.sum(p[inside] * np.log(p[inside] / np.maximum(q[inside], 1e-12))))
+
+
+def _mse(of: Magnitudes) -> float:
+    """Searched in steps of 2^(1/8) from 1/16 of the largest magnitude on, then in steps of 1 % around the best."""
+    used = int(np.flatnonzero(of.counts).max()) + 1
+    centres = (np.arange(used) + 0.5) * of.limit / BINS
+    weights = of.counts[:used].astype(np.float64)
+
+    def best(candidates: npt.NDArray[np.float64]) -> float:
+        return float(min(candidates, key=lambda top: _square_error(centres, weights, top)))
+
+    coarse = best(of.largest * 2 ** (-np.arange(33) / 8))
+    return best(np.minimum(coarse * 1.01 ** np.arange(-8, 9), of.largest))
+
+
+def _square_error(magnitudes: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], top: float) -> float:
+    """Sum of the squares of what saturating at `top` and rounding change."""
+    step = top / LEVELS
+    return float(weights @ (np.minimum(np.rint(magnitudes / step), LEVELS) * step - magnitudes) ** 2)
+
+
+METHODS: dict[str, Callable[[Magnitudes], float]] = {
+    "minmax": _minmax,
+    "percentile": _percentile,
+    "entropy": _entropy,
+    "mse": _mse,
+}
+"""Name -> range of what was seen."""
+
+
+class Recorder:
+    """An FP32 graph that shows its intermediate tensors.
+
+    Args:
+        model: the graph.
+        tensors: float tensors that its nodes make, or its inputs.
+    """
+
+    def __init__(self, model: onnx.ModelProto, tensors: Iterable[str]) -> None:
+        self.tensors = tuple(dict.fromkeys(tensors))
+        shown = onnx.ModelProto()
+        shown.CopyFrom(model)
+        for name in self.tensors:
+            shown.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        self._session = open_session(shown.SerializeToString())
+        self._inputs = {node.name for node in self._session.get_inputs()}
+
+    def __call__(self, state: State) -> dict[str, Float32]:
+        """Tensor -> its values at a state."""
+        given = {"x": state.x, "mu": state.mu, "t": np.full(len(state.x), state.t, np.float32)}
+        inputs = {name: given[name] for name in self._inputs}
+        try:
+            values = self._session.run(list(self.tensors), inputs)
+        except Exception as error:  # ONNX Runtime has no common base class for its errors
+            raise evaluation_failure("ONNX Runtime", state.x.shape, error) from error
+        return dict(zip(self.tensors, values, strict=True))
+
+
+@dataclass
+class Statistics:
+    """`Magnitudes` of every tensor, and the number of states that went in."""
+
+    of: dict[str, Magnitudes]
+    states: int = 0
+
+    def add(self, recorded: Mapping[str, Float32]) -> None:
+        """Take in what a recorder gave; raises EngineError where a value is not finite."""
+        for name, values in recorded.items():
+            try:
+                self.of.setdefault(name, Magnitudes()).add(values)
+            except NotFiniteError:
+                raise EngineError(
+                    f"the FP32 graph's tensor {name} is not finite on state {self.states + 1}: are its weights trained?"
+                ) from None
+        self.states += 1
+
+    def ranges(self, method: str) -> dict[str, float]:
+        """Tensor -> range by one of `METHODS`."""
+        return {name: METHODS[method](seen) if seen.largest > 0 else 1.0 for name, seen in self.of.items()}
+
+
+@dataclass(frozen=True)
+class Round:
+    """One doubling: so many states, and how far ranges moved since the round before, as shares of them."""
+
+    states: int
+    median: float | None = None
+    largest: float | None = None
+
+    @property
+    def converged(self) -> bool:
+        """Whether the ranges hardly moved."""
+        return self.median is not None and self.median <= MEDIAN_CHANGE and (self.largest or 0) <= LARGEST_CHANGE
+
+    def __str__(self) -> str:
+        moved = (
+            "" if self.median is None else f": ranges moved by {self.median:.2%} (median), {self.largest:.1%} (most)"
+        )
+        return f"{self.states} states{moved}"
+
+
+MEDIAN_CHANGE, LARGEST_CHANGE = 0.01, 0.05
+"""Ranges have converged where doubling the states moves them no further than this."""
+
+
+def collect(
+    record: Callable[[State], Mapping[str, Float32]],
+    states: Iterable[State],
+    method: str,
+    first: int,
+    most: int,
+    on_state: Callable[[int], None] | None = None,
+) -> tuple[Statistics, list[Round]]:
+    """Statistics over `first` states, then twice as many, until the ranges of a method have converged, or `most`.
+
+    Args:
+        record: such as a `Recorder`. states: endless. method: one of `METHODS`.
+        first: states of the first round; `most`: where doubling ends. on_state: called with the number done.
+    """
+    statistics, rounds, wanted = Statistics({}), list[Round](), first
+    before: dict[str, float] = {}
+    for state in states:
+        statistics.add(record(state))
+        if on_state is not None:
+            on_state(statistics.states)
+        if statistics.states < wanted:
+            continue
+        now = statistics.ranges(method)
+        rounds.append(_round(wanted, before, now))
+        if rounds[-1].converged or 2 * wanted > most:
+            break
+        before, wanted = now, 2 * wanted
+    return statistics, rounds
+
+
+def _round(states: int, before: Mapping[str, float], now: Mapping[str, float]) -> Round:
+    if not before:
+        return Round(states)
+    moved = np.array([abs(now[name] / before[name] - 1) for name in before])
+    return Round(states, float(np.median(moved)), float(moved.max()))
+
+
+def summary_of(statistics: Statistics) -> dict[str, dict[str, Any]]:
+    """Tensor -> lowest, highest and the range by every method: what a range table holds."""
+    by_method = {method: statistics.ranges(method) for method in METHODS}
+    return {
+        name: {
+            "lowest": seen.lowest,
+            "highest": seen.highest,
+            **{method: by_method[method][name] for method in METHODS},
+        }
+        for name, seen in statistics.of.items()
+    }

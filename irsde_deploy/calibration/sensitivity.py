@@ -1,0 +1,214 @@
+"""What each layer costs at each timestep: the error that quantising it alone, for one step alone, makes.
+
+On eps: the root mean square of the change over that of eps itself, on calibration states of that timestep. On the
+restored picture: the PSNR against FP32's where this layer is in INT8 for this one step of the trajectory and everything
+else is in FP32: errors of early steps are forgotten to a part, those of the last one stay whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import requires_extra
+from ..export.precision_search import restore_seeded
+from ..files import write_atomically
+from ..metrics import psnr
+from ..runtimes.onnx_engine import OnnxEngine
+from ..runtimes.protocol import Engine, Float32
+from .calibrate import Problem
+from .quantise import as_computed
+from .range_table import states_of
+from .states import State
+
+STATES_EACH = 4
+"""States of each timestep that the error of eps is measured on."""
+
+PICTURES, SIDE = 2, 128
+"""Pictures that are restored for each layer and timestep, and how large they are at most."""
+
+MOST_TIMESTEPS = 10
+"""Of longer trajectories so many steps are measured, spread evenly with both ends."""
+
+Grid = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sensitivity:
+    """Layer by timestep.
+
+    Attributes:
+        layers: names. timesteps: that were measured, first to last.
+        eps_error: (layers, timesteps), relative root mean square error of eps.
+        restored_psnr: (layers, timesteps), dB of the restored picture against FP32's; infinite where nothing changes.
+    """
+
+    layers: tuple[str, ...]
+    timesteps: tuple[int, ...]
+    eps_error: Grid
+    restored_psnr: Grid
+
+    @property
+    def harm(self) -> npt.NDArray[np.float64]:
+        """(layers,), the mean square error of the restored picture, summed over the steps."""
+        total: npt.NDArray[np.float64] = (10 ** (-self.restored_psnr / 10)).sum(axis=1)
+        return total
+
+    @property
+    def ranking(self) -> list[int]:
+        """Numbers of the layers, most harmful first."""
+        return [int(number) for number in np.argsort(-self.harm, kind="stable")]
+
+
+class _Evaluations:
+    """An engine that answers with what the FP32 graph said, up to one step; with another engine there; FP32 after it.
+
+    Attributes:
+        card, name: as engines have them.
+    """
+
+    def __init__(self, fp32: Engine, known: Sequence[Float32], at: int, other: Engine) -> None:
+        self.card, self.name = fp32.card, other.name
+        self._fp32, self._known, self._at, self._other = fp32, known, at, other
+        self._step = -1
+
+    def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
+        """See `Engine`; the first call is the first step's."""
+        self._step += 1
+        if self._step < self._at:
+            return self._known[self._step]
+        return (self._other if self._step == self._at else self._fp32)(x, mu, t)
+
+
+class _Recording:
+    """An engine that keeps what it answered."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.card, self.name, self._engine = engine.card, engine.name, engine
+        self.answers: list[Float32] = []
+
+    def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
+        """See `Engine`."""
+        self.answers.append(self._engine(x, mu, t))
+        return self.answers[-1]
+
+
+def measure_sensitivity(
+    problem: Problem, ranges: dict[str, float], on_layer: Callable[[int], None] | None = None
+) -> Sensitivity:
+    """Quantise each layer alone and measure; `on_layer` is called with the number of layers done."""
+    everywhere = problem.settings.timesteps
+    steps = np.unique(np.linspace(0, len(everywhere) - 1, MOST_TIMESTEPS).round().astype(int)).tolist()
+    timesteps = tuple(everywhere[step] for step in steps)
+    fp32 = OnnxEngine.from_bytes(problem.model.SerializeToString(), problem.card)
+    stream = states_of(problem.model, problem.card, problem.data, problem.settings)
+    states = [s for s in itertools.islice(stream, STATES_EACH * len(everywhere)) if s.t in timesteps]
+    expected = [_eps(fp32, state) for state in states]
+    trajectories = [_Trajectory(problem, fp32, mu[:, :, :SIDE, :SIDE]) for mu, _ in problem.pictures()[:PICTURES]]
+    eps_error, restored = (np.empty((len(problem.layers), len(timesteps))) for _ in range(2))
+    everything = frozenset(layer.name for layer in problem.layers)
+    for row, layer in enumerate(problem.layers):
+        graph = as_computed(problem.quantised(ranges, everything - {layer.name}), problem.settings.rest)
+        engine = OnnxEngine.from_bytes(graph.SerializeToString(), problem.card)
+        eps_error[row] = _eps_errors(engine, states, expected, timesteps)
+        for column, step in enumerate(steps):
+            restored[row, column] = min(trajectory.psnr_with(engine, step) for trajectory in trajectories)
+        if on_layer is not None:
+            on_layer(row + 1)
+    return Sensitivity(tuple(layer.name for layer in problem.layers), timesteps, eps_error, restored)
+
+
+def _eps(engine: Engine, state: State) -> Float32:
+    eps: Float32 = engine(state.x, state.mu, np.full(1, state.t, np.float32))
+    return eps
+
+
+def _eps_errors(
+    engine: Engine, states: Sequence[State], expected: Sequence[Float32], timesteps: Sequence[int]
+) -> list[float]:
+    """Relative root mean square error of eps at each timestep."""
+    off, size = dict.fromkeys(timesteps, 0.0), dict.fromkeys(timesteps, 0.0)
+    for state, eps in zip(states, expected, strict=True):
+        off[state.t] += float(np.sum(np.square(_eps(engine, state) - eps, dtype=np.float64)))
+        size[state.t] += float(np.sum(np.square(eps, dtype=np.float64)))
+    return [float(np.sqrt(off[t] / size[t])) if size[t] else 0.0 for t in timesteps]
+
+
+class _Trajectory:
+    """The FP32 trajectory of one picture, and what becomes of it with another engine for one step."""
+
+    def __init__(self, problem: Problem, fp32: Engine, mu: Float32) -> None:
+        self._fp32, self._mu, self._table = fp32, mu, problem.settings.table(problem.card.sde)
+        recording = _Recording(fp32)
+        self._restored = restore_seeded(recording, mu, self._table)
+        self._answers = recording.answers
+
+    def psnr_with(self, engine: Engine, step: int) -> float:
+        """dB of the restored picture with this engine at step 0..N-1, against FP32's."""
+        switching = _Evaluations(self._fp32, self._answers, step, engine)
+        return psnr(restore_seeded(switching, self._mu, self._table), self._restored, 1.0)
+
+
+# -- reports -----------------------------------------------------------------------------------------------
+
+
+def write_reports(sensitivity: Sensitivity, folder: Path, title: str) -> list[Path]:
+    """Write sensitivity.csv, sensitivity.png (layer by timestep) and ranking.md into a folder; gives their paths."""
+    paths = [folder / name for name in ("sensitivity.csv", "sensitivity.png", "ranking.md")]
+    _write_csv(sensitivity, paths[0])
+    _write_heat_map(sensitivity, paths[1], title)
+    with write_atomically(paths[2]) as temporary:
+        temporary.write_text(format_ranking(sensitivity) + "\n", encoding="utf-8")
+    return paths
+
+
+def format_ranking(sensitivity: Sensitivity, most: int | None = None) -> str:
+    """The layers as a Markdown table, most harmful first."""
+    lines = ["| rank | layer | restored, dB (all steps) | worst step | eps error there |", "|---|---|---|---|---|"]
+    for rank, row in enumerate(sensitivity.ranking[:most], start=1):
+        column = int(np.argmin(sensitivity.restored_psnr[row]))
+        harm = sensitivity.harm[row]
+        decibels = f"{-10 * np.log10(harm):.1f}" if harm > 0 else "equal"
+        error = f"{sensitivity.eps_error[row, column]:.2%}"
+        lines.append(
+            f"| {rank} | `{sensitivity.layers[row]}` | {decibels} | t = {sensitivity.timesteps[column]} | {error} |"
+        )
+    return "\n".join(lines)
+
+
+def _write_csv(sensitivity: Sensitivity, path: Path) -> None:
+    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["layer", "t", "eps_error", "restored_psnr_db"])
+        for row, layer in enumerate(sensitivity.layers):
+            for column, t in enumerate(sensitivity.timesteps):
+                error, decibels = sensitivity.eps_error[row, column], sensitivity.restored_psnr[row, column]
+                writer.writerow([layer, t, f"{error:.6g}", f"{decibels:.4f}"])
+
+
+def _write_heat_map(sensitivity: Sensitivity, path: Path, title: str) -> None:
+    with requires_extra("export", "plotting"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    rows, columns = sensitivity.eps_error.shape
+    figure = Figure(figsize=(7 + 0.25 * columns, 1.8 + 0.16 * rows), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2, sharey=True)
+    shown = np.log10(np.maximum(sensitivity.eps_error, 1e-6)), np.minimum(sensitivity.restored_psnr, 120)
+    labels = "log10 of the relative error of eps", "restored picture against FP32, dB"
+    for axes, values, label, colours in zip(panels, shown, labels, ("magma", "magma_r"), strict=True):
+        image = axes.imshow(values, aspect="auto", cmap=colours, interpolation="nearest")
+        figure.colorbar(image, ax=axes, label=label)
+        axes.set_xticks(range(columns), [str(t) for t in sensitivity.timesteps], rotation=90 if columns > 8 else 0)
+        axes.set_xlabel("timestep t")
+    panels[0].set_yticks(range(rows), [name.strip("/") for name in sensitivity.layers], fontsize=7)
+    figure.suptitle(title)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -1,0 +1,140 @@
+"""Calibration states: what the network sees on the way from a degraded picture to the restored one.
+
+With the clean picture a state is known in closed form at every timestep,
+
+    y_t = a_t y_0 + sigma_t z,      y_0 = GT - LQ,      mu = LQ,      x = mu + y        (irsde_deploy.sde)
+
+so that states are drawn exactly, without the network, for the timesteps that a step table visits. Without clean
+pictures they are recorded along trajectories of the full-precision network, the start included.
+
+Stratified: round j takes one state of each timestep, state k of it from picture j + k, so that each timestep meets
+each picture equally often; crops follow a low-discrepancy sequence (Roberts' R2) from one state to the next. A state
+hangs on the seed and its own number alone: the first 32 states of 64 are the 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import ModelCard
+from ..errors import NotFiniteError
+from ..noise import normal_field
+from ..runtimes.numpy_loop import padded_evaluation
+from ..runtimes.numpy_loop import states as reverse_states
+from ..runtimes.padding import pad_to_multiple
+from ..runtimes.protocol import Engine, Float32
+from ..samplers import StepTable
+
+Shape = tuple[int, int]
+_R2 = 0.7548776662466927, 0.5698402909980532
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture to draw states from, read when it is needed.
+
+    Attributes:
+        name: for people. shape: (H, W).
+        read: () -> (mu, y_0), both (C, H, W) float32; y_0 = GT - LQ, None without a clean picture.
+    """
+
+    name: str
+    shape: Shape
+    read: Callable[[], tuple[Float32, Float32 | None]]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """One input of the network: x and mu (1, C, H, W), sides multiples of the card's, and the timestep."""
+
+    x: Float32
+    mu: Float32
+    t: int
+
+
+def exact_states(
+    sources: Sequence[Source], card: ModelCard, timesteps: Sequence[int], seed: int, crop: int
+) -> Iterator[State]:
+    """States of pictures with known clean ones, drawn exactly; endless.
+
+    Args:
+        sources: pictures, all with y_0.
+        card: of the network; has the SDE.
+        timesteps: to draw for, those of a step table.
+        seed: of crops and noise.
+        crop: largest side in pixels.
+    """
+    for number in count():
+        turn, k = divmod(number, len(timesteps))
+        source, t = sources[(turn + k) % len(sources)], int(timesteps[k])
+        mu, y0 = (_cut(array, window(source.shape, number, seed, crop)) for array in _both(source))
+        z = normal_field(seed, 0, _shape(mu), frame=number)
+        y = np.float32(card.sde.a[t]) * y0 + np.float32(card.sde.sigma[t]) * z
+        yield _state(card, mu[None], y[None], t)
+
+
+def recorded_states(
+    sources: Sequence[Source], engine: Engine, table: StepTable, seed: int, crop: int, clip: bool = False
+) -> Iterator[State]:
+    """States that the full-precision engine passes through, all of a trajectory in turn; endless.
+
+    Raises:
+        NotFiniteError: the engine's own states are not finite.
+    """
+    for turn in count():
+        source = sources[turn % len(sources)]
+        mu = _cut(source.read()[0], window(source.shape, turn, seed, crop))[None]
+        evaluate = padded_evaluation(engine, mu)
+        steps = table.t.tolist()
+
+        def noise(k: int, mu: Float32 = mu, turn: int = turn) -> Float32:
+            return normal_field(seed, k, _shape(mu[0]), frame=turn)[None]
+
+        for t, y in zip(steps, reverse_states(evaluate, mu, table, noise, clip), strict=False):
+            if not np.isfinite(y).all():
+                raise NotFiniteError(f"the FP32 graph's own state at t = {t} is not finite: are its weights trained?")
+            yield _state(engine.card, mu, y, t)
+
+
+def noise_states(card: ModelCard, timesteps: Sequence[int], seed: int, side: int) -> Iterator[State]:
+    """Standard normal noise in place of pictures and states, which data-free calibration takes; endless.
+
+    For comparison only: benchmarks/int8.py measures what it costs.
+    """
+    for number in count():
+        x, mu = (normal_field(seed, k, (card.channels, side, side), frame=number)[None] for k in (0, 1))
+        yield _state(card, mu, x - mu, int(timesteps[number % len(timesteps)]))
+
+
+def window(shape: Shape, number: int, seed: int, crop: int) -> tuple[slice, slice]:
+    """The crop that state `number` takes of a picture (H, W): rows and columns."""
+    first = np.random.default_rng(seed).random(2)
+    places = (first + np.multiply(_R2, number)) % 1
+    sides = [min(side, crop) for side in shape]
+    tops = [int(place * (side - cut + 1)) for place, side, cut in zip(places, shape, sides, strict=True)]
+    return slice(tops[0], tops[0] + sides[0]), slice(tops[1], tops[1] + sides[1])
+
+
+def _both(source: Source) -> tuple[Float32, Float32]:
+    mu, y0 = source.read()
+    assert y0 is not None, "exact states need clean pictures"
+    return mu, y0
+
+
+def _cut(array: Float32, rows_columns: tuple[slice, slice]) -> Float32:
+    return array[:, rows_columns[0], rows_columns[1]]
+
+
+def _shape(array: npt.NDArray[np.float32]) -> tuple[int, int, int]:
+    channels, height, width = array.shape
+    return channels, height, width
+
+
+def _state(card: ModelCard, mu: Float32, y: Float32, t: int) -> State:
+    x, padded = (pad_to_multiple(array, card.multiple_of, card.pad_mode) for array in ((mu + y), mu))
+    return State(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(padded, np.float32), t)

@@ -28,7 +28,7 @@ class RangeTable:
 
     Attributes:
         key: hash of what went in: graph, pictures, timesteps, seed, crop.
-        states: how many. stop: what decided on their number.
+        states: how many. stop: what decided on their number. converged: whether the ranges had.
         rounds: in words, how ranges moved from doubling to doubling.
         tensors: activation -> lowest, highest, and the range by each method.
     """
@@ -36,6 +36,7 @@ class RangeTable:
     key: str
     states: int
     stop: str
+    converged: bool
     rounds: tuple[str, ...]
     tensors: Mapping[str, Mapping[str, float]]
 
@@ -93,7 +94,8 @@ def read_table(path: Path) -> RangeTable:
             for name, found in values["tensors"].items()
         }
         rounds = tuple(map(str, values["rounds"]))
-        return RangeTable(str(values["key"]), int(values["states"]), str(values["stop"]), rounds, tensors)
+        key, states, stop = str(values["key"]), int(values["states"]), str(values["stop"])
+        return RangeTable(key, states, stop, values["converged"] is True, rounds, tensors)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise InputFileError(f"{path}: not a range table that this irsde-deploy can read ({error})") from None
 
@@ -130,7 +132,8 @@ def measure_table(
     most = first if settings.states is not None else settings.most_states
     statistics, rounds = collect(recorder, states, settings.method, first, most, on_state)
     tensors: dict[str, dict[str, Any]] = summary_of(statistics)
-    return RangeTable(key, statistics.states, stop_of(settings), tuple(map(str, rounds)), tensors)
+    done = rounds[-1]
+    return RangeTable(key, done.states, stop_of(settings), done.converged, tuple(map(str, rounds)), tensors)
 
 
 def find_table(folder: Path, key: str, settings: CalibrationSettings) -> RangeTable | None:

@@ -48,7 +48,7 @@ class CalibrationSettings:
     crop: int = 128
     method: str = "mse"
     states: int | None = None
-    most_states: int = 512
+    most_states: int = 2048
     residuals: bool = False
     rest: str = "fp32"
     psnr_budget: float | None = None

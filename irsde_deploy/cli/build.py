@@ -18,7 +18,7 @@ from .engines import build as build_plan
 @click.option("-o", "--output", type=PATH, help="Plan to write [default: the ONNX file's name with .plan].")
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=click.Choice((*PRECISIONS, "int8")),
     help="Of the plan [default: mixed for an FP32 graph, else the graph's].",
 )
 @build_options
@@ -45,6 +45,8 @@ def build(
     options = read_build_options(card, build_settings)
     require_builder(options, output)
     if card.precision == "fp32":
+        if precision == "int8":
+            raise InvalidValueError(f"{onnx_file} is fp32: make it int8 first, with 'irsde-deploy calibrate'")
         precision = precision or "mixed"
         if precision != "fp32":
             lowered = in_precision(model, card, precision)

@@ -14,7 +14,7 @@ from ..files import file_sha256
 from ..presets import PRESETS
 from ..runtimes.pictures import require_rgb_pictures
 from .common import PATH, SEED, given_options, progress, require_new, require_onnx_name, say
-from .sampling import PLAN_OPTIONS
+from .sampling import plan_options
 
 if TYPE_CHECKING:
     import onnx
@@ -37,17 +37,12 @@ _WITH_MANIFEST = {"onnx_file", "data", "output", "manifest", "cache", "report", 
 @click.option("--data", metavar="LQ[,GT]", help="Folder of degraded pictures, and of clean ones of the same names.")
 @click.option("-o", "--output", type=PATH, help="ONNX file to write [default: the ONNX file's name with .int8.onnx].")
 @click.option("--method", type=click.Choice(METHODS), default="mse", show_default=True, help="How ranges are chosen.")
-@PLAN_OPTIONS[0]
-@PLAN_OPTIONS[1]
-@PLAN_OPTIONS[2]
-@PLAN_OPTIONS[3]
-@PLAN_OPTIONS[4]
-@PLAN_OPTIONS[5]
+@plan_options
 @click.option("--noise-level", type=float, help="Of the pictures, 0..255, in place of --t0; denoising models only.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of crops and noise.")
 @click.option("--crop", type=int, default=128, show_default=True, help="Largest side of a state, in pixels.")
 @click.option("--states", type=int, help="Number of states [default: doubled until the ranges have converged].")
-@click.option("--most-states", type=int, default=512, show_default=True, help="Where doubling ends.")
+@click.option("--most-states", type=int, default=2048, show_default=True, help="Where doubling ends.")
 @click.option("--residuals", is_flag=True, help="Quantise residual sums too, which TensorRT can fuse.")
 @click.option(
     "--rest", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Precision of what stays."
@@ -56,7 +51,7 @@ _WITH_MANIFEST = {"onnx_file", "data", "output", "manifest", "cache", "report", 
     "--psnr-budget",
     type=float,
     metavar="DB",
-    help="Search the fewest layers to leave in floating point so that restored pictures have DB of PSNR against FP32's.",
+    help="Search the fewest layers to leave out so that restored pictures have DB of PSNR against FP32's.",
 )
 @click.option("--report", type=PATH, metavar="FOLDER", help="Measure each layer's cost at each timestep.")
 @click.option("--manifest", type=PATH, help="Repeat the run that wrote this file.")
@@ -165,8 +160,9 @@ def _range_table(problem: Problem, folder: Path) -> tuple[RangeTable, Path]:
     with progress(about, "measuring ranges") as advance:
         table, path, reused = problem.range_table(folder, lambda done: advance(done, f"{done} states"))
     click.echo("\n".join(table.rounds))
-    if settings.states is None and table.states * 2 > settings.most_states:
-        click.echo(f"ended at {table.states} states: --most-states {settings.most_states} allows no further doubling")
+    if settings.states is None:
+        most = f"not converged: --most-states {settings.most_states} allows no more"
+        click.echo("converged" if table.converged else most)
     click.echo(f"ranges by {settings.method}" + (f", of {path}, whose hash fits" if reused else ""))
     return table, path
 

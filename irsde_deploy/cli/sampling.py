@@ -67,6 +67,13 @@ _OPTIONS = (
 )
 
 
+def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`PLAN_OPTIONS`, given to the command one by one."""
+    for option in reversed(PLAN_OPTIONS):
+        command = option(command)
+    return command
+
+
 def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of sampling, given to the command as one `Sampling`, `sampling`."""
 

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     "--tiled", type=click.IntRange(1), metavar="SIDE", help="Compare tiles of this side with the whole --picture."
 )
 @click.option("--overlap", type=int, help="Of the tiles, in pixels [default: 64, at most half a side].")
-@click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: posterior, with --tiled the card's]")
-@click.option("--steps", type=int, help="[default: all timesteps, with --tiled the card's]")
+@click.option(
+    "--sampler", type=click.Choice(list(SAMPLERS)), help="[default: posterior; with --tiled or INT8 the card's]"
+)
+@click.option("--steps", type=int, help="[default: all timesteps; with --tiled or INT8 the card's]")
 @click.option("--picture", type=PATH, help="Compare on this picture [default: a small example].")
 @click.option("--seed", type=SEED, default=2023, show_default=True, help="Of the injected noise.")
 @click.option(
     "--tolerance",
     type=float,
-    help="Allowed error of a state, relative to the largest value [default: 1e-3, with FP16 inside 2e-2].",
+    help="Allowed error of a state, relative to the largest value [default: 1e-3, with FP16 inside 2e-2, INT8 0.2].",
 )
 @click.option("--csv", "csv_path", type=PATH, help="[default: ENGINE.parity.csv or ENGINE.tiles.csv]")
 @click.option("--plot", "plot_path", type=PATH, help="[default: ENGINE.parity.png or ENGINE.tiles.png]")
@@ -76,7 +78,7 @@ def verify(
             engine,
             device_settings,
             against,
-            sampler or "posterior",
+            sampler,
             steps,
             picture,
             seed,
@@ -90,7 +92,7 @@ def _verify_parity(
     engine: Path,
     device_settings: dict[str, Any],
     against: Path,
-    sampler: str,
+    sampler: str | None,
     steps: int | None,
     picture: Path | None,
     seed: int,
@@ -112,8 +114,12 @@ def _verify_parity(
         say(f"note: {engine} says it was exported from another file than {against} (their SHA-256 differ)")
     reference = reference_engine(candidate.card, checkpoint)
     mu = None if picture is None else _read_network_input(candidate, engine, picture)
-    table = candidate.plan(sampler, candidate.sde.T if steps is None else steps, t0=candidate.sde.T)
-    evaluations = list(compare_evaluations(candidate.engine, reference))
+    int8 = candidate.card.precision == "int8"  # calibrated for the states of one trajectory, and compared there
+    sampler = sampler or (candidate.card.sampler if int8 else "posterior")
+    if steps is None:
+        steps = candidate.card.steps if int8 else candidate.sde.T
+    table = candidate.plan(sampler, steps, t0=candidate.sde.T)
+    evaluations = [] if int8 else list(compare_evaluations(candidate.engine, reference))
     with progress(len(table), f"{sampler}, {len(table)} steps") as advance:
         trajectory = compare_trajectories(
             candidate.engine, reference, sampler, len(table), mu, seed, tolerance, on_step=advance

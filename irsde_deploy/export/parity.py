@@ -21,7 +21,7 @@ from ..runtimes.protocol import Float32
 from ..runtimes.torch_engine import TorchEngine
 from ..samplers import plan_steps
 from .checkpoints import Checkpoint, naming
-from .comparison import DIVERGED, HALF_TOLERANCE, Comparison, compare, worst_of
+from .comparison import DIVERGED, Comparison, compare, tolerance_of, worst_of
 from .detection import build_network
 from .example import SEED, example_picture, normals
 
@@ -38,11 +38,12 @@ def reference_engine(card: ModelCard, checkpoint: Checkpoint) -> TorchEngine:
 def compare_evaluations(candidate: Engine, reference: Engine, tolerance: float | None = None) -> Iterator[Comparison]:
     """One evaluation at several sizes, batches and timesteps, one of them with a timestep per entry.
 
-    The tolerance is by default that of the candidate's precision.
+    The tolerance is by default that of the candidate's precision. Not for INT8, whose ranges hold for the states of a
+    trajectory alone.
     """
     card = reference.card
     if tolerance is None:
-        tolerance = EVALUATION_TOLERANCE if candidate.card.precision == "fp32" else HALF_TOLERANCE
+        tolerance = tolerance_of(candidate.card.precision, EVALUATION_TOLERANCE)
     m, T = card.multiple_of, card.sde.T
     cases: list[tuple[int, int, int, list[int]]] = [
         (1, m, m, [1]),
@@ -114,7 +115,7 @@ def compare_trajectories(
     """
     card = reference.card
     if tolerance is None:
-        tolerance = TRAJECTORY_TOLERANCE if candidate.card.precision == "fp32" else HALF_TOLERANCE
+        tolerance = tolerance_of(candidate.card.precision, TRAJECTORY_TOLERANCE)
     table = plan_steps(card.sde, sampler, card.sde.T if steps is None else steps)
     if mu is None:
         mu = example_picture(card, 1, 2 * card.multiple_of - 1, max(1, 2 * card.multiple_of - 3))

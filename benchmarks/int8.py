@@ -1,0 +1,260 @@
+"""What INT8 costs the committed de-raining model: by range method, by the states it was calibrated on, by what is in it.
+
+    python benchmarks/int8.py PHOTOS [--work FOLDER]
+
+Makes calibration pairs of the photographs that the model was trained on and other pairs of the held-out ones, all in
+heavy rain of the training's generator; prints Markdown. PSNR and SSIM are those of `evaluation.measure` at the card's
+own sampler. Times are of whatever else the machine was doing, too: publish those of an idle one alone.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import onnxruntime
+from models import HELD_OUT, irsde, rain
+
+from irsde_deploy.calibration.calibrate import Problem
+from irsde_deploy.calibration.data import find_data
+from irsde_deploy.calibration.layers import Layer, quantisable
+from irsde_deploy.calibration.quantise import as_computed, mixed
+from irsde_deploy.calibration.ranges import METHODS, Recorder, Statistics
+from irsde_deploy.calibration.settings import CalibrationSettings
+from irsde_deploy.calibration.states import State, exact_states, noise_states, recorded_states
+from irsde_deploy.errors import MissingPackageError
+from irsde_deploy.evaluation import measure
+from irsde_deploy.export.onnx_model import read_model, write_model
+from irsde_deploy.export.to_tensorrt import build_plan
+from irsde_deploy.images import Picture, read_picture, write_picture
+from irsde_deploy.metrics import CROP_BORDER, psnr
+from irsde_deploy.noise import seeded_noise
+from irsde_deploy.pairs import pair_folders
+from irsde_deploy.runtimes import open_engine
+from irsde_deploy.runtimes.build_options import BuildOptions
+from irsde_deploy.runtimes.numpy_loop import padded_evaluation, states
+from irsde_deploy.runtimes.onnx_engine import OnnxEngine
+from irsde_deploy.runtimes.pictures import from_network, to_network
+from irsde_deploy.runtimes.profiles import parse_profiles
+
+MODEL = Path(__file__).parents[1] / "assets" / "derain_nafnet_w16.safetensors"
+CALIBRATION_SIDE, HELD_OUT_SIDE = 512, 384
+STATES = 512
+"""Of every calibration that is compared; what convergence would choose is printed by `irsde-deploy calibrate`."""
+
+PATH = click.Path(path_type=Path)
+
+
+def make_pairs(photos: Path, folder: Path) -> tuple[Path, Path]:
+    """(calibration, held-out), each a folder with LQ and GT: a pair a photograph, and two of each held-out one."""
+    for number, photo in enumerate(sorted(photos.glob("*.jpg"))):
+        held = photo.stem in HELD_OUT
+        clean = read_picture(photo).rgb
+        scale = (HELD_OUT_SIDE if held else CALIBRATION_SIDE) / max(clean.shape[:2])
+        clean = cv2.resize(clean, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        for seed in (0, 1) if held else (0,):
+            data, name = folder / ("held-out" if held else "calibration"), f"{photo.stem}_{seed}.png"
+            write_picture(data / "GT" / name, Picture(clean))
+            write_picture(data / "LQ" / name, Picture(rain(clean, 1000 + 2 * number + seed)))
+    return folder / "calibration", folder / "held-out"
+
+
+class Bench:
+    """The FP32 graph, what it makes of the held-out pairs, and what other graphs make of them."""
+
+    def __init__(self, problem: Problem, held_out: Path) -> None:
+        self.problem = problem
+        self.table = problem.settings.table(problem.card.sde)
+        pairs = pair_folders(held_out / "LQ", held_out / "GT")
+        self.pictures = [(read_picture(pair.lq).rgb, read_picture(pair.gt).rgb) for pair in pairs]
+        self.fp32 = self.paths(OnnxEngine.from_bytes(problem.model.SerializeToString(), problem.card))
+
+    def paths(self, engine: object) -> list[list[np.ndarray]]:
+        """Of each picture x at the start and after each step, (1, C, H, W)."""
+        found = []
+        for lq, _ in self.pictures:
+            mu = to_network(lq[None])
+            noise = seeded_noise(0, mu.shape)
+            found.append([mu + y for y in states(padded_evaluation(engine, mu), mu, self.table, noise)])
+        return found
+
+    def row(self, name: str, graph: object, rest: str = "fp32") -> list[list[np.ndarray]]:
+        """Print a row: means of PSNR and SSIM against the clean pictures, what is lost, and PSNR against FP32's."""
+        engine = OnnxEngine.from_bytes(as_computed(graph, rest).SerializeToString(), self.problem.card)
+        paths = self.paths(engine)
+        mine, theirs = self.against_clean(paths), self.against_clean(self.fp32)
+        same = [psnr(np.clip(a[-1], 0, 1), np.clip(b[-1], 0, 1), 1.0) for a, b in zip(paths, self.fp32, strict=True)]
+        lost = theirs - mine
+        print(
+            f"| {name} | {mine[:, 0].mean():.2f} | {lost[:, 0].mean():.3f} | {lost[:, 0].max():.3f} | "
+            f"{mine[:, 1].mean():.4f} | {lost[:, 1].mean():.4f} | {np.mean(same):.1f} | {min(same):.1f} |",
+            flush=True,
+        )
+        return paths
+
+    def against_clean(self, paths: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        """(pictures, 2): PSNR and SSIM of the restored pictures, as 8-bit files have them."""
+        found = []
+        for path, (_, gt) in zip(paths, self.pictures, strict=True):
+            values = measure(from_network(path[-1], gt.dtype)[0], gt, CROP_BORDER)
+            found.append([values["psnr"], values["ssim"]])
+        return np.array(found, dtype=np.float64)
+
+
+HEADING = "| {} | PSNR | lost, dB | lost at worst | SSIM | lost | PSNR to FP32 | at worst |\n|---|---|---|---|---|---|---|---|"
+
+
+@click.command()
+@click.argument("photos", type=PATH)
+@click.option("--work", type=PATH, help="Folder for pairs and graphs [default: a temporary one].")
+def main(photos: Path, work: Path | None) -> None:
+    """Measure INT8 on the held-out ones of PHOTOS."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(photos, work or Path(folder))
+
+
+def run(photos: Path, work: Path) -> None:
+    """All tables."""
+    calibration, held_out = make_pairs(photos, work)
+    onnx_file = work / "derain.onnx"
+    irsde("export", MODEL, "-o", onnx_file, "--overwrite")
+    model, card = read_model(onnx_file)
+    table = card.plan()
+    settings = CalibrationSettings(card.sampler, tuple(table.t.tolist()), states=STATES)
+    problem = Problem.of(model, card, find_data(f"{calibration / 'LQ'},{calibration / 'GT'}"), settings)
+    bench = Bench(problem, held_out)
+    print(
+        f"onnxruntime {onnxruntime.__version__}, {platform.machine()}, Python {platform.python_version()}; {card.task}"
+    )
+    print(f"{len(problem.data.entries)} calibration pairs, {len(bench.pictures)} held-out pairs of {HELD_OUT_SIDE} px")
+    print(f"{card.sampler}, t = {', '.join(map(str, table.t))}; {STATES} states of {settings.crop} px each\n")
+    fp32 = bench.against_clean(bench.fp32).mean(axis=0)
+    print(f"FP32: {fp32[0]:.2f} dB, SSIM {fp32[1]:.4f}\n")
+    both = quantisable(model, residuals=True)
+    statistics = collected(problem, both, calibrations(problem)["the preset's timesteps, exact"])
+    print(HEADING.format("ranges by"))
+    paths = {
+        method: bench.row(method, mixed(model, problem.layers, statistics.ranges(method), "fp32")) for method in METHODS
+    }
+    by_states(bench)
+    by_layers(bench, both, statistics)
+    along_the_trajectory(bench, paths[settings.method])
+    files(bench, statistics, work)
+
+
+def calibrations(problem: Problem) -> dict[str, Callable[[], object]]:
+    """What ranges are measured on -> endless states."""
+    card, settings = problem.card, problem.settings
+    sources = problem.data.sources(card)
+    engine = OnnxEngine.from_bytes(problem.model.SerializeToString(), card)
+    table = settings.table(card.sde)
+    found = {
+        "the preset's timesteps, exact": lambda: exact_states(sources, card, settings.timesteps, 0, settings.crop),
+        "the same, recorded": lambda: recorded_states(sources, engine, table, 0, settings.crop),
+        "all T timesteps, exact": lambda: exact_states(sources, card, range(card.sde.T, 0, -1), 0, settings.crop),
+    }
+    for t in settings.timesteps:
+        found[f"t = {t} alone"] = lambda t=t: exact_states(sources, card, [t], 0, settings.crop)
+    found["noise alone"] = lambda: noise_states(card, settings.timesteps, 0, settings.crop)
+    return found
+
+
+def collected(problem: Problem, layers: Sequence[Layer], made: Callable[[], object]) -> Statistics:
+    """Statistics over STATES states."""
+    recorder = Recorder(problem.model, (name for layer in layers for name in layer.inputs))
+    statistics = Statistics({})
+    state: State
+    for state in islice(made(), STATES):
+        statistics.add(recorder(state))
+    return statistics
+
+
+def by_states(bench: Bench) -> None:
+    """The ablation: what the ranges were measured on."""
+    problem = bench.problem
+    for method in ("mse", "minmax"):
+        print(f"\n{HEADING.format(f'ranges by {method} of')}")
+        for name, made in calibrations(problem).items():
+            ranges = collected(problem, problem.layers, made).ranges(method)
+            bench.row(name, mixed(problem.model, problem.layers, ranges, "fp32"))
+
+
+def by_layers(bench: Bench, both: Sequence[Layer], statistics: Statistics) -> None:
+    """What is in INT8, and what the rest is in."""
+    problem, ranges = bench.problem, statistics.ranges(bench.problem.settings.method)
+    print(f"\n{HEADING.format('in INT8')}")
+    bench.row(f"{len(problem.layers)} convolutions", mixed(problem.model, problem.layers, ranges, "fp32"))
+    bench.row("the same, the rest FP16 (emulated)", mixed(problem.model, problem.layers, ranges, "fp16"), "fp16")
+    sums = len(both) - len(problem.layers)
+    bench.row(f"and {sums} residual sums", mixed(problem.model, both, ranges, "fp32"))
+
+
+def along_the_trajectory(bench: Bench, paths: Sequence[Sequence[np.ndarray]]) -> None:
+    """How far INT8's states are from FP32's with the same noise."""
+    print(
+        "\n| state | PSNR to FP32, mean | at worst | largest difference, share of the largest value |\n|---|---|---|---|"
+    )
+    for k, t in enumerate([*bench.table.t.tolist(), 0]):
+        mine, theirs = ([path[k] for path in of] for of in (paths, bench.fp32))
+        decibels = [psnr(a, b, 1.0) for a, b in zip(mine, theirs, strict=True)]
+        off = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(mine, theirs, strict=True))
+        if k:
+            print(f"| x_{t} | {np.mean(decibels):.1f} | {min(decibels):.1f} | {off:.3f} |")
+
+
+def files(bench: Bench, statistics: Statistics, work: Path) -> None:
+    """Sizes of files and plans, and times of an evaluation."""
+    problem = bench.problem
+    ranges = statistics.ranges(problem.settings.method)
+    graphs = {
+        "fp32": (problem.model, problem.card),
+        "int8, rest fp32": (
+            mixed(problem.model, problem.layers, ranges, "fp32"),
+            replace(problem.card, precision="int8"),
+        ),
+        "int8, rest fp16": (
+            mixed(problem.model, problem.layers, ranges, "fp16"),
+            replace(problem.card, precision="int8"),
+        ),
+    }
+    print("\n| graph | ONNX, MB | RTX plan, MB | ONNX Runtime, ms | OpenVINO, ms |\n|---|---|---|---|---|")
+    for name, (model, card) in graphs.items():
+        path = work / f"{name.replace(', ', '-').replace(' ', '-')}.onnx"
+        write_model(model, card, path)
+        times = [evaluation_time(path, provider) for provider in ("onnxruntime", "openvino")]
+        print(f"| {name} | {path.stat().st_size / 1e6:.1f} | {plan_size(model, card, path)} | {' | '.join(times)} |")
+
+
+def evaluation_time(path: Path, provider: str) -> str:
+    """The fastest of ten evaluations at 256x256."""
+    engine = open_engine(path, "cpu", provider=provider)
+    x, t = np.full((1, 3, 256, 256), 0.5, np.float32), np.array([50], np.float32)
+    seconds = []
+    for _ in range(11):
+        started = time.perf_counter()
+        engine(x, x, t)
+        seconds.append(time.perf_counter() - started)
+    return f"{1000 * min(seconds[1:]):.0f}"
+
+
+def plan_size(model: object, card: object, source: Path) -> str:
+    """Size of a TensorRT-RTX plan for the default profile."""
+    plan = source.with_suffix(".plan")
+    profiles = parse_profiles(((), (), ()), (), ((), (), ()), card.channels, card.multiple_of)
+    try:
+        build_plan(model, card, source, plan, BuildOptions("tensorrt-rtx", profiles))
+    except MissingPackageError:
+        return "-"
+    return f"{plan.stat().st_size / 1e6:.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""What INT8 costs the committed de-raining model: by range method, by the states it was calibrated on, by what is in it.
+"""What INT8 costs the committed de-raining model: by range method, by calibration states, by what is in INT8.
 
     python benchmarks/int8.py PHOTOS [--work FOLDER]
 
@@ -109,7 +109,12 @@ class Bench:
         return np.array(found, dtype=np.float64)
 
 
-HEADING = "| {} | PSNR | lost, dB | lost at worst | SSIM | lost | PSNR to FP32 | at worst |\n|---|---|---|---|---|---|---|---|"
+HEADING = "\n".join(
+    [
+        "| {} | PSNR | lost, dB | lost at worst | SSIM | lost | PSNR to FP32 | at worst |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+)
 
 
 @click.command()
@@ -180,11 +185,11 @@ def collected(problem: Problem, layers: Sequence[Layer], made: Callable[[], obje
 def by_states(bench: Bench) -> None:
     """The ablation: what the ranges were measured on."""
     problem = bench.problem
+    measured = {name: collected(problem, problem.layers, made) for name, made in calibrations(problem).items()}
     for method in ("mse", "minmax"):
         print(f"\n{HEADING.format(f'ranges by {method} of')}")
-        for name, made in calibrations(problem).items():
-            ranges = collected(problem, problem.layers, made).ranges(method)
-            bench.row(name, mixed(problem.model, problem.layers, ranges, "fp32"))
+        for name, statistics in measured.items():
+            bench.row(name, mixed(problem.model, problem.layers, statistics.ranges(method), "fp32"))
 
 
 def by_layers(bench: Bench, both: Sequence[Layer], statistics: Statistics) -> None:
@@ -199,9 +204,8 @@ def by_layers(bench: Bench, both: Sequence[Layer], statistics: Statistics) -> No
 
 def along_the_trajectory(bench: Bench, paths: Sequence[Sequence[np.ndarray]]) -> None:
     """How far INT8's states are from FP32's with the same noise."""
-    print(
-        "\n| state | PSNR to FP32, mean | at worst | largest difference, share of the largest value |\n|---|---|---|---|"
-    )
+    print("\n| state | PSNR to FP32, mean | at worst | largest difference, share of the largest value |")
+    print("|---|---|---|---|")
     for k, t in enumerate([*bench.table.t.tolist(), 0]):
         mine, theirs = ([path[k] for path in of] for of in (paths, bench.fp32))
         decibels = [psnr(a, b, 1.0) for a, b in zip(mine, theirs, strict=True)]

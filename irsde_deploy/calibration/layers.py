@@ -38,12 +38,13 @@ def quantisable(model: onnx.ModelProto, residuals: bool = False) -> list[Layer]:
     Raises:
         InvalidValueError: a graph that is not FP32 throughout, or one without any such layer.
     """
-    plain = {name for group in groups(model) if group.kind == "plain" for name in group.nodes}
+    found = groups(model)
+    plain = {name for group in found if group.kind == "plain" for name in group.nodes}
     layers = list(_convolutions(model.graph, plain))
     if not layers:
         raise InvalidValueError("the graph has no convolution between its first and its last one: INT8 gains nothing")
     if residuals:
-        layers += _sums(model.graph, plain)
+        layers += _sums(model.graph, plain, {name for group in found for name in group.nodes})
         order = {node.name: position for position, node in enumerate(model.graph.node)}
         layers.sort(key=lambda layer: order[layer.name])
     return layers
@@ -56,10 +57,9 @@ def _convolutions(graph: onnx.GraphProto, plain: set[str]) -> Iterator[Layer]:
             yield Layer(node.name, node.op_type, (node.input[0],))
 
 
-def _sums(graph: onnx.GraphProto, plain: set[str]) -> Iterator[Layer]:
+def _sums(graph: onnx.GraphProto, plain: set[str], of_picture: set[str]) -> Iterator[Layer]:
     """Sums of two tensors that depend on the picture's values: shifts by the time embedding do not."""
-    made_by = {name: node.name for node in graph.node for name in node.output}
-    picture = {name for group in graph.node for name in group.output if group.name in plain}
+    picture = {name for node in graph.node if node.name in of_picture for name in node.output}
     for node in graph.node:
-        if node.op_type == "Add" and node.name in plain and all(name in picture for name in node.input):
-            yield Layer(node.name, node.op_type, tuple(name for name in node.input if name in made_by))
+        if node.op_type == "Add" and node.name in plain and picture.issuperset(node.input):
+            yield Layer(node.name, node.op_type, tuple(node.input))

@@ -1,0 +1,120 @@
+"""Ranges of activations: against NumPy on everything at once, and against second implementations."""
+
+from __future__ import annotations
+
+from itertools import count, islice
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+from small_quantisable import small_quantisable
+
+from irsde_deploy.calibration.layers import quantisable
+from irsde_deploy.calibration.ranges import BINS, METHODS, Magnitudes, Recorder, Statistics, collect
+from irsde_deploy.calibration.states import Source, exact_states
+from irsde_deploy.errors import EngineError
+
+
+def seen(*arrays: np.ndarray) -> Magnitudes:
+    found = Magnitudes()
+    for array in arrays:
+        found.add(array.astype(np.float32))
+    return found
+
+
+def heavy(seed: int = 0, count: int = 200_000) -> np.ndarray:
+    """Values with long tails, as activations have them."""
+    return np.random.default_rng(seed).laplace(size=count).astype(np.float32) ** 3
+
+
+def test_the_table_is_numpys_on_onnxs_own_interpreter() -> None:
+    model, card = small_quantisable()
+    tensors = [name for layer in quantisable(model, residuals=True) for name in layer.inputs]
+    assert tensors == ["h1", "h3", "h1", "h4", "h6"]
+    rng = np.random.default_rng(1)
+    planes = rng.random((3, 20, 24), dtype=np.float32), rng.normal(0, 0.1, (3, 20, 24)).astype(np.float32)
+    states = list(islice(exact_states([Source("a", (20, 24), lambda: planes)], card, (90, 30), 0, 16), 6))
+    recorder, statistics = Recorder(model, tensors), Statistics({})
+    for state in states:
+        statistics.add(recorder(state))
+    shown = onnx.ModelProto.FromString(model.SerializeToString())
+    for name in dict.fromkeys(tensors):
+        shown.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    interpreter = ReferenceEvaluator(shown)
+    for name in dict.fromkeys(tensors):
+        feeds = [{"x": s.x, "mu": s.mu, "t": np.array([s.t], np.float32)} for s in states]
+        values = np.stack([interpreter.run([name], feed)[0] for feed in feeds])
+        found = statistics.of[name]
+        np.testing.assert_allclose([found.lowest, found.highest], [values.min(), values.max()], rtol=1e-5, atol=1e-6)
+        assert statistics.ranges("minmax")[name] == pytest.approx(np.abs(values).max(), rel=1e-5)
+        assert found.counts.sum() == values.size
+
+
+def test_the_histogram_is_numpys_whatever_the_order() -> None:
+    parts = [heavy(0, 1000) * 0.01, heavy(1, 1000), heavy(2, 1000) * 0.1, np.zeros(10, np.float32)]
+    forward, backward = seen(*parts), seen(*reversed(parts))
+    expected, _ = np.histogram(np.abs(np.concatenate(parts)), BINS, (0, forward.limit))
+    np.testing.assert_array_equal(forward.counts, expected)
+    np.testing.assert_array_equal(backward.counts, expected)
+    assert forward.limit == backward.limit
+    assert forward.limit / 2 <= forward.largest < forward.limit
+
+
+def test_minmax_and_percentile_are_numpys() -> None:
+    values = heavy()
+    assert METHODS["minmax"](seen(values)) == np.abs(values).max()
+    found = seen(values)
+    expected = np.percentile(np.abs(values), 99.99)
+    assert METHODS["percentile"](found) == pytest.approx(expected, abs=1.01 * found.limit / BINS)
+
+
+@pytest.mark.parametrize("power", [1, 3])
+def test_mse_is_the_best_of_a_fine_search_on_the_values_themselves(power: int) -> None:
+    values = np.abs(np.random.default_rng(5).laplace(size=100_000)).astype(np.float32) ** power
+
+    def error(top: float) -> float:
+        step = top / 127
+        return float(np.mean((np.clip(np.rint(values / step), -127, 127) * step - values) ** 2))
+
+    chosen = METHODS["mse"](seen(values))
+    best = min(error(top) for top in np.linspace(values.max() / 40, values.max(), 400))
+    assert error(chosen) < 1.01 * best
+    assert error(chosen) < 0.95 * error(float(values.max()))
+
+
+def test_entropy_is_near_onnxruntimes() -> None:
+    """Its quantiser has the same calibrator over signed values, in coarser steps: they agree to some per cent."""
+    calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")
+    values = np.append(np.random.default_rng(2).normal(size=50_000), 12).astype(np.float32)
+    values = np.concatenate([values, -values])
+    collector = calibrate.HistogramCollector("entropy", True, 2048, 128, 99.99, "same")
+    histogram, edges = np.histogram(values, 4096, (-12, 12))
+    _, theirs = collector.get_entropy_threshold((histogram, edges, np.float32(-12), np.float32(12), 12), 128)
+    mine = METHODS["entropy"](seen(values))
+    assert 3 < mine < 6, "the outlier is left out"
+    assert mine == pytest.approx(float(theirs), rel=0.1)
+
+
+def test_doubling_ends_where_ranges_hold_still() -> None:
+    """A range that grows by 1/n: from n to 2n states by 1/(2n + 2), which is 1 % from 64 on."""
+    numbers = count(1)
+
+    def record(state: object) -> dict[str, np.ndarray]:
+        return {"a": np.array([2 - 1 / next(numbers)], np.float32)}
+
+    statistics, rounds = collect(record, iter(range(10**6)), "minmax", 8, 4096)
+    assert [r.states for r in rounds] == [8, 16, 32, 64]
+    assert statistics.states == 64
+    before, now = 2 - 1 / 32, 2 - 1 / 64
+    assert rounds[-1].median == pytest.approx(now / before - 1, rel=1e-4)
+    assert rounds[-1].converged
+    assert not rounds[-2].converged or rounds[-2].median <= 0.01
+    _, short = collect(record, iter(range(10**6)), "minmax", 8, 20)
+    assert [r.states for r in short] == [8, 16]
+
+
+def test_a_tensor_that_is_not_finite_is_named() -> None:
+    statistics = Statistics({})
+    with pytest.raises(EngineError, match="tensor a is not finite on state 1"):
+        statistics.add({"a": np.array([1, np.nan], np.float32)})

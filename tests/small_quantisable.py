@@ -56,7 +56,7 @@ def small_quantisable(gain: float = 0.35) -> tuple[onnx.ModelProto, ModelCard]:
     outputs = [helper.make_tensor_value_info("eps", TensorProto.FLOAT, picture)]
     graph = helper.make_graph(nodes, "small", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    sde = MeanRevertingSDE(max_sigma=50, T=100, schedule="cosine", eps=0.05)
+    sde = MeanRevertingSDE(max_sigma=50, T=100, schedule="cosine", eps=0.5)
     return model, ModelCard("small", {}, 3, 4, "reflect", sde, sampler="mean", steps=3)
 
 

@@ -1,9 +1,9 @@
 """INT8 in the graph: explicit QuantizeLinear and DequantizeLinear, where TensorRT wants them.
 
-ONNX Runtime's quantiser (`onnxruntime.quantization`) places them: symmetric INT8 (zero point 0, -127..127), activations
-per tensor with ranges that are given, weights per output channel, stored as INT8 with a DequantizeLinear; biases stay
-float32, as TensorRT takes them. Only layers that are asked for read quantised values: another reader of the same tensor
-(a skip connection, a norm) keeps the float one.
+ONNX Runtime's quantiser (`onnxruntime.quantization`) places them: symmetric INT8 (zero point 0; a range becomes 127),
+activations per tensor with ranges that are given, weights per output channel, stored as INT8 with a DequantizeLinear;
+biases stay float32, as TensorRT takes them. Only layers that are asked for read quantised values: another reader of the
+same tensor (a skip connection, a norm) keeps the float one.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -54,9 +55,9 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def calibrate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def irsde(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def run(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["irsde-deploy", "calibrate", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
         printed = capfd.readouterr()
@@ -64,6 +65,11 @@ def calibrate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
         return printed.out
 
     return run
+
+
+@pytest.fixture
+def calibrate(irsde: Callable[..., str]) -> Callable[..., str]:
+    return partial(irsde, "calibrate")
 
 
 def test_a_run_writes_a_graph_a_manifest_and_ranges(pairs: Path, source: Path, calibrate: Callable[..., str]) -> None:
@@ -255,3 +261,21 @@ def test_the_committed_model_loses_little(calibrate: Callable[..., str], tmp_pat
 
 def test_the_command_offers_every_method() -> None:
     assert tuple(METHODS) == OFFERED
+
+
+def test_a_plan_is_built_of_a_calibrated_graph_and_of_no_other(
+    pairs: Path, source: Path, irsde: Callable[..., str], tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)")
+    build = ("--backend", "tensorrt-rtx", "--precision", "int8", "--opt", "64x64")
+    fails_with(2, "make it int8 first", "build", source, "-o", tmp_path / "a.plan", *build)
+    output = tmp_path / "q.onnx"
+    irsde("calibrate", source, "--data", pairs, "-o", output, "--states", 6, "--residuals")
+    irsde("build", output, "-o", tmp_path / "a.plan", *build)
+    from irsde_deploy.runtimes.plan_card import read_plan_card
+
+    card = read_plan_card(tmp_path / "a.plan")
+    assert card.model.precision == "int8"
+    assert card.model == read_model(output)[1]
+    command = card.rebuild_command(tmp_path / "a.plan")
+    assert "--precision int8" in command, "which build takes, as above"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 from small_quantisable import QUANTISABLE, SUM, small_quantisable, weight
 
@@ -193,7 +193,7 @@ def test_a_network_of_ends_alone_has_nothing_to_quantise(small_onnx: Path) -> No
 def test_tensorrt_rtx_builds_it(
     name: str, residuals: bool, rest: str, onnx_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """Ahead of time, on any machine; the weights are inside."""
+    """Ahead of time, on any machine: each convolution's weights and what it reads are INT8 in the plan, as it says."""
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)")
     from irsde_deploy.export.to_tensorrt import build_plan
     from irsde_deploy.runtimes.build_options import BuildOptions
@@ -208,7 +208,17 @@ def test_tensorrt_rtx_builds_it(
     built = build_plan(*read_model(source), source, plan, options)
     assert read_plan_card(plan) == built
     assert built.model.precision == "int8"
-    stored = plan.read_bytes()
-    weights = [numpy_helper.to_array(t) for t in quantised.graph.initializer if t.name.endswith("_quantized")]
-    assert weights
-    assert len(stored) > sum(array.size for array in weights)
+    convolutions = len(quantisable(model))
+    weights, activations = int8_tensors(plan)
+    assert weights >= convolutions
+    assert activations >= convolutions, "what they read is INT8 too"
+    build_plan(model, card, source, plan, options)
+    assert int8_tensors(plan) == (0, 0)
+
+
+def int8_tensors(plan: Path) -> tuple[int, int]:
+    """Constants and intermediate tensors of type INT8 that a TensorRT-RTX plan lists, beside its scratch space."""
+    listed = re.findall(rb"tensor=\{[^\n]*?type=int8 \}", plan.read_bytes())
+    names = [{re.search(rb'name="([^"]*)"', entry)[1] for entry in listed if key in entry} for key in (b"const_", b"")]
+    scratch = {name for name in names[1] if b"scratch" in name}
+    return len(names[0]), len(names[1] - names[0] - scratch)

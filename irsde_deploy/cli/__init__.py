@@ -44,5 +44,19 @@ def cli() -> None:
     """Deploy image restoration with mean-reverting SDEs: export, run and verify, without PyTorch at run time."""
 
 
-for command in (train, export, calibrate, build, run, verify, evaluate, bench, pack, selftest, inspect, degrade, doctor):
+for command in (
+    train,
+    export,
+    calibrate,
+    build,
+    run,
+    verify,
+    evaluate,
+    bench,
+    pack,
+    selftest,
+    inspect,
+    degrade,
+    doctor,
+):
     cli.add_command(command)

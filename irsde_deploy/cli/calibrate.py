@@ -11,7 +11,6 @@ import click
 
 from ..errors import InputFileError, InvalidValueError, requires_extra
 from ..files import file_sha256
-from ..presets import PRESETS
 from ..runtimes.pictures import require_rgb_pictures
 from .common import PATH, SEED, given_options, progress, require_new, require_onnx_name, say
 from .sampling import plan_options
@@ -126,8 +125,7 @@ def _read_settings(card: ModelCard, given: dict[str, Any]) -> CalibrationSetting
     if card.sde.kind == "denoising" and t0 is None and noise_level is None:
         t0 = card.sde.T
     table = card.plan(sampler, steps, debias, t0, noise_level, quality)
-    name = (PRESETS[quality].sampler if quality else sampler) or card.sampler
-    return CalibrationSettings(name, tuple(table.t.tolist()), debias, **given)
+    return CalibrationSettings(card.sampler_of(sampler, quality), tuple(table.t.tolist()), debias, **given)
 
 
 def _read_manifest(path: Path, model: onnx.ModelProto) -> Manifest:

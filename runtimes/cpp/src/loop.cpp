@@ -176,7 +176,7 @@ void Loop::require_finite(const irsde::Control& control) const {
     if (control.not_finite_at == NEVER) return;
     const int step = control.not_finite_at;
     if (step == 0) fail(IRSDE_INVALID_VALUE, "the picture has NaN or infinite values: every value must be finite");
-    const bool half = pack_.precision == "fp16" || pack_.precision == "mixed";
+    const bool half = pack_.precision != "fp32";
     fail(IRSDE_NOT_FINITE, "after step %d of %zu (t = %d) the state is not finite (NaN or infinity), in %s on %s: %s",
          step, pack_.steps.size(), pack_.steps[step - 1].t, pack_.precision.c_str(), backend_.name().c_str(),
          half ? "pack an FP32 engine, or build one with more nodes in FP32" : "the weights or the engine are damaged");

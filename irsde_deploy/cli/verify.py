@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tolerance",
     type=float,
-    help="Allowed error of a state, relative to the largest value [default: 1e-3, with FP16 inside 2e-2, INT8 0.2].",
+    help="Allowed error of a state, relative to the largest value [default: 1e-3, with FP16 inside 2e-2, INT8 0.5].",
 )
 @click.option("--csv", "csv_path", type=PATH, help="[default: ENGINE.parity.csv or ENGINE.tiles.csv]")
 @click.option("--plot", "plot_path", type=PATH, help="[default: ENGINE.parity.png or ENGINE.tiles.png]")

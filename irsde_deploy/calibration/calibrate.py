@@ -12,7 +12,7 @@ import onnx
 
 from .. import __version__
 from ..card import ModelCard
-from ..errors import NotFiniteError
+from ..errors import InvalidValueError, NotFiniteError
 from ..export.onnx_model import read_model, set_metadata, write_model
 from ..export.precision_search import TrajectoryQuality, restore_seeded, smallest_set
 from ..files import write_atomically
@@ -150,9 +150,11 @@ def write_int8(problem: Problem, table: RangeTable, float_layers: Sequence[str],
     """Write the quantised graph and measure what was written; there in full or not at all.
 
     Raises:
-        NotFiniteError: its states, or those of the FP32 graph, are not finite.
+        InvalidValueError: a layer that is none. NotFiniteError: its states, or the FP32 graph's, are not finite.
     """
     settings = problem.settings
+    if unknown := set(float_layers) - {layer.name for layer in problem.layers}:
+        raise InvalidValueError(f"the graph has no layer {min(unknown)} that could be quantised")
     ranges = table.ranges(settings.method)
     model = problem.quantised(ranges, frozenset(float_layers))
     about = {

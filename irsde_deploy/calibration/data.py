@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,8 @@ from ..runtimes.protocol import Float32
 from .states import Source
 
 MAX_PICTURES = 1024
-_KEPT = 16
-"""Decoded pictures that are kept in memory."""
+_KEPT, _KEPT_PIXELS = 16, 4_000_000
+"""Decoded pictures that are kept in memory, and how large they may be; larger ones are read for every state anew."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,15 @@ class CalibrationData:
 
     def sources(self, card: ModelCard) -> list[Source]:
         """The pictures for `states`."""
-        kept = lru_cache(maxsize=_KEPT)(lambda entry: _read(card, entry))
+
+        def read(entry: Entry) -> tuple[Float32, Float32 | None]:
+            return _read(card, entry)
+
+        kept = lru_cache(maxsize=_KEPT)(read)
 
         def source(entry: Entry) -> Source:
-            return Source(entry.name, picture_size(entry.gt or entry.lq), lambda: kept(entry))
+            height, width = picture_size(entry.gt or entry.lq)
+            return Source(entry.name, (height, width), partial(kept if height * width <= _KEPT_PIXELS else read, entry))
 
         return [source(entry) for entry in self.entries]
 

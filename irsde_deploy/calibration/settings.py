@@ -124,13 +124,23 @@ def read_manifest(path: Path) -> Manifest:
         settings = values.pop("settings")
         _require_fields(settings, CalibrationSettings)
         _require_fields(values, Manifest, "settings")
-        pictures = tuple(
-            {name: picture[name] for name in ("name", "lq_sha256", "gt_sha256")} for picture in values["pictures"]
-        )
+        for name, kind in (("data", str), ("packages", dict), ("float_layers", list)):
+            if not isinstance(values[name], kind):
+                raise TypeError(f"{name} is {values[name]!r}")
+        pictures = tuple(_picture(picture) for picture in values["pictures"])
         values |= {"pictures": pictures, "float_layers": tuple(map(str, values["float_layers"]))}
         return Manifest(settings=CalibrationSettings(**settings), **values)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise InputFileError(f"{path}: not a calibration manifest that this irsde-deploy can read ({error})") from None
+
+
+def _picture(values: Mapping[str, Any]) -> dict[str, str | None]:
+    gt = values["gt_sha256"]
+    return {
+        "name": str(values["name"]),
+        "lq_sha256": str(values["lq_sha256"]),
+        "gt_sha256": None if gt is None else str(gt),
+    }
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -223,15 +223,29 @@ def test_nonsense_is_refused_in_one_sentence(
     again = ("calibrate", source, "-o", tmp_path / "again.onnx", "--manifest", output.with_suffix(".json"))
     fails_with(2, "--seed: the manifest has that already", *again, "--seed", 3)
     fails_with(2, "not FP32 throughout", "calibrate", output, "--data", pairs, "-o", tmp_path / "twice.onnx")
-    changed = cv2.imread(str(pairs / "LQ" / "2.png")) // 2
-    cv2.imwrite(str(pairs / "LQ" / "2.png"), changed)
+    before = cv2.imread(str(pairs / "LQ" / "2.png"))
+    cv2.imwrite(str(pairs / "LQ" / "2.png"), before // 2)
     fails_with(1, "2.png: is another file than the manifest's", *again)
     model, card = small_quantisable(0.3)
     write_model(model, card, tmp_path / "other.onnx")
     fails_with(1, "is of another graph", "calibrate", tmp_path / "other.onnx", *again[2:])
     manifest = json.loads(output.with_suffix(".json").read_text())
-    output.with_suffix(".json").write_text(json.dumps({**manifest, "surprise": 1}))
-    fails_with(1, "not a calibration manifest", *again)
+    settings = manifest["settings"]
+    spoilt = [
+        {"surprise": 1},
+        {"data": 3},
+        {"packages": None},
+        {"pictures": [1]},
+        {"float_layers": "abc"},
+        {"format": 2},
+    ]
+    spoilt += [{"settings": {**settings, name: value}} for name, value in (("seed", "x"), ("timesteps", "ab"))]
+    for changes in spoilt:
+        output.with_suffix(".json").write_text(json.dumps({**manifest, **changes}))
+        fails_with(1, "not a calibration manifest", *again)
+    cv2.imwrite(str(pairs / "LQ" / "2.png"), before)
+    output.with_suffix(".json").write_text(json.dumps({**manifest, "float_layers": ["/nowhere"]}))
+    fails_with(2, "the graph has no layer /nowhere", *again)
     assert not (tmp_path / "again.onnx").exists()
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from golden import load_case
+from onnx import numpy_helper
 from small_quantisable import QUANTISABLE, SUM, small_quantisable
 
 from irsde_deploy import load
@@ -293,3 +295,23 @@ def test_a_plan_is_built_of_a_calibrated_graph_and_of_no_other(
     assert card.model == read_model(output)[1]
     command = card.rebuild_command(tmp_path / "a.plan")
     assert "--precision int8" in command, "which build takes, as above"
+
+
+def test_verify_compares_along_the_cards_trajectory(
+    pairs: Path, onnx_of: Callable[[str], Path], irsde: Callable[..., str], tmp_path: Path, fails_with
+) -> None:
+    """Not at timesteps that it was not calibrated for; and a wrong graph is told from an INT8 one."""
+    output, weights = tmp_path / "q.onnx", load_case("nafnet_w16").weights
+    irsde("calibrate", onnx_of("nafnet_w16"), "--data", pairs, "-o", output, "--states", 20)
+    printed = irsde("verify", output, "--against", weights)
+    _, card = read_model(output)
+    assert f"x_0 {card.sampler}, {card.steps} steps" in printed
+    assert "\neps " not in printed
+    worst = max(float(line.split()[5]) for line in printed.splitlines() if line.startswith("x_"))
+    assert 1e-3 < worst < 0.5
+    model, _ = read_model(output)
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("conv1.weight_scale"):
+            tensor.CopyFrom(numpy_helper.from_array(-3 * numpy_helper.to_array(tensor), tensor.name))
+    write_model(model, card, output)
+    fails_with(3, "differs from PyTorch", "verify", output, "--against", weights)

@@ -12,6 +12,7 @@ irsde.h, README.txt          the C header, and how to embed
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from .files import require_readable, write_folder_atomically
 from .noise import given_noise, seeded_noise
 from .restorer import Restorer, load, loop_around
 from .samplers import StepTable
-from .steps_file import MAX_REFERENCE_SIDE, PackSettings, read_steps_file, to_text
+from .steps_file import BACKENDS, MAX_REFERENCE_SIDE, PackSettings, is_steps_file, read_steps_file, to_text
 
 DEFAULT_SIZE = (61, 93)
 """Height and width of the reference where none is asked for: odd, so that padding is checked on both sides."""
@@ -41,6 +42,8 @@ NOISE_TOLERANCE = 1e-6
 """Two neighbouring float32 values of the largest size that noise has; the last bit hangs on the mathematics library."""
 
 _ARRAYS = ("input", "noise", "output")
+_FILES = frozenset({"card.json", "steps.txt", "irsde.h", "README.txt", *(f"reference_{name}.npy" for name in _ARRAYS)})
+"""What a pack holds besides its engine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +118,7 @@ def write_pack(
         engine: an exported `.onnx`, or a TensorRT `.plan`, whose reference only the GPU that it is for can compute.
         folder: where to.
         options: what to restore with.
-        overwrite: replace a pack that is there already; a folder of anything else never.
+        overwrite: replace a pack that is there already; a folder that holds anything else never.
         on_step: called with (steps done, steps) while the reference is restored.
 
     Raises:
@@ -151,6 +154,7 @@ def write_pack(
             np.save(temporary / f"reference_{name}.npy", array.astype("<f4", copy=False), allow_pickle=False)
         shutil.copyfile(cpp_folder() / "include" / "irsde.h", temporary / "irsde.h")
         _write_text(temporary / "README.txt", _readme(settings, restorer.engine.name))
+        _require_replaceable(folder, overwrite)  # restoring takes a while
     return settings
 
 
@@ -222,10 +226,32 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _require_replaceable(folder: Path, overwrite: bool) -> None:
-    if folder.is_dir() and overwrite and any(folder.iterdir()) and not (folder / "steps.txt").is_file():
-        raise OutputFileError(f"{folder}: holds something else than a pack: choose another place")
-    if folder.exists() and not overwrite:
+    """Raise OutputFileError unless nothing is there, or with `overwrite` an empty folder or a pack and nothing else."""
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise OutputFileError(f"{folder}: exists already and is no folder: choose another place")
+    foreign = _foreign_file(folder)
+    if foreign is not None:
+        raise OutputFileError(
+            f"{folder}: holds something else than a pack, {foreign.name}: choose another place, or move that away"
+        )
+    if not overwrite:
         raise OutputFileError(f"{folder}: exists already: pass --overwrite to replace it")
+
+
+def _foreign_file(folder: Path) -> Path | None:
+    """Something in the folder that `write_pack` did not put there; None in a pack, however damaged, or where it is empty.
+
+    Packs are told by the first words of steps.txt, which no version of theirs changes.
+    """
+    entries = sorted(folder.iterdir())
+    engines = [path for path in entries if path.name in BACKENDS.values()]
+    own = _FILES | {path.name for path in engines[:1]}  # a pack has one
+    foreign = next((path for path in entries if path.name not in own or path.is_symlink() or not path.is_file()), None)
+    if foreign is None and entries and not is_steps_file(folder / "steps.txt"):
+        return folder / "steps.txt" if folder / "steps.txt" in entries else entries[0]
+    return foreign
 
 
 def _copy_engine(engine: Path, folder: Path) -> tuple[str, Path]:

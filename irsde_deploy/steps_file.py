@@ -106,6 +106,15 @@ def _written(value: Any) -> str:
     return str(int(value))
 
 
+def is_steps_file(path: Path) -> bool:
+    """Whether a file begins as those of `to_text` do, of any version."""
+    begin = HEADER.partition(" ")[0].encode() + b" "
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(begin)) == begin
+
+
 def read_steps_file(path: Path) -> PackSettings:
     """Read and check steps.txt; anything that is missing, unknown or out of range is an error.
 

@@ -195,7 +195,7 @@ def test_a_pack_is_there_whole_or_not_at_all(unet_onnx: Path, unet_pack: Path, t
 def test_overwriting_replaces_packs_alone(unet_onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(OutputFileError, match="holds something else than a pack"):
+    with pytest.raises(OutputFileError, match=r"holds something else than a pack, thesis\.txt"):
         write_pack(unet_onnx, tmp_path / "mine", UNET_OPTIONS, overwrite=True)
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     with pytest.raises(OutputFileError), write_folder_atomically(tmp_path / "link", True):
@@ -206,6 +206,119 @@ def test_overwriting_replaces_packs_alone(unet_onnx: Path, tmp_path: Path) -> No
     ):
         pass
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def foreign_steps(folder: Path) -> str:
+    (folder / "steps.txt").write_text("1. boil water\n")
+    (folder / "thesis.doc").write_text("years of work")
+    return "thesis.doc"
+
+
+def foreign_steps_alone(folder: Path) -> str:
+    (folder / "steps.txt").write_text("1. boil water\n")
+    return "steps.txt"
+
+
+def notes_in_a_pack(folder: Path) -> str:
+    (folder / "mynotes.txt").write_text("important")
+    return "mynotes.txt"
+
+
+def folder_in_a_pack(folder: Path) -> str:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "work").touch()
+    return "sub"
+
+
+def folder_of_a_packs_name(folder: Path) -> str:
+    (folder / "README.txt").unlink()
+    (folder / "README.txt").mkdir()
+    (folder / "README.txt" / "work").touch()
+    return "README.txt"
+
+
+def two_engines(folder: Path) -> str:
+    (folder / "engine.plan").write_text("hours of building")
+    return "engine.plan"
+
+
+def a_pack_without_steps(folder: Path) -> str:
+    (folder / "steps.txt").unlink()
+    return "README.txt"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        foreign_steps,
+        foreign_steps_alone,
+        notes_in_a_pack,
+        folder_in_a_pack,
+        folder_of_a_packs_name,
+        two_engines,
+        a_pack_without_steps,
+    ],
+)
+def test_overwriting_deletes_nothing_foreign(
+    spoil: Callable[[Path], str], unet_onnx: Path, unet_pack: Path, tmp_path: Path
+) -> None:
+    pack = tmp_path / "pack"
+    shutil.copytree(unet_pack, pack)
+    name = spoil(pack)
+    before = contents(tmp_path)
+    for overwrite in (True, False):
+        with pytest.raises(OutputFileError, match=f"holds something else than a pack, {name}: choose another place"):
+            write_pack(unet_onnx, pack, UNET_OPTIONS, overwrite)
+    assert contents(tmp_path) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_overwriting_never_deletes_the_engine(unet_onnx: Path, unet_pack: Path, tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    shutil.copytree(unet_pack, pack)
+    shutil.copyfile(unet_onnx, pack / "derain.onnx")
+    with pytest.raises(OutputFileError, match=r"something else than a pack, derain\.onnx"):
+        write_pack(pack / "derain.onnx", pack, UNET_OPTIONS, overwrite=True)
+    assert (pack / "derain.onnx").read_bytes() == unet_onnx.read_bytes()
+    (pack / "derain.onnx").unlink()
+    before = (pack / "engine.onnx").read_bytes()
+    write_pack(pack / "engine.onnx", pack, UNET_OPTIONS, overwrite=True)  # its own engine, which stays
+    assert (pack / "engine.onnx").read_bytes() == before
+
+
+def test_what_comes_while_the_reference_is_restored_stays(unet_onnx: Path, unet_pack: Path, tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    shutil.copytree(unet_pack, pack)
+    with pytest.raises(OutputFileError, match=r"mynotes\.txt"):
+        write_pack(unet_onnx, pack, UNET_OPTIONS, True, lambda done, steps: (pack / "mynotes.txt").write_text("new"))
+    assert (pack / "mynotes.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["pack"]
+
+
+def test_damaged_packs_can_be_replaced(unet_onnx: Path, unet_pack: Path, tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    shutil.copytree(unet_pack, pack)
+    (pack / "steps.txt").write_text("irsde-steps 2\n")
+    (pack / "engine.onnx").unlink()
+    write_pack(unet_onnx, pack, UNET_OPTIONS, overwrite=True)
+    assert contents(pack).keys() == {pack / path.name for path in unet_pack.iterdir()}
+
+
+def test_a_file_or_a_link_is_never_replaced(
+    unet_onnx: Path, unet_pack: Path, tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(unet_pack)
+    (tmp_path / "nowhere").symlink_to(tmp_path / "none")
+    before = sorted(tmp_path.iterdir())
+    for name in ("file", "link", "nowhere"):
+        for flags in ((), ("--overwrite",)):
+            message = f"{name}: exists already and is no folder: choose another place"
+            fails_with(1, message, "pack", unet_onnx, "-o", tmp_path / name, *flags)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_error_while_a_folder_is_written_leaves_the_old_one(tmp_path: Path) -> None:

@@ -74,9 +74,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(said in words for said in short)
 
 
+_MUTE = ("Exception from", "Check '", "FrontEnd API failed with", "Loading input model")
+"""How lines of OpenVINO's errors begin that say where and not why."""
+
+
 def reason(error: BaseException) -> str:
     """A library's error in a few words, for a message of one sentence: its first line, or its type if that is mute."""
-    lines = [line for line in str(error).strip().splitlines() if not line.startswith(("Exception from", "Check '"))]
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith(_MUTE)]
     return lines[0][:160].rstrip(". ") if lines and not lines[0].isdigit() else type(error).__name__
 
 

@@ -62,7 +62,7 @@ def write_folder_atomically(path: Path, replaced: bool = False) -> Iterator[Path
         raise _not_writable(path, error) from None
     try:
         yield temporary
-        if path.exists():
+        if replaced and path.exists():
             path.rename(old)
         temporary.rename(path)
     except IrsdeError:

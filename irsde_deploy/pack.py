@@ -25,11 +25,21 @@ import numpy.typing as npt
 from . import __version__
 from .card import ModelCard
 from .errors import EngineError, InputFileError, InvalidValueError, OutputFileError, ParityError, requires_extra
-from .files import require_readable, write_folder_atomically
+from .files import write_folder_atomically
 from .noise import given_noise, seeded_noise
+from .noise_level import blind_sde
 from .restorer import Restorer, load, loop_around
 from .samplers import StepTable
-from .steps_file import BACKENDS, MAX_REFERENCE_SIDE, PackSettings, is_steps_file, read_steps_file, to_text
+from .steps_file import (
+    BACKENDS,
+    MAX_MULTIPLE,
+    MAX_REFERENCE_SIDE,
+    PackSettings,
+    is_steps_file,
+    read_steps_file,
+    require_pack_file,
+    to_text,
+)
 
 DEFAULT_SIZE = (61, 93)
 """Height and width of the reference where none is asked for: odd, so that padding is checked on both sides."""
@@ -129,6 +139,7 @@ def write_pack(
         raise InvalidValueError(f"{engine}: an .onnx or a .plan can be packed: make one with 'irsde-deploy export'")
     _require_replaceable(folder, overwrite)
     card = _card_of(engine)
+    _require_packable(card, options)
     table = card.plan(options.sampler, options.steps, options.debias, options.t0, options.noise_level, options.quality)
     sampler = card.sampler_of(options.sampler, options.quality)
     picture = _reference_input(card, options)
@@ -166,10 +177,11 @@ def selftest(folder: Path, on_step: Callable[[int, int], None] | None = None) ->
         EngineError, MissingPackageError: its engine cannot be opened here.
     """
     if not folder.is_dir():
-        raise InputFileError(f"{folder}: there is no such folder: make it with 'irsde-deploy pack'")
+        why = "this is a file, and a pack is a folder" if folder.exists() else "there is no such folder"
+        raise InputFileError(f"{folder}: {why}: make one with 'irsde-deploy pack'")
     settings = read_steps_file(folder / "steps.txt")
     path = folder / settings.engine
-    require_readable(path)
+    require_pack_file(path)
     if path.stat().st_size != settings.engine_bytes:
         raise InputFileError(
             f"{path}: it has {path.stat().st_size} bytes, and steps.txt says {settings.engine_bytes}: "
@@ -181,6 +193,7 @@ def selftest(folder: Path, on_step: Callable[[int, int], None] | None = None) ->
     fields = len(settings.table) + 1
     shapes = ((height, width, channels), (fields, channels, height, width), (height, width, channels))
     picture, noise, expected = (_array(folder, name, shape) for name, shape in zip(_ARRAYS, shapes, strict=True))
+    _require_values(folder, engine.card, picture)
     source = given_noise(noise[:, None], len(settings.table), (1, channels, height, width))
     steps = len(settings.table)
     progress = None if on_step is None else lambda k: on_step(k, steps)
@@ -241,7 +254,7 @@ def _require_replaceable(folder: Path, overwrite: bool) -> None:
 
 
 def _foreign_file(folder: Path) -> Path | None:
-    """Something in the folder that `write_pack` did not put there; None in a pack, however damaged, or where it is empty.
+    """What `write_pack` did not put into the folder; None where there is nothing, or a pack, however damaged.
 
     Packs are told by the first words of steps.txt, which no version of theirs changes.
     """
@@ -252,6 +265,24 @@ def _foreign_file(folder: Path) -> Path | None:
     if foreign is None and entries and not is_steps_file(folder / "steps.txt"):
         return folder / "steps.txt" if folder / "steps.txt" in entries else entries[0]
     return foreign
+
+
+def _require_packable(card: ModelCard, options: PackOptions) -> None:
+    """Raise InvalidValueError where a pack cannot hold this model, or a reference has no such size."""
+    if blind_sde(card.sde, options.noise_level, options.t0):
+        raise InvalidValueError(
+            "this model starts at the timestep that matches the picture's noise, and a pack at one: give --noise-level "
+            "(standard deviation on the 0..255 scale) or --t0"
+        )
+    if card.multiple_of > MAX_MULTIPLE:
+        raise InvalidValueError(
+            f"this network takes multiples of {card.multiple_of} pixels, and a pack's of up to {MAX_MULTIPLE}"
+        )
+    size = options.size if options.picture is None else options.picture.shape[-3:-1]
+    if not all(1 <= side <= MAX_REFERENCE_SIDE for side in size):
+        raise InvalidValueError(
+            f"a reference has sides of 1 to {MAX_REFERENCE_SIDE} pixels, not {'x'.join(map(str, size))}: give another"
+        )
 
 
 def _copy_engine(engine: Path, folder: Path) -> tuple[str, Path]:
@@ -281,8 +312,6 @@ def _reference_input(card: ModelCard, options: PackOptions) -> npt.NDArray[np.fl
         from .runtimes.pictures import check_picture, to_network
 
         picture = to_network(check_picture(card, options.picture))[0].transpose(1, 2, 0)
-    if max(picture.shape[:2]) > MAX_REFERENCE_SIDE:
-        raise InvalidValueError(f"a reference has sides of up to {MAX_REFERENCE_SIDE} pixels: cut a part out of it")
     return np.ascontiguousarray(picture, dtype=np.float32)
 
 
@@ -325,22 +354,32 @@ def _noise(settings: PackSettings) -> npt.NDArray[np.float32]:
 def _require_card(folder: Path, settings: PackSettings, own: ModelCard) -> None:
     """Raise InputFileError unless card.json, the engine's own card and steps.txt say the same."""
     path = folder / "card.json"
-    require_readable(path)
+    require_pack_file(path)
     try:
         card = ModelCard.from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:  # InvalidValueError, UnicodeDecodeError
         raise InputFileError(f"{path}: {error}: pack the engine again") from None
     names = ("channels", "multiple_of", "pad_mode", "conditional", "precision")
-    if card != own or any(getattr(card, name) != getattr(settings, name) for name in names):
+    same = card == own and settings.latent == (card.value_range is None)
+    if not same or any(getattr(card, name) != getattr(settings, name) for name in names):
         raise InputFileError(
             f"{folder}: card.json, steps.txt and the engine are not of one model: pack the engine again"
         )
 
 
+def _require_values(folder: Path, card: ModelCard, picture: npt.NDArray[np.float32]) -> None:
+    from .runtimes.pictures import check_picture
+
+    try:
+        check_picture(card, picture)
+    except InvalidValueError as error:
+        raise InputFileError(f"{folder / 'reference_input.npy'}: {error}") from None
+
+
 def _array(folder: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """One of the reference arrays, float32 in C order as NumPy writes it; read_array in runtimes/cpp/src/pack.cpp."""
     path = folder / f"reference_{name}.npy"
-    require_readable(path)
+    require_pack_file(path)
     expected = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
     with path.open("rb") as file:
         prefix = file.read(10)

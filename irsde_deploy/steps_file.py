@@ -34,6 +34,7 @@ BACKENDS = {"openvino": "engine.onnx", "tensorrt": "engine.plan", "tensorrt-rtx"
 MAX_BYTES = 4 * 2**20
 MAX_STEPS = 10_000
 MAX_REFERENCE_SIDE = 8192
+MAX_MULTIPLE = 256
 _MAX_T = 1_000_000
 _MAX_COEFFICIENT = 1e30
 _MAX_TOLERANCE = 0.1
@@ -106,6 +107,14 @@ def _written(value: Any) -> str:
     return str(int(value))
 
 
+def require_pack_file(path: Path) -> None:
+    """Raise InputFileError unless this file of a pack is an ordinary one with something in it."""
+    try:
+        require_readable(path)
+    except InputFileError as error:
+        raise InputFileError(f"{error}: pack the engine again with 'irsde-deploy pack'") from None
+
+
 def is_steps_file(path: Path) -> bool:
     """Whether a file begins as those of `to_text` do, of any version."""
     begin = HEADER.partition(" ")[0].encode() + b" "
@@ -121,7 +130,7 @@ def read_steps_file(path: Path) -> PackSettings:
     Raises:
         InputFileError: no such file, or not what `to_text` writes.
     """
-    require_readable(path)
+    require_pack_file(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError("it is larger than any of its kind")
@@ -237,7 +246,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "backend": _one_of(*BACKENDS),
     "engine_bytes": _whole(1, MAX_SEED),
     "channels": _whole(1, 256),
-    "multiple_of": _whole(1, 4096),
+    "multiple_of": _whole(1, MAX_MULTIPLE),
     "pad_mode": _one_of(*PAD_MODES),
     "conditional": _flag,
     "latent": _flag,

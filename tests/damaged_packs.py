@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,18 +104,71 @@ def with_nan(pack: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+def other_engine(content: Callable[[bytes], bytes]) -> Damage:
+    """Another engine.onnx, whose size steps.txt knows."""
+
+    def damage(pack: Path) -> None:
+        before = (pack / "engine.onnx").read_bytes()
+        (pack / "engine.onnx").write_bytes(after := content(before))
+        edit(f"engine_bytes {len(before)}", f"engine_bytes {len(after)}")(pack)
+
+    return damage
+
+
+def pipe(name: str) -> Damage:
+    """A pipe that nobody writes to in place of a file."""
+
+    def damage(pack: Path) -> None:
+        (pack / name).unlink()
+        os.mkfifo(pack / name)
+
+    return damage
+
+
+def written(name: str, text: str) -> Damage:
+    def damage(pack: Path) -> None:
+        (pack / name).write_text(text)
+
+    return damage
+
+
+def both(first: Damage, second: Damage) -> Damage:
+    def damage(pack: Path) -> None:
+        first(pack)
+        second(pack)
+
+    return damage
+
+
+def linked(name: str, target: str) -> Damage:
+    def damage(pack: Path) -> None:
+        (pack / name).unlink()
+        (pack / name).symlink_to(target)
+
+    return damage
+
+
+def in_card(old: str, new: str) -> Damage:
+    def damage(pack: Path) -> None:
+        text = (pack / "card.json").read_text()
+        assert text.count(old) == 1, old
+        (pack / "card.json").write_text(text.replace(old, new))
+
+    return damage
+
+
 def with_nameless_input(pack: Path) -> None:
     """One more input, whose name is empty."""
     model = onnx.load(pack / "engine.onnx")
     further = model.graph.input.add()
     further.CopyFrom(model.graph.input[0])
     further.name = ""
-    before, content = (pack / "engine.onnx").stat().st_size, model.SerializeToString()
-    (pack / "engine.onnx").write_bytes(content)
-    edit(f"engine_bytes {before}", f"engine_bytes {len(content)}")(pack)
+    other_engine(lambda _: model.SerializeToString())(pack)
 
 
 TOLERANCE = f"tolerance {(1e-4).hex()}"
+
+ARRAYS = ("input", "noise", "output")
 
 DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "no steps": (without("steps.txt"), 1, "steps.txt"),
@@ -177,6 +231,46 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "other table": (other_start, 3, "the restored reference differs"),
     "clip": (edit("clip 0", "clip 1"), 3, "the restored reference differs"),
     "an input without a name": (with_nameless_input, 1, "engine.onnx: "),
+    **{
+        f"engine of {kind}": (other_engine(lambda _, content=content: content), 1, "engine.onnx: not an ONNX model")
+        for kind, content in {
+            "text": b"hello world\n",
+            "zeros": bytes(1000),
+            "XML": b'<?xml version="1.0"?><net></net>',
+            "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(100),
+            "noise": np.random.default_rng(0).bytes(500),
+        }.items()
+    },
+    "half an engine": (other_engine(lambda engine: engine[: len(engine) // 2]), 1, "engine.onnx: not an ONNX model"),
+    "an engine's end": (other_engine(lambda engine: engine[1000:]), 1, "engine.onnx: not an ONNX model"),
+    **{
+        f"pipe for {name}": (pipe(name), 1, "is not an ordinary file")
+        for name in ("steps.txt", "card.json", "engine.onnx", *(f"reference_{name}.npy" for name in ARRAYS))
+    },
+    **{f"NaN in {name}": (shift(f"reference_{name}.npy", np.nan), 1, f"{name}.npy: it has NaN") for name in ARRAYS},
+    "input infinite": (shift("reference_input.npy", -np.inf), 1, "reference_input.npy: it has NaN or infinite values"),
+    "input too large": (
+        shift("reference_input.npy", 300),
+        1,
+        "reference_input.npy: floating-point pictures are in [0, 1], and this one goes to 300",
+    ),
+    "card of nothing": (written("card.json", "{}\n"), 1, "card.json: "),
+    "card of text": (written("card.json", "hello\n"), 1, "card.json: "),
+    "card cut": (cut("card.json", 300), 1, "card.json: "),
+    "card elsewhere": (linked("card.json", "/etc/passwd"), 1, "card.json: "),
+    "card twice": (in_card("}\n", "}{}\n"), 1, "card.json: "),
+    "card of other channels": (in_card('"channels":3,"m', '"channels":4,"m'), 1, "are not of one model"),
+    "card of another precision": (in_card('"precision":"fp32"', '"precision":"fp16"'), 1, "are not of one model"),
+    "another precision": (edit("precision fp32", "precision fp16"), 1, "are not of one model"),
+    "another padding": (edit("pad_mode reflect", "pad_mode zero"), 1, "are not of one model"),
+    "another multiple": (edit("multiple_of 16", "multiple_of 32"), 1, "are not of one model"),
+    "latent": (edit("latent 0", "latent 1"), 1, "are not of one model"),
+    "huge multiple": (edit("multiple_of 16", "multiple_of 4096"), 1, "its 'multiple_of' is"),
+    "huge multiple in both": (
+        both(edit("multiple_of 16", "multiple_of 512"), in_card('f":16,', 'f":512,')),
+        1,
+        "its 'multiple_of' is",
+    ),
     "not finite": (with_nan, 1, "after step 1 of 4 (t = 100) the state is not finite (NaN or infinity), in fp32 on "),
 }
 """Name -> damage to a pack of the U-Net: sde-2m, 4 steps, seed 5, reference 21x35."""

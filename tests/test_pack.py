@@ -18,7 +18,8 @@ from packs import UNET_OPTIONS
 
 from irsde_deploy import MeanRevertingSDE, StepTable, load, plan_steps
 from irsde_deploy.cli import cli
-from irsde_deploy.errors import InputFileError, InvalidValueError, OutputFileError
+from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, OutputFileError
+from irsde_deploy.export.onnx_model import read_model, write_model
 from irsde_deploy.files import write_folder_atomically
 from irsde_deploy.noise import seeded_noise
 from irsde_deploy.pack import PackOptions, cpp_folder, selftest, write_pack
@@ -156,9 +157,60 @@ def test_from_the_command_line(unet_onnx: Path, tmp_path: Path, fails_with: Call
     succeeds(*arguments, "--size", "8x9", "--overwrite")
     assert np.load(pack / "reference_output.npy").shape == (8, 9, 3)
     fails_with(2, "leave it or --picture out", *arguments, "--size", "8x9", "--picture", tmp_path / "in.png")
-    fails_with(2, "sides of up to 8192", *arguments, "--size", "9000x9", "--overwrite")
+    fails_with(2, "sides of 1 to 8192 pixels, not 9000x9", *arguments, "--size", "9000x9", "--overwrite")
     fails_with(2, "an .onnx or a .plan can be packed", "pack", tmp_path / "in.png", "-o", tmp_path / "other")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["pack"]
+
+
+def test_sizes_of_no_pixels(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+    pytest.importorskip("openvino")
+    for size in ("0x5", "5x0", "99999x99999"):
+        message = f"a reference has sides of 1 to 8192 pixels, not {size}: give another"
+        fails_with(2, message, "pack", unet_onnx, "-o", tmp_path / "pack", "--size", size)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_denoising_model_needs_a_flag(
+    onnx_of: Callable[[str], Path], tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    pytest.importorskip("openvino")
+    message = "and a pack at one: give --noise-level (standard deviation on the 0..255 scale) or --t0"
+    fails_with(2, message, "pack", onnx_of("ConditionalUNet"), "-o", tmp_path / "pack", "--steps", 2)
+
+
+def test_a_network_of_larger_multiples_is_refused(unet_onnx: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    model, card = read_model(unet_onnx)
+    write_model(model, replace(card, multiple_of=512), tmp_path / "large.onnx")
+    with pytest.raises(InvalidValueError, match="multiples of 512 pixels, and a pack's of up to 256"):
+        write_pack(tmp_path / "large.onnx", tmp_path / "pack", UNET_OPTIONS)
+    assert [path.name for path in tmp_path.iterdir()] == ["large.onnx"]
+
+
+def test_what_is_no_onnx_is_said_once(tmp_path: Path, fails_with: Callable[..., None]) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "text.onnx").write_text("hello world\n")
+    message = f"irsde-deploy: {tmp_path / 'text.onnx'}: not an ONNX model (Error parsing message"
+    fails_with(1, message, "pack", tmp_path / "text.onnx", "-o", tmp_path / "pack")
+    with pytest.raises(EngineError) as error:
+        load(tmp_path / "text.onnx", provider="openvino")
+    assert str(error.value).count("not an ONNX model") == str(error.value).count("text.onnx") == 1
+
+
+def test_folders_that_are_none(unet_pack: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+    message = "steps.txt: this is a file, and a pack is a folder: make one with 'irsde-deploy pack'"
+    fails_with(1, message, "selftest", unet_pack / "steps.txt")
+    fails_with(1, "none: there is no such folder: make one with", "selftest", tmp_path / "none")
+    fails_with(1, "steps.txt: no such file: pack the engine again with 'irsde-deploy pack'", "selftest", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["engine.onnx", "card.json", "reference_noise.npy"])
+def test_missing_files_say_what_to_do(
+    name: str, unet_pack: Path, tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    shutil.copytree(unet_pack, tmp_path / "pack")
+    (tmp_path / "pack" / name).unlink()
+    fails_with(1, f"{name}: no such file: pack the engine again with", "selftest", tmp_path / "pack")
 
 
 def test_a_denoising_model_needs_a_start(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
@@ -336,3 +388,14 @@ def test_an_error_while_a_folder_is_written_leaves_the_old_one(tmp_path: Path) -
         (folder / "new").touch()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_comes_while_another_is_written_stays(tmp_path: Path) -> None:
+    def write() -> None:
+        with write_folder_atomically(tmp_path / "a"):
+            (tmp_path / "a").mkdir()
+            (tmp_path / "a" / "mine").touch()
+
+    with pytest.raises(OutputFileError, match="cannot be written"):
+        write()
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["a", "a/mine"]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..card import METADATA_KEY, ModelCard
-from ..errors import EngineError, evaluation_failure, reason, requires_extra
+from ..errors import EngineError, IrsdeError, evaluation_failure, reason, requires_extra
 from ..files import require_readable
 from ..threads import wanted_threads
 from .cpu_graph import REWRITES, for_cpu
@@ -55,6 +55,8 @@ class OpenVinoEngine:
             raise EngineError(f"OpenVINO cannot start ({reason(error)}): install it again") from None
         try:
             graph = core.read_model(for_cpu(path, REWRITES["openvino"]))
+        except IrsdeError:
+            raise
         except Exception as error:  # OpenVINO's errors are RuntimeErrors of several kinds
             raise EngineError(
                 f"{path}: not an ONNX model that OpenVINO can load ({reason(error)}): "

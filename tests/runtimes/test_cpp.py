@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,29 @@ def test_damaged_packs_are_one_sentence(damage: str, build: Path, unet_pack: Pat
     assert message in stderr
     assert stderr.startswith("irsde_selftest: ")
     assert stderr.count("\n") == 1, stderr
+    assert "Exception from" not in stderr
+    assert "nan" not in stderr
+
+
+def test_files_may_be_links(build: Path, unet_pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "pack").mkdir()
+    for path in unet_pack.iterdir():
+        (tmp_path / "pack" / path.name).symlink_to(path)
+    run(build / "irsde_selftest", tmp_path / "pack")
+
+
+def test_a_file_is_no_pack(build: Path, unet_pack: Path) -> None:
+    stderr = run(build / "irsde_selftest", unet_pack / "steps.txt", code=1).stderr
+    assert "steps.txt: this is a file, and a pack is a folder: make one with 'irsde-deploy pack'" in stderr
+
+
+def test_long_paths_leave_room_for_the_reason(build: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "/".join(["\u96e8" * 60] * 4)
+    stderr = run(build / "irsde_selftest", folder, code=1).stderr
+    assert re.fullmatch("irsde_selftest: \\.\\.\\.(\u96e8|/)+: there is no such folder: make one with .*\n", stderr)
+    folder.mkdir(parents=True)
+    stderr = run(build / "irsde_selftest", folder, code=1).stderr
+    assert stderr.endswith("steps.txt: there is no such file: pack the engine again with 'irsde-deploy pack'\n")
 
 
 def test_ctest(build: Path) -> None:

@@ -3,6 +3,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <filesystem>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -31,13 +32,29 @@ inline void fail(irsde_status status, const char* format, ...) {
     throw Failure(status, sentence);
 }
 
+/// A path for a sentence: of a long one its end, so that what follows is not cut off.
+inline std::string shown(const std::filesystem::path& path) {
+    constexpr std::size_t LENGTH = 200;
+    const std::string text = path.string();
+    if (text.size() <= LENGTH) return text;
+    std::size_t at = text.size() - LENGTH + 3;
+    while (at < text.size() && (text[at] & 0xC0) == 0x80) ++at;  // within a character of UTF-8
+    return "..." + text.substr(at);
+}
+
 /// A library's error in a few words, for a sentence of ours: its first line that says more than a place in its sources,
-/// 160 characters at most; as irsde_deploy/errors.py.
+/// 160 characters of ASCII at most; as irsde_deploy/errors.py.
 inline std::string reason(const std::exception& error) {
+    constexpr const char* MUTE[] = {"Exception from", "Check '", "FrontEnd API failed with", "Loading input model"};
     std::istringstream lines(error.what());
-    for (std::string line; std::getline(lines, line);)
-        if (!line.empty() && line.rfind("Exception from", 0) != 0 && line.rfind("Check '", 0) != 0)
-            return line.substr(0, 160);
+    for (std::string line; std::getline(lines, line);) {
+        bool says = !line.empty();
+        for (const char* start : MUTE) says = says && line.rfind(start, 0) != 0;
+        if (!says) continue;
+        for (char& c : line)
+            if (c < 32 || c > 126) c = '?';
+        return line.substr(0, 160);
+    }
     return "it does not say why";
 }
 

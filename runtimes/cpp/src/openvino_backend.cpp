@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <list>
 #include <map>
+#include <openvino/frontend/manager.hpp>
 #include <openvino/runtime/core.hpp>
 #include <openvino/runtime/properties.hpp>
 #include <utility>
@@ -29,17 +30,17 @@ public:
         start();
         bool fits = false;
         try {
-            graph_ = core_->read_model(pack.engine().string());
+            graph_ = read_onnx(pack.engine().string());
             fits = graph_fits();
         } catch (const std::bad_alloc&) {
             throw;
         } catch (const std::exception& error) {
             fail(IRSDE_ENGINE_FAILED, "%s: not an ONNX model that OpenVINO can load (%s): pack the engine again",
-                 pack.engine().string().c_str(), reason(error).c_str());
+                 shown(pack.engine()).c_str(), reason(error).c_str());
         }
         if (!fits)
             fail(IRSDE_BAD_PACK, "%s: the graph must map x%s and t to eps, float32 with %d channels: pack it again",
-                 pack.engine().string().c_str(), pack.conditional ? ", mu" : "", pack.channels);
+                 shown(pack.engine()).c_str(), pack.conditional ? ", mu" : "", pack.channels);
     }
 
     std::string name() const override {
@@ -85,6 +86,12 @@ private:
         } catch (const std::exception& error) {
             fail(IRSDE_ENGINE_FAILED, "OpenVINO cannot start (%s): install it again", reason(error).c_str());
         }
+    }
+
+    /// As Core::read_model does, but by the ONNX front end alone: others would print what they think of a damaged file.
+    static std::shared_ptr<ov::Model> read_onnx(const std::string& file) {
+        const ov::frontend::FrontEnd::Ptr reader = ov::frontend::FrontEndManager().load_by_framework("onnx");
+        return reader->convert(reader->load(file));
     }
 
     bool graph_fits() const {

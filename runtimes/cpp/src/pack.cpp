@@ -15,20 +15,28 @@ namespace {
 
 constexpr const char* STEPS_FILE = "steps.txt";
 constexpr const char* HEADER = "irsde-steps 1";
-constexpr std::uintmax_t MAX_TEXT = 4 << 20;  // bytes of steps.txt and of card.json
-constexpr int MAX_STEPS = 10'000, MAX_T = 1'000'000, MAX_REFERENCE_SIDE = 8192;
+constexpr std::uintmax_t MAX_STEPS_TEXT = 4 << 20, MAX_CARD_TEXT = 1 << 17;  // bytes
+constexpr int MAX_STEPS = 10'000, MAX_T = 1'000'000, MAX_REFERENCE_SIDE = 8192, MAX_MULTIPLE = 256;
 constexpr double MAX_COEFFICIENT = 1e30, MAX_TOLERANCE = 0.1;
 constexpr const char* ADVICE = "pack the engine again with 'irsde-deploy pack'";
 
 [[noreturn]] void damaged(const std::filesystem::path& file, const std::string& what) {
-    fail(IRSDE_BAD_PACK, "%s: %s: %s", file.string().c_str(), what.c_str(), ADVICE);
+    fail(IRSDE_BAD_PACK, "%s: %s: %s", shown(file).c_str(), what.c_str(), ADVICE);
 }
 
-std::string read_text(const std::filesystem::path& file) {
+/// The size of an ordinary file; others, such as pipes, may never end.
+std::uintmax_t size_of(const std::filesystem::path& file) {
     std::error_code error;
+    if (!std::filesystem::exists(file, error)) damaged(file, "there is no such file");
+    if (!std::filesystem::is_regular_file(file, error)) damaged(file, "it is not an ordinary file");
     const std::uintmax_t size = std::filesystem::file_size(file, error);
-    if (error) damaged(file, "there is no such file");
-    if (size == 0 || size > MAX_TEXT) damaged(file, "the file is empty or larger than any of its kind");
+    if (error) damaged(file, "the file cannot be read");
+    return size;
+}
+
+std::string read_text(const std::filesystem::path& file, std::uintmax_t most) {
+    const std::uintmax_t size = size_of(file);
+    if (size == 0 || size > most) damaged(file, "the file is empty or larger than any of its kind");
     std::ifstream stream(file, std::ios::binary);
     std::string text(static_cast<std::size_t>(size), '\0');
     if (!stream.read(text.data(), static_cast<std::streamsize>(size))) damaged(file, "the file cannot be read");
@@ -190,12 +198,48 @@ std::string header_of(const std::vector<std::size_t>& shape) {
 }
 
 void require_engine(const Pack& pack) {
-    std::error_code error;
-    const std::uintmax_t size = std::filesystem::file_size(pack.engine(), error);
-    if (error) damaged(pack.engine(), "there is no such file");
+    const std::uintmax_t size = size_of(pack.engine());
     if (size != pack.engine_bytes)
         damaged(pack.engine(),
                 "it has " + std::to_string(size) + " bytes, and steps.txt says " + std::to_string(pack.engine_bytes));
+}
+
+/// Whether a text is one JSON object in ASCII and a line's end, as far as brackets and quotes tell.
+bool is_object(const std::string& text) {
+    std::string closing;
+    bool quoted = false;
+    for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+        const char c = text[i];
+        if (c < 32 || (i > 0 && closing.empty())) return false;
+        if (quoted && c == '\\')
+            ++i;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted && (c == '{' || c == '['))
+            closing += c == '{' ? '}' : ']';
+        else if (!quoted && (c == '}' || c == ']')) {
+            if (closing.empty() || closing.back() != c) return false;
+            closing.pop_back();
+        }
+    }
+    return closing.empty() && !text.empty() && text.back() == '\n';
+}
+
+/// card.json as irsde_deploy/card.py writes it: compact, in the order of its fields. What steps.txt says of the network
+/// must be in it.
+std::string read_card(const Pack& pack) {
+    const std::filesystem::path file = pack.folder / "card.json";
+    const std::string text = read_text(file, MAX_CARD_TEXT);
+    if (text.rfind("{\"network\":\"", 0) != 0 || !is_object(text)) damaged(file, "it is not a model card");
+    const std::string parts[] = {
+        "\"channels\":" + std::to_string(pack.channels) + ",\"multiple_of\":" + std::to_string(pack.multiple_of) +
+            ",\"pad_mode\":\"" + (pack.reflect ? "reflect" : "zero") + "\",",
+        "\"precision\":\"" + pack.precision + "\",",
+    };
+    bool same = pack.latent == (text.find("\"value_range\":null,") != text.npos);
+    for (const std::string& part : parts) same = same && text.find(part) != text.npos;
+    if (!same) damaged(pack.folder, "card.json and steps.txt are not of one model");
+    return text;
 }
 
 }  // namespace
@@ -209,9 +253,11 @@ bool Pack::stochastic() const {
 Pack read_pack(const std::filesystem::path& folder) {
     std::error_code error;
     if (!std::filesystem::is_directory(folder, error))
-        fail(IRSDE_BAD_PACK, "%s: there is no such folder: make it with 'irsde-deploy pack'", folder.string().c_str());
+        fail(IRSDE_BAD_PACK, "%s: %s: make one with 'irsde-deploy pack'", shown(folder).c_str(),
+             std::filesystem::exists(folder, error) ? "this is a file, and a pack is a folder"
+                                                    : "there is no such folder");
     const std::filesystem::path file = folder / STEPS_FILE;
-    Lines lines = split(file, read_text(file));
+    Lines lines = split(file, read_text(file, MAX_STEPS_TEXT));
     Values values(file, std::move(lines.values));
     Pack pack;
     pack.folder = folder;
@@ -220,7 +266,7 @@ Pack read_pack(const std::filesystem::path& folder) {
     pack.engine_file = pack.backend == "openvino" ? "engine.onnx" : "engine.plan";
     pack.engine_bytes = values.take("engine_bytes", parse_size);
     pack.channels = values.take("channels", whole(1, 256));
-    pack.multiple_of = values.take("multiple_of", whole(1, 4096));
+    pack.multiple_of = values.take("multiple_of", whole(1, MAX_MULTIPLE));
     pack.reflect =
         values.take("pad_mode", [](const std::string& text) { return choice(text, {"reflect", "zero"}); }) == "reflect";
     pack.conditional = values.take("conditional", flag);
@@ -237,7 +283,7 @@ Pack read_pack(const std::filesystem::path& folder) {
     const int count = values.take("steps", whole(1, MAX_STEPS));
     values.require_empty();
     pack.steps = parse_steps(file, lines.steps, count, pack.clip);
-    pack.card_json = read_text(folder / "card.json");
+    pack.card_json = read_card(pack);
     require_engine(pack);
     return pack;
 }
@@ -247,19 +293,18 @@ std::vector<float> read_array(const Pack& pack, const char* name, const std::vec
     const std::string magic("\x93NUMPY\x01\x00", 8), expected = header_of(shape);
     std::size_t count = 1;
     for (const std::size_t side : shape) count *= side;
+    const std::uintmax_t size = size_of(file);
     constexpr std::size_t PREFIX = 10;
     std::ifstream stream(file, std::ios::binary);
     std::string head(PREFIX, '\0');
-    if (!stream.read(head.data(), PREFIX)) damaged(file, "there is no such file, or it is too short");
+    if (!stream.read(head.data(), PREFIX)) damaged(file, "it is too short");
     if (head.compare(0, magic.size(), magic) != 0) damaged(file, "it is no array of NumPy's version 1");
     const auto byte = [&head](int at) { return static_cast<std::size_t>(static_cast<unsigned char>(head[at])); };
     std::string description(byte(8) | byte(9) << 8, '\0');
     stream.read(description.data(), static_cast<std::streamsize>(description.size()));
     const std::size_t end = description.find_last_not_of(" \n") + 1;  // NumPy pads with spaces and a line's end
     if (!stream || description.substr(0, end) != expected) damaged(file, "it is not the array " + expected);
-    std::error_code error;
-    const std::uintmax_t size = std::filesystem::file_size(file, error);
-    if (error || size != PREFIX + description.size() + count * sizeof(float))
+    if (size != PREFIX + description.size() + count * sizeof(float))
         damaged(file, "it does not have the " + std::to_string(count) + " values that steps.txt asks for");
     std::vector<float> values(count);
     if (!stream.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(count * sizeof(float))))

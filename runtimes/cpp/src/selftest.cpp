@@ -51,7 +51,12 @@ irsde_selftest_result selftest(const Pack& pack, Loop& loop) {
     irsde_run run{};
     run.noise = noise.data();
     run.noise_count = noise.size();
-    loop.restore(frame, frame, run);
+    try {
+        loop.restore(frame, frame, run);
+    } catch (const Failure& failure) {
+        if (failure.status != IRSDE_INVALID_VALUE) throw;
+        fail(IRSDE_BAD_PACK, "%s: %s", shown(pack.folder / "reference_input.npy").c_str(), failure.what());
+    }
     const double scale = std::max(1.0, largest_value(expected));
     result.output_error = difference(input.data(), expected.data(), values) / scale;
     return result;

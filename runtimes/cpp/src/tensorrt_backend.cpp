@@ -116,8 +116,8 @@ private:
     void require(bool done, const char* what) {
         if (done) return;
         const std::string why = logger_.last();
-        fail(IRSDE_ENGINE_FAILED, "%s: %s %s%s%s%s", pack_.engine().string().c_str(), NAME, what,
-             why.empty() ? "" : " (", why.c_str(), why.empty() ? "" : ")");
+        fail(IRSDE_ENGINE_FAILED, "%s: %s %s%s%s%s", shown(pack_.engine()).c_str(), NAME, what, why.empty() ? "" : " (",
+             why.c_str(), why.empty() ? "" : ")");
     }
     static void require(cudaError_t error, const char* what) { runtime::require(error, what); }
 
@@ -128,7 +128,7 @@ private:
         std::vector<char> plan(static_cast<std::size_t>(pack_.engine_bytes));
         std::ifstream file(pack_.engine(), std::ios::binary);
         if (!file.read(plan.data(), static_cast<std::streamsize>(plan.size())))
-            fail(IRSDE_BAD_PACK, "%s: the file cannot be read: pack the engine again", pack_.engine().string().c_str());
+            fail(IRSDE_BAD_PACK, "%s: the file cannot be read: pack the engine again", shown(pack_.engine()).c_str());
         return plan;
     }
 
@@ -151,7 +151,7 @@ private:
         }
         if (!fits)
             fail(IRSDE_BAD_PACK, "%s: the plan must map x%s and t to eps, float32 or float16: pack it again",
-                 pack_.engine().string().c_str(), pack_.conditional ? ", mu" : "");
+                 shown(pack_.engine()).c_str(), pack_.conditional ? ", mu" : "");
     }
 
     /// Tell the context the size, with the first profile that takes it.

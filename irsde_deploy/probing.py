@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from .colour import Colour, Layout, guessed_matrix
 from .errors import InputFileError
 from .images import MAX_PIXELS
-from .video import UNSPECIFIED, UPRIGHT, ColourTags, Losses, Source, Turn, decoded, open_input
+from .video import UNSPECIFIED, UPRIGHT, ColourTags, Losses, Source, Turn, decoded, frames_from, open_input
 
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
 """By FFmpeg's (and ISO/IEC 23091-2's) number."""
@@ -29,12 +30,13 @@ _LOOKED_AT = 100
 """Frames whose times are compared, to choose a clock."""
 
 
-def probe(path: Path, matrix: str | None = None) -> Source:
+def probe(path: Path, matrix: str | None = None, start: Fraction = Fraction(0)) -> Source:
     """Find out what a video file holds, from its headers and its first frames.
 
     Args:
         path: of the file.
         matrix: one of `colour.WEIGHTS`, for files that do not say.
+        start: seconds from the file's beginning to the part that is restored, whose first frame says the size.
 
     Raises:
         InputFileError: no video stream, no frame, too large, or of a kind that cannot be restored.
@@ -66,7 +68,7 @@ def probe(path: Path, matrix: str | None = None) -> Source:
             notes.append("it is HDR: its colours are kept as they are coded, its static HDR metadata is not")
         if first.interlaced_frame:
             notes.append("it is interlaced, and its frames are restored as if they were not: deinterlace it first")
-        return Source(
+        source = Source(
             path,
             stream.index,
             first.height,
@@ -83,6 +85,19 @@ def probe(path: Path, matrix: str | None = None) -> Source:
             *_clock_of(chain([first], frames)),
             tuple(notes),
         )
+        return _as_at(source, start, context.name, matrix) if start else source
+
+
+def _as_at(source: Source, start: Fraction, codec: str, matrix: str | None) -> Source:
+    """The source with what its first frame at or after a time says, should that be another than the file's first."""
+    first = (source.begin + start) / source.time_base
+    frame = next((frame for frame, pts in frames_from(source, first, Losses()) if pts >= first), None)
+    if frame is None or (frame.height, frame.width) == (source.height, source.width):
+        return source
+    _check_size(source.path, frame.height, frame.width)
+    layout, _ = _layout_of(source.path, frame.format)
+    colour = _colour_of(source.path, layout, source.tags, frame, codec, matrix)
+    return replace(source, height=frame.height, width=frame.width, layout=layout, colour=colour)
 
 
 def _layout_of(path: Path, form: Any) -> tuple[Layout, list[str]]:

@@ -7,8 +7,8 @@ formats are at most repacked. A file is opened as a file and never as a URL, pla
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,10 +137,14 @@ class Losses:
     Attributes:
         damaged: packets that could not be decoded.
         retimed: frames whose time is missing or does not rise, and was made up.
+        missing: what the file's headers announce and its end lacks, in words; see `completeness.shortfall`.
+        at_end: whether the file has been read to its end.
     """
 
     damaged: int = 0
     retimed: int = 0
+    missing: str | None = None
+    at_end: bool = field(default=False, compare=False)
 
 
 def is_video_name(name: str) -> bool:
@@ -185,23 +189,40 @@ def read_frames(
     """
     first = (source.begin + span.start) / source.time_base
     end = None if span.end is None else (source.begin + span.end) / source.time_base
-    for frame, pts in _from(source, first if after is None else Fraction(after), losses, seek and source.seekable):
-        if pts < first or (after is not None and pts <= after):
-            continue
+    def wanted(pts: int | None) -> bool:
+        early = pts is not None and ((span.start > 0 and pts < first) or (after is not None and pts <= after))
+        return not early and (end is None or pts is None or pts < end)
+
+    begin = first if after is None else Fraction(after)
+    for frame, pts in frames_from(source, begin, losses, seek and source.seekable, wanted):
         if end is not None and pts >= end:
             return
+        if not wanted(pts):
+            continue
         if (frame.height, frame.width) != (source.height, source.width):
-            raise InputFileError(
-                f"{source.path}: at {float(pts * source.time_base):.3f} s the frames change from "
-                f"{source.width}x{source.height} to {frame.width}x{frame.height}: restore the parts one by one "
-                "(--start, --end)"
-            )
+            raise _size_changes(source, frame, pts)
         yield Frame(number, _planes(frame, source.layout), pts, frame.duration or 0)
         number += 1
+    losses.at_end = True
 
 
-def _from(source: Source, first: Fraction, losses: Losses, seek: bool) -> Iterator[tuple[Any, int]]:
-    """Decoded frames with their times, from one that is surely not later than `first`."""
+def _size_changes(source: Source, frame: Any, pts: int) -> InputFileError:
+    """What to say of a frame of another size; its time is one that --start and --end take, not later than it is."""
+    seconds = math.floor(1000 * (pts * source.time_base - source.begin)) / 1000
+    return InputFileError(
+        f"{source.path}: at {seconds:.3f} s the frames change from {source.width}x{source.height} to "
+        f"{frame.width}x{frame.height}: restore the parts one by one (--end {seconds:.3f}, then --start {seconds:.3f})"
+    )
+
+
+def frames_from(
+    source: Source,
+    first: Fraction,
+    losses: Losses,
+    seek: bool = True,
+    wanted: Callable[[int | None], bool] = lambda pts: True,
+) -> Iterator[tuple[Any, int]]:
+    """Decoded frames with their times, from one that is surely not later than `first`; see `decoded`."""
     for seconds in (2, 20, None) if seek else (None,):
         with open_input(source.path) as container:
             stream: Any = container.streams[source.index]
@@ -212,7 +233,7 @@ def _from(source: Source, first: Fraction, losses: Losses, seek: bool) -> Iterat
                 if not _sought(container, stream, target):
                     continue
             losses.damaged = losses.retimed = 0
-            frames = _timed(decoded(container, stream, losses), source, losses)
+            frames = _timed(decoded(container, stream, losses, wanted), source, losses)
             if seconds is None:
                 yield from frames
                 return
@@ -256,8 +277,10 @@ def _first_time(frame: Any, source: Source) -> int:
     return int(source.begin / source.time_base if frame.dts is None else frame.dts)
 
 
-def decoded(container: Any, stream: Any, losses: Losses) -> Iterator[Any]:
-    """Frames as the decoder gives them; damaged packets are counted and left out, as players do."""
+def decoded(
+    container: Any, stream: Any, losses: Losses, wanted: Callable[[int | None], bool] = lambda pts: True
+) -> Iterator[Any]:
+    """Frames as the decoder gives them; damaged packets are left out, as players do, and counted at wanted times."""
     import av
 
     if not stream.codec_context.is_open:
@@ -268,7 +291,7 @@ def decoded(container: Any, stream: Any, losses: Losses) -> Iterator[Any]:
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
-                losses.damaged += 1
+                losses.damaged += wanted(packet.pts)
                 continue
             yield from frames
     except av.error.FFmpegError as error:

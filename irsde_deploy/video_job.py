@@ -16,6 +16,7 @@ import numpy as np
 
 from . import __version__
 from .colour import Float32
+from .completeness import shortfall
 from .encoding import Encoding, PieceEncoder, require_container
 from .errors import InputFileError, OutputFileError
 from .files import file_sha256, require_writable
@@ -196,6 +197,8 @@ def _batches(job: VideoJob, pieces: Sequence[Piece], losses: Losses) -> Iterator
     seek = not any(piece.retimed for piece in pieces)
     frames = read_frames(job.source, job.span, losses, max(done, default=None), len(done), seek)
     yield from in_batches(((frame, job.source.to_rgb(frame)) for frame in frames), job.batch)
+    if losses.at_end:
+        losses.missing = shortfall(job.source)
 
 
 class _PieceWriter:

@@ -261,8 +261,8 @@ class _Run:
         from ..video_job import SEGMENT_SECONDS, VideoJob, engine_fingerprint
 
         options = self.options
-        source = probe(path, options.matrix)
         span = Span(options.start or Fraction(0), options.end)
+        source = probe(path, options.matrix, span.start)
         encoding = choose_encoding(source, goal, options.codec, options.crf, options.preset, options.pix_fmt)
         self._settle(source, span, goal)
         for note in (*source.notes, *encoding.notes):
@@ -335,10 +335,13 @@ class _Run:
 def _tell_losses(path: Path, done: Progress) -> bool:
     losses = done.losses
     if losses.damaged:
-        say(f"{path}: {losses.damaged} damaged packets could not be decoded, and their frames are missing")
+        packets = "1 damaged packet" if losses.damaged == 1 else f"{losses.damaged} damaged packets"
+        say(f"{path}: {packets} could not be decoded: frames are missing in the output")
+    if losses.missing:
+        say(f"{path}: was cut short: {losses.missing}: frames are missing in the output")
     if losses.retimed:
         say(f"note: {path}: {losses.retimed} frames without a time that rises follow the frame before each")
-    return bool(losses.damaged)
+    return bool(losses.damaged or losses.missing)
 
 
 def _flag(name: str) -> str:

@@ -1,0 +1,53 @@
+"""Whether a video file holds all that its own headers announce: files that were cut short decode without an error."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+from .errors import InputFileError
+from .video import Source, open_input
+
+_COUNTED = ("mov",)
+"""Formats whose index says how many packets there are, exactly."""
+_TIMED = ("matroska", "avi", "asf", "flv", "mxf")
+"""Formats whose header says a duration; that of the others is FFmpeg's guess from what is there."""
+_FRAMES, _SHARE, _SECONDS = 2, Fraction(5, 100), 10
+"""A header may say so much more than there is: frames, or a share of the duration up to these seconds."""
+
+
+def shortfall(source: Source) -> str | None:
+    """What of a file is missing at its end, as a sentence without its subject; None where nothing is.
+
+    Packets are counted without being decoded, and without edit lists, which leave some out on purpose. A header's
+    duration is that of the longest stream, so the last end of any stream is compared with it.
+    """
+    with open_input(source.path, ignore_editlist="1") as container:
+        stream = container.streams[source.index]
+        announced, seconds = stream.frames, Fraction(container.duration or 0, 1_000_000)
+        kind = container.format.name.split(",")[0]
+        if kind in _COUNTED and announced:
+            found = sum(not packet.is_corrupt for packet in _packets(container, [stream]))
+            if found < announced:
+                return f"{found} of the {announced} frames that its index names are there"
+        elif kind in _TIMED and seconds:
+            ends = map(_end, _packets(container, list(container.streams)))
+            end = max((value for value in ends if value is not None), default=seconds)
+            if seconds - end > max(_FRAMES / source.rate, min(_SHARE * seconds, Fraction(_SECONDS))):
+                return f"it ends at {float(end):.3g} s of the {float(seconds):.3g} s that its header names"
+    return None
+
+
+def _packets(container: Any, streams: list[Any]) -> Any:
+    """Of some streams, as far as they can be read."""
+    import av
+
+    with suppress(InputFileError, av.error.FFmpegError):
+        yield from (packet for packet in container.demux(streams) if packet.size)
+
+
+def _end(packet: Any) -> Fraction | None:
+    """Of a packet, in seconds."""
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    return None if stamp is None else (stamp + (packet.duration or 0)) * packet.time_base

@@ -1,0 +1,124 @@
+"""Videos that are not what they should be: cut short, of two sizes, with times below 0."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+av = pytest.importorskip("av")
+
+from videos import (  # noqa: E402
+    SD,
+    VARIABLE,
+    YUV420,
+    assert_same,
+    planes_of,
+    read_planes,
+    restore,
+    write_video,
+)
+
+from irsde_deploy.completeness import shortfall  # noqa: E402
+from irsde_deploy.errors import InputFileError  # noqa: E402
+from irsde_deploy.probing import probe  # noqa: E402
+from irsde_deploy.video import Losses, Span, read_frames  # noqa: E402
+
+PROGRAM = [sys.executable, "-m", "irsde_deploy"]
+
+
+def _remuxed(source: Path, target: Path, **options: str) -> Path:
+    with av.open(str(source)) as given, av.open(str(target), "w", container_options=options) as out:
+        streams = [out.add_stream_from_template(stream) for stream in given.streams]
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    return target
+
+
+def _cut(path: Path, share: float) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    return path
+
+
+def _run(engine: Path, source: Path, target: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    command = ["run", "--engine", engine, source, "-o", target, "--steps", 1, "--sampler", "mean", *more]
+    return subprocess.run([*PROGRAM, *map(str, command)], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_file_that_was_cut_short_is_told(suffix: str, small_onnx: Path, tmp_path: Path) -> None:
+    whole = write_video(tmp_path / f"whole.{suffix}", planes_of(40, YUV420, SD, 16, 32))
+    source = _cut(_remuxed(whole, tmp_path / f"in.{suffix}", movflags="+faststart"), 0.75)
+    decoded = len(list(read_frames(probe(source), Span(), Losses())))
+    assert 3 < decoded < 38
+    result = _run(small_onnx, source, tmp_path / f"out.{suffix}")
+    assert result.returncode == 4, result.stderr
+    assert "in." + suffix + ": was cut short: " in result.stderr
+    assert "frames are missing in the output" in result.stderr
+    assert len(read_planes(tmp_path / f"out.{suffix}")) == decoded
+    part = _run(small_onnx, source, tmp_path / f"part.{suffix}", "--end", 0.08)  # in which nothing is missing
+    assert (part.returncode, part.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm", "avi", "ts", "flv", "nut"])
+@pytest.mark.parametrize("start", [0, 720])
+def test_whole_files_are_not_taken_for_cut_ones(suffix: str, start: int, tmp_path: Path) -> None:
+    """Sound that is longer, a variable frame rate, a beginning that is not 0, an edit list for B-frames."""
+    times = [start + (40 * k if suffix in ("avi", "flv") else ms) for k, ms in enumerate(VARIABLE)]
+    codec, audio = ("libvpx-vp9", "libopus") if suffix == "webm" else ("libx264", "" if suffix == "nut" else "aac")
+    options = {"lossless": "1"} if suffix == "webm" else {"crf": "0", "bf": "2"}
+    unit = Fraction(1, 25) if suffix == "avi" else Fraction(1, 1000)
+    times = [round(ms / 1000 / unit) for ms in times]
+    source = write_video(
+        tmp_path / f"in.{suffix}", planes_of(12, YUV420, SD), "yuv420p", codec, options, times, unit, audio=audio
+    )
+    assert shortfall(probe(source)) is None
+    assert restore(source, tmp_path / "out.mkv").losses.missing is None
+
+
+def _of_two_sizes(path: Path) -> Path:
+    """12 frames of 64x48, then 12 of 96x64."""
+    options = {"crf": "0", "g": "4", "bf": "0"}
+    shift = 480
+    parts = [
+        write_video(path.with_name(f"{name}.ts"), planes_of(12, YUV420, SD, *size), options=options)
+        for name, size in (("one", (48, 64)), ("two", (64, 96)))
+    ]
+    with av.open(str(path), "w") as out:
+        stream = None
+        for k, part in enumerate(parts):
+            with av.open(str(part)) as given:
+                stream = stream or out.add_stream_from_template(given.streams.video[0])
+                for packet in given.demux(video=0):
+                    if packet.size:
+                        packet.stream = stream
+                        packet.pts += k * shift * 90
+                        packet.dts += k * shift * 90
+                        out.mux(packet)
+    return path
+
+
+def test_parts_of_other_sizes_are_restored_one_by_one(small_onnx: Path, tmp_path: Path) -> None:
+    source = _of_two_sizes(tmp_path / "in.ts")
+    assert probe(source).begin > 1, "the clock does not begin at 0"
+    whole = _run(small_onnx, source, tmp_path / "out.mkv")
+    assert whole.returncode == 1
+    assert "at 0.480 s the frames change from 64x48 to 96x64" in whole.stderr
+    for k, (option, size) in enumerate((("--end", (48, 64)), ("--start", (64, 96)))):
+        part = _run(small_onnx, source, tmp_path / f"{k}.mkv", option, "0.480")
+        assert (part.returncode, part.stderr) == (0, "")
+        result = read_planes(tmp_path / f"{k}.mkv")
+        assert len(result) == 12
+        assert result[0][1][0].shape == size
+    assert probe(source, start=Fraction("0.48")).width == 96
+    frames = list(read_frames(probe(source, start=Fraction("0.48")), Span(Fraction("0.48")), Losses()))
+    for ours, theirs in zip(planes_of(12, YUV420, SD, 64, 96), frames, strict=True):
+        assert_same(ours, theirs.planes)
+    with pytest.raises(InputFileError, match="at 0.480 s"):
+        list(read_frames(probe(source), Span(), Losses()))

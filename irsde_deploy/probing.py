@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain, islice, pairwise
+from itertools import chain, dropwhile, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,8 @@ def _clock_of(frames: Iterator[Any]) -> tuple[str, bool]:
     As in FFmpeg's guess_correct_pts (libavcodec/decode.c), but once for a file: AVI, for one, stores no presentation
     times, and what is made up for them does not rise where there are B-frames.
     """
-    times = [(frame.pts, frame.dts) for frame in _readable(islice(frames, _LOOKED_AT))]
+    seen = [(frame.pts, frame.dts) for frame in _readable(islice(frames, _LOOKED_AT))]
+    times = list(dropwhile(lambda entry: entry == (None, None), seen))  # before 0; see `video._timed`
     decoding = [dts for _, dts in times if dts is not None]
     presented = [pts for pts, _ in times if pts is not None]
     faulty = _not_rising(presented) + len(times) - len(presented)

@@ -81,22 +81,24 @@ def join(
         pieces: at least one.
         target: to write.
         others: indices of the source's streams to copy.
-        cut: whether the first frame is to be at 0, and what comes before it in other streams to be left out.
+        cut: whether the first frame is to be at 0, and what comes before it in other streams to be left out; so is a
+            first frame before 0, which players would not show.
         end: in seconds of the source's clock, where other streams are to end; None: with the source.
     """
     import av
 
-    begin = begin_of(source, pieces) if cut else None
+    first = begin_of(source, pieces)
+    begin = first if cut or first < 0 else None
     muxer = require_container(target)
     options = {"movflags": "+faststart"} if muxer in ("mp4", "mov") else {"avoid_negative_ts": "disabled"}
     try:
         with (
             write_atomically(target) as temporary,
             open_input(source.path) as given,
-            open_input(pieces[0].path) as first,
+            open_input(pieces[0].path) as encoded,
             av.open(f"file:{temporary}", "w", format=muxer, container_options=options) as out,
         ):
-            streams = _add_streams(given, first, out, source, others)
+            streams = _add_streams(given, encoded, out, source, others)
             out.metadata.update(_kept_metadata(given.metadata))
             _set_chapters(given, out, begin, end)
             video = _video_packets(source, pieces, streams[source.index], begin or Fraction(0), muxer)
@@ -107,12 +109,12 @@ def join(
         raise OutputFileError(f"{target}: cannot be written ({why(error)})") from None
 
 
-def _add_streams(given: Any, first: Any, out: Any, source: Source, others: Sequence[int]) -> dict[int, Any]:
+def _add_streams(given: Any, encoded: Any, out: Any, source: Source, others: Sequence[int]) -> dict[int, Any]:
     """The output's streams by the source's indices, in the source's order."""
     streams = {}
     for stream in given.streams:
         if stream.index == source.index:
-            added = out.add_stream_from_template(first.streams.video[0], opaque=True)
+            added = out.add_stream_from_template(encoded.streams.video[0], opaque=True)
             added.time_base = source.time_base
             if added.codec_context.name == "hevc" and out.format.name in ("mp4", "mov"):
                 added.codec_context.codec_tag = "hvc1"  # what Apple's players ask for
@@ -186,13 +188,12 @@ def _other_packets(
     copied = [stream for stream in given.streams if stream.index in others and stream.type != "attachment"]
     if not copied:
         return
-    latest = Fraction(0)
     for packet in given.demux(copied):
-        if not packet.size:
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if not packet.size or stamp is None:  # no container holds one without any time
             continue
         unit = packet.time_base
-        stamp = packet.dts if packet.pts is None else packet.pts
-        time = latest if stamp is None else stamp * unit
+        time = stamp * unit
         if end is not None and time >= end + _INTERLEAVING:
             return
         if (begin is not None and time < begin) or (end is not None and time >= end):
@@ -202,6 +203,5 @@ def _other_packets(
         packet.dts = None if packet.dts is None else packet.dts - shift
         index = packet.stream_index
         packet.stream = streams[index]
-        latest = max(latest, time)
         decoding = time - shift * unit if packet.dts is None else packet.dts * unit
         yield (decoding, index, packet)

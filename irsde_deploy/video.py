@@ -7,9 +7,10 @@ formats are at most repacked. A file is opened as a file and never as a URL, pla
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ SUFFIXES = (
 """Of files that are taken for videos."""
 
 _DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,asf,flv,ogg,mxf,nut,yuv4mpegpipe"
+
+_MOST_EARLY = 32
+"""Frames before 0 that are held until one has a time."""
 
 UNSPECIFIED = 2
 """FFmpeg's number where a stream does not say its primaries, transfer function or matrix."""
@@ -259,17 +263,38 @@ def _timed(frames: Iterator[Any], source: Source, losses: Losses) -> Iterator[tu
     """Every frame with its time by the source's clock, rising strictly.
 
     A time that is missing or does not rise is the end of the frame before. The decoding times of the frames that a
-    decoder still holds at the end of the file are always missing, which is no loss.
+    decoder still holds at the end of the file are always missing, which is no loss. Nor are those before 0, which
+    FFmpeg does not read from Matroska: they are counted back from the first that is there.
     """
-    due: int | None = None
+    early = _until_timed(frames, source)
+    due = _counted_back(early, source)
+    uncounted = len(early) if due is not None else 0
     last = -math.inf
-    for frame in frames:
+    for k, frame in enumerate(chain(early, frames)):
         time = getattr(frame, source.clock)
         if time is None or time <= last:
-            losses.retimed += time is not None or source.clock == "pts"
+            losses.retimed += k >= uncounted and (time is not None or source.clock == "pts")
             time = due if due is not None else _first_time(frame, source)
         last, due = time, time + (frame.duration or source.usual_duration)
         yield frame, time
+
+
+def _until_timed(frames: Iterator[Any], source: Source) -> list[Any]:
+    """The first frames, with the first that has a time of any kind, which is the very first as a rule."""
+    early: list[Any] = []
+    for frame in islice(frames, _MOST_EARLY):
+        early.append(frame)
+        if frame.dts is not None or getattr(frame, source.clock) is not None:
+            break
+    return early
+
+
+def _counted_back(early: Sequence[Any], source: Source) -> int | None:
+    """The time of the first of some frames of which the last alone has one; None where it has none either."""
+    time = getattr(early[-1], source.clock) if early else None
+    if time is None:
+        return None
+    return int(time - sum(frame.duration or source.usual_duration for frame in early[:-1]))
 
 
 def _first_time(frame: Any, source: Source) -> int:

@@ -58,7 +58,7 @@ def test_damaged_packets_are_left_out_and_told(unet_onnx: Path, tmp_path: Path) 
     command = ["run", "--engine", unet_onnx, source, "-o", tmp_path / "out.mkv", "--steps", 1, "--sampler", "mean"]
     result = subprocess.run([*PROGRAM, *map(str, command)], capture_output=True, text=True, timeout=120)
     assert result.returncode == 4, result.stderr
-    assert "1 damaged packets could not be decoded" in result.stderr
+    assert "1 damaged packet could not be decoded" in result.stderr
     assert [float(seconds) for seconds, _ in read_planes(tmp_path / "out.mkv")] == [0, 0.04, 0.08, 0.16, 0.2]
 
 

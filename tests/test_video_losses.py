@@ -16,6 +16,7 @@ from videos import (  # noqa: E402
     VARIABLE,
     YUV420,
     assert_same,
+    packets_of,
     planes_of,
     read_planes,
     restore,
@@ -83,9 +84,8 @@ def test_whole_files_are_not_taken_for_cut_ones(suffix: str, start: int, tmp_pat
 
 
 def _of_two_sizes(path: Path) -> Path:
-    """12 frames of 64x48, then 12 of 96x64."""
+    """12 frames of 64x48, then 12 of 96x64, from 1.6 s."""
     options = {"crf": "0", "g": "4", "bf": "0"}
-    shift = 480
     parts = [
         write_video(path.with_name(f"{name}.ts"), planes_of(12, YUV420, SD, *size), options=options)
         for name, size in (("one", (48, 64)), ("two", (64, 96)))
@@ -98,15 +98,15 @@ def _of_two_sizes(path: Path) -> Path:
                 for packet in given.demux(video=0):
                     if packet.size:
                         packet.stream = stream
-                        packet.pts += k * shift * 90
-                        packet.dts += k * shift * 90
+                        packet.pts += 144000 + 43200 * k  # of 1/90000 s
+                        packet.dts += 144000 + 43200 * k
                         out.mux(packet)
     return path
 
 
 def test_parts_of_other_sizes_are_restored_one_by_one(small_onnx: Path, tmp_path: Path) -> None:
     source = _of_two_sizes(tmp_path / "in.ts")
-    assert probe(source).begin > 1, "the clock does not begin at 0"
+    assert probe(source).begin == Fraction("1.6")
     whole = _run(small_onnx, source, tmp_path / "out.mkv")
     assert whole.returncode == 1
     assert "at 0.480 s the frames change from 64x48 to 96x64" in whole.stderr
@@ -122,3 +122,33 @@ def test_parts_of_other_sizes_are_restored_one_by_one(small_onnx: Path, tmp_path
         assert_same(ours, theirs.planes)
     with pytest.raises(InputFileError, match="at 0.480 s"):
         list(read_frames(probe(source), Span(), Losses()))
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_frames_before_0_are_kept_and_everything_is_shifted(suffix: str, tmp_path: Path) -> None:
+    """FFmpeg reads no times from Matroska's first cluster that are below 0."""
+    frames = planes_of(10, YUV420, SD)
+    plain = write_video(tmp_path / "plain.mkv", frames, audio="flac")
+    source = tmp_path / "in.mkv"
+    with av.open(str(plain)) as given, av.open(
+        str(source), "w", container_options={"avoid_negative_ts": "disabled"}
+    ) as out:
+        streams = [out.add_stream_from_template(stream) for stream in given.streams]
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                packet.pts -= 120
+                packet.dts -= 120
+                out.mux(packet)
+    with av.open(str(source)) as container:
+        assert [frame.pts for frame in container.decode(video=0)][:4] == [None, None, None, 0]
+    target = tmp_path / f"out.{suffix}"
+    losses = restore(source, target, segment=0.08).losses
+    assert losses == Losses()
+    result = read_planes(target)
+    assert [seconds for seconds, _ in result] == [Fraction(k, 25) for k in range(10)]
+    for ours, (_, theirs) in zip(frames, result, strict=True):
+        assert_same(ours, theirs)
+    assert [float(t) for t, _ in packets_of(target, "audio")] == pytest.approx(
+        [float(t) for t, _ in packets_of(plain, "audio")], abs=5e-4
+    )

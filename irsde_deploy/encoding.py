@@ -12,10 +12,14 @@ from typing import Any
 
 from .colour import Colour, Float32, Layout
 from .errors import EngineError, InvalidValueError, OutputFileError
+from .files import not_writable
 from .video import ColourTags, Frame, Source, video_frame, why
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """FFmpeg's muxer by the output's suffix."""
+
+WHEN_FULL = "free some space there, then --resume continues after the last whole segment"
+"""Advice where there is no room for a video that is being written."""
 
 CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 24, "libsvtav1": 24}
 """Constant quality by default, where the codec has it."""
@@ -266,5 +270,5 @@ class PieceEncoder:
                 with suppress(Exception):  # what is buffered cannot be written either
                     self._container.close()
             if isinstance(error, OSError):
-                raise OutputFileError(f"{self.path}: cannot be written ({why(error)})") from None
+                raise not_writable(self.path, error, WHEN_FULL) from None
             raise EngineError(f"{self.encoding.codec} has failed ({why(error)}): choose another --codec") from None

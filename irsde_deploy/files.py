@@ -13,6 +13,8 @@ from pathlib import Path
 
 from .errors import InputFileError, IrsdeError, OutputFileError
 
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
@@ -26,14 +28,14 @@ def write_atomically(path: Path) -> Iterator[Path]:
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
-        raise _not_writable(path, error) from None
+        raise not_writable(path, error) from None
     try:
         yield temporary
         temporary.replace(path)
     except IrsdeError:
         raise
     except OSError as error:
-        raise _not_writable(path, error) from error
+        raise not_writable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -59,7 +61,7 @@ def write_folder_atomically(path: Path, replaced: bool = False) -> Iterator[Path
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
     except OSError as error:
-        raise _not_writable(path, error) from None
+        raise not_writable(path, error) from None
     try:
         yield temporary
         if replaced and path.exists():
@@ -68,7 +70,7 @@ def write_folder_atomically(path: Path, replaced: bool = False) -> Iterator[Path
     except IrsdeError:
         raise
     except OSError as error:
-        raise _not_writable(path, error) from error
+        raise not_writable(path, error) from error
     finally:
         if old.exists() and not path.exists():
             old.rename(path)
@@ -108,8 +110,10 @@ def require_writable(path: Path) -> None:
     except OutputFileError:
         raise
     except OSError as error:
-        raise _not_writable(path, error) from None
+        raise not_writable(path, error) from None
 
 
-def _not_writable(path: Path, error: OSError) -> OutputFileError:
-    return OutputFileError(f"{path}: cannot be written ({error.strerror or error}): choose another place")
+def not_writable(path: Path, error: OSError, when_full: str = "free some space there") -> OutputFileError:
+    """What to say of a file that the system does not let us write, with other advice where the disk is full."""
+    advice = when_full if error.errno in _FULL else "choose another place"
+    return OutputFileError(f"{path}: cannot be written ({error.strerror or error}): {advice}")

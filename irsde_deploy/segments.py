@@ -9,13 +9,14 @@ from __future__ import annotations
 import heapq
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .encoding import require_container
-from .errors import OutputFileError
-from .files import write_atomically
+from .encoding import WHEN_FULL, require_container
+from .errors import IrsdeError, OutputFileError
+from .files import not_writable, write_atomically
 from .video import Source, open_input, why
 from .work_folder import Piece
 
@@ -91,20 +92,33 @@ def join(
     begin = first if cut or first < 0 else None
     muxer = require_container(target)
     options = {"movflags": "+faststart"} if muxer in ("mp4", "mov") else {"avoid_negative_ts": "disabled"}
+    with (
+        write_atomically(target) as temporary,
+        _failures_of(target),
+        open_input(source.path) as given,
+        open_input(pieces[0].path) as encoded,
+        av.open(f"file:{temporary}", "w", format=muxer, container_options=options) as out,
+    ):
+        streams = _add_streams(given, encoded, out, source, others)
+        out.metadata.update(_kept_metadata(given.metadata))
+        _set_chapters(given, out, begin, end)
+        video = _video_packets(source, pieces, streams[source.index], begin or Fraction(0), muxer)
+        rest = _other_packets(given, streams, others, begin, end)
+        for _, _, packet in heapq.merge(video, rest, key=lambda entry: entry[:2]):
+            out.mux_one(packet)
+
+
+@contextmanager
+def _failures_of(target: Path) -> Iterator[None]:
+    """FFmpeg's errors as ours."""
+    import av
+
     try:
-        with (
-            write_atomically(target) as temporary,
-            open_input(source.path) as given,
-            open_input(pieces[0].path) as encoded,
-            av.open(f"file:{temporary}", "w", format=muxer, container_options=options) as out,
-        ):
-            streams = _add_streams(given, encoded, out, source, others)
-            out.metadata.update(_kept_metadata(given.metadata))
-            _set_chapters(given, out, begin, end)
-            video = _video_packets(source, pieces, streams[source.index], begin or Fraction(0), muxer)
-            rest = _other_packets(given, streams, others, begin, end)
-            for _, _, packet in heapq.merge(video, rest, key=lambda entry: entry[:2]):
-                out.mux_one(packet)
+        yield
+    except IrsdeError:
+        raise
+    except OSError as error:
+        raise not_writable(target, error, WHEN_FULL) from None
     except av.error.FFmpegError as error:
         raise OutputFileError(f"{target}: cannot be written ({why(error)})") from None
 

@@ -126,7 +126,7 @@ def prepare(job: VideoJob) -> tuple[WorkFolder, list[Piece]]:
     """Look whether the job can be done, and what is done of it; settles the work folder.
 
     Raises:
-        OutputFileError: the output exists, an earlier run was cut off, or it cannot be written there.
+        OutputFileError: the output exists, an earlier run was cut off, another is at work, or it cannot be written.
         InputFileError: the earlier run was of something else.
     """
     work = WorkFolder(job.target)
@@ -137,14 +137,24 @@ def prepare(job: VideoJob) -> tuple[WorkFolder, list[Piece]]:
         raise OutputFileError(f"{job.target}: is done already, there is nothing to resume: --overwrite makes it anew")
     if job.target.exists() and not job.overwrite:
         raise OutputFileError(f"{job.target}: exists already: pass --overwrite to replace it")
+    work.claim()
+    try:
+        return work, _done(job, work)
+    except BaseException:
+        work.release()
+        raise
+
+
+def _done(job: VideoJob, work: WorkFolder) -> list[Piece]:
+    """The pieces of an earlier run that is continued; none where the job begins anew."""
     if work.exists and job.resume:
-        return work, work.resume(job.manifest())
+        return work.resume(job.manifest())
     if work.exists and not job.overwrite:
         raise OutputFileError(
             f"{job.target}: an earlier run was cut off: pass --resume to continue it or --overwrite to begin anew"
         )
     work.begin(job.manifest())
-    return work, []
+    return []
 
 
 def restore_video(
@@ -166,6 +176,20 @@ def restore_video(
         progress: is kept up to date.
         on_frame: called when frames have been restored.
     """
+    try:
+        _restore_claimed(job, work, pieces, restore, progress, on_frame)
+    finally:
+        work.release()
+
+
+def _restore_claimed(
+    job: VideoJob,
+    work: WorkFolder,
+    pieces: list[Piece],
+    restore: RestoreFrames,
+    progress: Progress,
+    on_frame: Callable[[], None],
+) -> None:
     others, notes = holdable(job.source, job.target)
     progress.notes += notes
     progress.resumed = sum(len(piece.times) for piece in pieces)

@@ -1,30 +1,36 @@
 """The work folder of a video that is being written: encoded pieces, each whole, and what they were made from.
 
 `.NAME.irsde/` beside the output holds `manifest.json` (input, engine, settings), and for each whole piece a small video
-file and a JSON file with the exact times of its packets, written last; `partial.json` says which file beside the output
-an interrupted run has written. A run that was cut off is continued after the last whole piece.
+file and a JSON file with the exact times of its packets, its size and SHA-256, written last; `partial.json` says which file
+beside the output an interrupted run has written; `lock` is held by the run that is at work. A run that was cut off is
+continued after the last whole piece. Files of other names are never deleted.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .encoding import require_container
+from .encoding import WHEN_FULL, require_container
 from .errors import InputFileError, OutputFileError, reason
-from .files import require_writable, write_atomically
+from .files import file_sha256, not_writable, require_writable, write_atomically
+from .lock_file import LockFile
 from .video import open_input
 
 Settings = dict[str, Any]
 
 _PARTIALS = 100
 """Names that are tried for what an interrupted run leaves."""
+_VERSION = "version of irsde-deploy"
+"""Setting that every manifest has."""
+_EARLY = re.compile(r"manifest\.json|partial\.json|lock|\..*\.part")
+"""Names of files that are there before the first piece."""
 _ANEW = "pass --overwrite to begin anew"
 
 
@@ -66,8 +72,49 @@ class WorkFolder:
         require_container(target)
         self.target = target
         self.folder = target.with_name(f".{target.name}.irsde")
+        self._lock = LockFile(self.folder / "lock")
         self._manifest = self.folder / "manifest.json"
         self._note = self.folder / "partial.json"
+
+    def claim(self) -> None:
+        """Keep other runs away, until `release` or `remove`, or this process ends.
+
+        Raises:
+            OutputFileError: another run is at work, or something that is not ours has the folder's name.
+        """
+        if os.path.lexists(self.folder) and not self._ours():
+            raise OutputFileError(f"{self.folder}: is not irsde-deploy's, and its name is needed: move it away")
+        try:
+            acquired = self._lock.acquire()
+        except OSError as error:
+            raise not_writable(self.folder, error) from None
+        if not acquired:
+            raise OutputFileError(f"{self.target}: another run is writing this file: wait for its end, or stop it")
+
+    def release(self) -> None:
+        """Let other runs continue; a folder without anything in it goes."""
+        if self._lock.held and self._files() == [self._lock.path]:
+            self.remove()
+        self._lock.release()
+
+    def _ours(self) -> bool:
+        """Whether the folder is one that we have made: it has our manifest, or no more than we write before that."""
+        if self.folder.is_symlink() or not self.folder.is_dir():
+            return False
+        if not self.exists:
+            return all(_EARLY.fullmatch(path.name) for path in self.folder.iterdir())
+        try:
+            return _VERSION in self.settings
+        except InputFileError:
+            return True  # damaged; files with other names than ours stay anyway
+
+    def _files(self) -> list[Path]:
+        """Those of ours that are in the folder, the manifest last."""
+        if not self.folder.is_dir():
+            return []
+        ours = re.compile(rf"{_EARLY.pattern}|\d{{6,}}\.json|\d{{6,}}{re.escape(self.target.suffix.lower())}")
+        found = [path for path in self.folder.iterdir() if ours.fullmatch(path.name) and not path.is_dir()]
+        return sorted(found, key=lambda path: path == self._manifest)
 
     @property
     def partial(self) -> Path:
@@ -114,7 +161,7 @@ class WorkFolder:
     def begin(self, settings: Settings) -> None:
         """Start anew: an empty folder with a manifest, and what is known of a partial file."""
         own = self._own_partial()
-        self.remove()
+        self._empty()
         require_writable(self._manifest)
         if own is not None:
             self.note_partial(own)
@@ -153,14 +200,26 @@ class WorkFolder:
     def keep(self, piece: Piece) -> Piece:
         """A piece is whole."""
         with write_atomically(piece.path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps({"times": piece.times, "retimed": piece.retimed}))
-            _flush(piece.path)
-            _flush(temporary)
+            about = {"times": piece.times, "retimed": piece.retimed, "file": _fingerprint(piece.path)}
+            try:
+                temporary.write_text(json.dumps(about))
+                _flush(piece.path)
+                _flush(temporary)
+            except OSError as error:
+                raise not_writable(piece.path, error, WHEN_FULL) from None
         return piece
 
     def remove(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the folder, unless somebody else has put something there."""
+        self._empty()
+        self._lock.release(remove=True)
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def _empty(self) -> None:
+        for path in self._files():
+            if path != self._lock.path:
+                path.unlink(missing_ok=True)
 
     def _times(self, k: int) -> Path:
         return self.folder / f"{k:06d}.json"
@@ -180,7 +239,18 @@ def _piece(path: Path, about: Path) -> Piece:
     times, retimed = content.get("times"), content.get("retimed")
     if not (isinstance(times, list) and times and all(map(_is_time, times)) and isinstance(retimed, int)):
         raise InputFileError(f"{about}: is damaged, and cannot be resumed from: {_ANEW}")
+    try:
+        intact = content.get("file") == _fingerprint(path)
+    except OSError:
+        intact = False
+    if not intact:
+        raise InputFileError(f"{path}: is damaged, and cannot be resumed from: {_ANEW}")
     return Piece(path, tuple((pts, duration) for pts, duration in times), retimed)
+
+
+def _fingerprint(path: Path) -> list[Any]:
+    """Size and SHA-256 of a piece's file."""
+    return [path.stat().st_size, file_sha256(path)]
 
 
 def _is_time(entry: Any) -> bool:

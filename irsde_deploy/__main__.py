@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -26,7 +27,8 @@ def main() -> NoReturn:
     interrupts = _Interrupts()
     try:
         cli.main(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where a shell has closed it
+            sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
@@ -39,8 +41,21 @@ def main() -> NoReturn:
             _drop_stdout()
         if sentence:
             click.echo(sentence, err=True)
+        if code == EXIT_INTERRUPTED:
+            _leave_at_once(code)
         sys.exit(code)
     sys.exit(0)
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """Exit without taking libraries apart whose threads an interrupt has left at work: that can crash.
+
+    What is to be deleted or completed is in `finally` blocks, which have run by now; only what is buffered is not out.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
@@ -60,7 +75,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, BrokenPipeError):
         return "", 1  # whoever read our output has gone, and knows
     if isinstance(error, OSError):
-        return f"irsde-deploy: {error.filename or 'output'}: {error.strerror or error}", 1
+        name = str(error.filename or "output").removeprefix("file:")  # as FFmpeg is given names
+        return f"irsde-deploy: {name}: {error.strerror or error}", 1
     what = f"{type(error).__name__}: {error}"
     return f"irsde-deploy: internal error, please report it ({what}); IRSDE_DEBUG=1 shows where", EXIT_BUG
 
@@ -92,7 +108,8 @@ class _Interrupts:
 
 def _drop_stdout() -> None:
     """Send what is still buffered nowhere, so that leaving does not fail on it again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from .errors import InputFileError, IrsdeError, OutputFileError
 from .images import SUFFIXES, Picture, is_picture_file, losses, read_picture, require_target, write_picture
+from .video import is_video_name
 
 _SAME_FORMAT = {".jpg": (".jpg", ".jpeg"), ".tiff": (".tif", ".tiff")}
 
@@ -145,8 +146,14 @@ def _find(text: str, output: Path) -> list[tuple[Path, Path]]:
     else:
         raise InputFileError(f"{text}: no such file or folder")
     if not pairs:
-        raise InputFileError(f"{text}: no pictures there (looked for {', '.join(SUFFIXES)})")
+        raise InputFileError(f"{text}: no pictures there (looked for {', '.join(SUFFIXES)}){_of_videos(path)}")
     return pairs
+
+
+def _of_videos(folder: Path) -> str:
+    """What to do with a folder of videos instead."""
+    video = next((file for file in sorted(folder.rglob("*")) if is_video_name(file.name)), None)
+    return "" if video is None else f": videos are given by their names, such as {video}"
 
 
 def _pictures_below(folder: Path, output: Path) -> list[Path]:

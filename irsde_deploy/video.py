@@ -130,8 +130,11 @@ class Span:
     end: Fraction | None = None
 
     def __post_init__(self) -> None:
-        if self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise InvalidValueError(f"--end must lie after --start: {float(self.start):g} s to {self.end or 0} s")
+        if self.start < 0:
+            raise InvalidValueError(f"--start must not be below 0, not {float(self.start):g} s")
+        if self.end is not None and self.end <= self.start:
+            shown = f"{float(self.start):g} s to {float(self.end):g} s"
+            raise InvalidValueError(f"--end must lie after --start: {shown}")
 
 
 @dataclass
@@ -193,6 +196,7 @@ def read_frames(
     """
     first = (source.begin + span.start) / source.time_base
     end = None if span.end is None else (source.begin + span.end) / source.time_base
+
     def wanted(pts: int | None) -> bool:
         early = pts is not None and ((span.start > 0 and pts < first) or (after is not None and pts <= after))
         return not early and (end is None or pts is None or pts < end)

@@ -1,9 +1,9 @@
 """The work folder of a video that is being written: encoded pieces, each whole, and what they were made from.
 
 `.NAME.irsde/` beside the output holds `manifest.json` (input, engine, settings), and for each whole piece a small video
-file and a JSON file with the exact times of its packets, its size and SHA-256, written last; `partial.json` says which file
-beside the output an interrupted run has written; `lock` is held by the run that is at work. A run that was cut off is
-continued after the last whole piece. Files of other names are never deleted.
+file and a JSON file with the exact times of its packets, its size and SHA-256, written last; `partial.json` says which
+file beside the output an interrupted run has written; `lock` is held by the run that is at work. A run that was cut off
+is continued after the last whole piece. Files of other names are never deleted.
 """
 
 from __future__ import annotations

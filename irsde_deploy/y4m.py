@@ -110,7 +110,11 @@ def read_format(stream: BinaryIO, matrix: str | None = None) -> PipeFormat:
         raise InputFileError(
             "the input is not y4m (ffmpeg ... -f yuv4mpegpipe -); for raw RGB give --size and --pix-fmt"
         )
-    tags = {word[0]: word[1:] for word in words[1:] if word and word[0] != "X"}
+    given = [word for word in words[1:] if word and word[0] != "X"]
+    tags = {word[0]: word[1:] for word in given}
+    if len(tags) < len(given):
+        twice = next(word[0] for k, word in enumerate(given) if word[0] in {other[0] for other in given[:k]})
+        raise InputFileError(f"the y4m header gives {twice} more than once, and once was expected")
     extensions = {word[1:] for word in words[1:] if word[:1] == "X"}
     height, width = _number(tags, "H"), _number(tags, "W")
     _check_size(height, width, "the y4m header")

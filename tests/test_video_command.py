@@ -114,13 +114,28 @@ def test_what_is_refused(unet_onnx: Path, tmp_path: Path, fails_with: Callable[.
     fails_with(2, "--crf: ffv1 has no such option", *run, source, "-o", "o.mkv", "--codec", "ffv1", "--crf", 3)
     fails_with(2, "not nonsense", *run, source, "-o", out, "--preset", "nonsense")
     fails_with(2, "--end must lie after --start", *run, source, "-o", out, "--start", 3, "--end", 2)
-    fails_with(2, "is not a time", *run, source, "-o", out, "--start", "1h")
+    same = "--end must lie after --start: 0.5 s to 0.5 s"
+    fails_with(2, same, *run, source, "-o", out, "--start", 0.5, "--end", 0.5)
+    for time in ("1h", "nan", "inf", "00:99:99", "00:60:00", "1:60"):
+        fails_with(2, f"'{time}' is not a time", *run, source, "-o", out, "--start", time)
+    for option in ("--segment", "--crf", "--target-fps", "--target-seconds"):
+        fails_with(2, "nan", *run, source, "-o", out, option, "nan")
     fails_with(1, "no frames in the part", *run, source, "-o", out, "--start", "00:01:00")
     fails_with(1, "neither the name of a video", *run, source, "-o", tmp_path / "out.gif")
     fails_with(1, "one file cannot hold 2 videos", *run, source, source, "-o", out)
     fails_with(1, "is the input and would be replaced", *run, source, "-o", source, "--overwrite")
     fails_with(1, "exists already", *run, source, "-o", write_video(out, planes_of(1, YUV420, SD, 16, 32)))
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_folder_of_videos_is_told_how_they_are_given(
+    small_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    source = write_video(folder / "in.mp4", planes_of(1, YUV420, SD, 16, 32))
+    message = f"videos are given by their names, such as {source}"
+    fails_with(1, message, "run", "--engine", small_onnx, folder, "-o", tmp_path / "out")
 
 
 def test_nothing_is_fetched(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None], free_port: int) -> None:

@@ -130,9 +130,10 @@ def test_frames_before_0_are_kept_and_everything_is_shifted(suffix: str, tmp_pat
     frames = planes_of(10, YUV420, SD)
     plain = write_video(tmp_path / "plain.mkv", frames, audio="flac")
     source = tmp_path / "in.mkv"
-    with av.open(str(plain)) as given, av.open(
-        str(source), "w", container_options={"avoid_negative_ts": "disabled"}
-    ) as out:
+    with (
+        av.open(str(plain)) as given,
+        av.open(str(source), "w", container_options={"avoid_negative_ts": "disabled"}) as out,
+    ):
         streams = [out.add_stream_from_template(stream) for stream in given.streams]
         for packet in given.demux():
             if packet.size:

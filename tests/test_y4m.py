@@ -119,6 +119,7 @@ def test_short_reads_and_a_torn_frame() -> None:
         (b"YUV4MPEG2 W99999999 H1 F25:1\n", "must give W"),
         (b"YUV4MPEG2 W99999 H99999 F25:1\n", "limit of 100 megapixels"),
         (b"YUV4MPEG2 W64 H48 F25\n", "must give F"),
+        (b"YUV4MPEG2 W64 H48 F25:1 W32\n", "gives W more than once"),
         (b"YUV4MPEG2 W64 H48 F25:1 C444alpha\n", "C444alpha is not one of"),
         (b"YUV4MPEG2 W64 H48 F25:1 C420p11\n", "C420p11 is not one of"),
         (b"YUV4MPEG2 W64 H48 F25:1 X" + 2000 * b"x", "longer than 1024"),
@@ -268,6 +269,11 @@ def test_what_pipes_refuse(unet_onnx: Path, fails_with: Callable[..., None], tmp
     result = subprocess.run(command(unet_onnx), input=b"", capture_output=True, timeout=120)
     assert (result.returncode, result.stdout) == (1, b"")
     assert result.stderr.decode() == "irsde-deploy: the input is empty\n"
+    for which, name in ((1, "stdout (>&-)"), (0, "stdin (<&-)")):
+        closed = [sys.executable, "-c", f"import os, sys; os.close({which}); os.execv(sys.executable, sys.argv[1:])"]
+        result = subprocess.run([*closed, *command(unet_onnx)], stdin=subprocess.DEVNULL, capture_output=True)
+        assert result.returncode == 2
+        assert result.stderr.decode() == f"irsde-deploy: {name} is closed: - needs a pipe or a file there\n"
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

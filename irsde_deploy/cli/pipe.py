@@ -78,9 +78,12 @@ def run_pipe(model: Model, sampling: Sampling, target: float | None, batch: int,
 
 def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:
     """Stdin and stdout, unbuffered; from now on, what anybody prints on stdout goes to stderr."""
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None or sys.stdout is None:
+        name = "stdout (>&-)" if sys.stdout is None else "stdin (<&-)"
+        raise InvalidValueError(f"{name} is closed: - needs a pipe or a file there")
+    if sys.stdin.isatty():
         raise InvalidValueError("nothing is piped in: ffmpeg -i in.mp4 -f yuv4mpegpipe - | irsde-deploy run - -o - ...")
-    if sys.stdout is None or sys.stdout.isatty():
+    if sys.stdout.isatty():
         raise InvalidValueError("-o - would write video on a terminal: pipe it into a program, or a file with >")
     sys.stdout.flush()
     given, output = os.dup(0), os.dup(1)

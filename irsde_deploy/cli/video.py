@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import InputFileError, InvalidValueError, IrsdeError, OutputFileError
 from ..presets import PRESETS
-from .common import EXIT_SOME_FAILED, progress, say
+from .common import EXIT_SOME_FAILED, FiniteRange, progress, say
 from .pipe import run_pipe
 from .sampling import Model, for_frames, quality_for
 
@@ -40,6 +40,8 @@ def _seconds(text: str) -> Fraction:
     if match is None:
         raise click.BadParameter(f"{text!r} is not a time: give seconds (12.5) or HH:MM:SS.mmm")
     hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
+    if (match[2] and seconds >= 60) or (match[1] and minutes >= 60):
+        raise click.BadParameter(f"{text!r} is not a time: minutes and seconds are below 60 in HH:MM:SS.mmm")
     return 3600 * hours + 60 * minutes + seconds
 
 
@@ -77,7 +79,7 @@ def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--matrix", type=click.Choice(_MATRICES), help="Of videos that do not say [default: by size]."),
         click.option("--size", metavar="WxH", help="Of raw RGB frames on a pipe."),
         click.option("--resume", is_flag=True, help="Continue a video that was cut off."),
-        click.option("--segment", type=click.FloatRange(0.01, 3600), help="Seconds to resume by [default: 5]."),
+        click.option("--segment", type=FiniteRange(0.01, 3600), help="Seconds to resume by [default: 5]."),
         click.option(
             "--noise", type=click.Choice(["fixed", "per-frame"]), help="Field of a video's frames [default: fixed]."
         ),
@@ -87,7 +89,7 @@ def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--start", type=_seconds, metavar="TIME", help="Of the part of a video, which then begins at 0."),
         click.option("--pix-fmt", help="Of a video's frames, as FFmpeg names it [default: the source's]."),
         click.option("--preset", help="Of the video encoder."),
-        click.option("--crf", type=click.FloatRange(0, 63), help="Quality of the video encoder [default: 18 (x264)]."),
+        click.option("--crf", type=FiniteRange(0, 63), help="Quality of the video encoder [default: 18 (x264)]."),
         click.option("--codec", help="Video encoder, as FFmpeg names it [default: libx264; libvpx-vp9 for .webm]."),
     ):
         with_options = option(with_options)
@@ -157,7 +159,7 @@ def _words(error: Exception, source: Path) -> str:
     if isinstance(error, MemoryError) and not str(error):
         return f"{source}: not enough memory for frames of this size"
     if isinstance(error, OSError) and not isinstance(error, IrsdeError):
-        return f"{error.filename or source}: {error.strerror or error}"
+        return f"{str(error.filename or source).removeprefix('file:')}: {error.strerror or error}"
     return str(error)
 
 

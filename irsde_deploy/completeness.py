@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from .errors import InputFileError
 from .video import Source, open_input
 
+_BOX = struct.Struct(">I4sQ")
+"""Length, kind, and length again where it needs 64 bits."""
 _COUNTED = ("mov",)
 """Formats whose index says how many packets there are, exactly."""
 _TIMED = ("matroska", "avi", "asf", "flv", "mxf")
@@ -24,18 +28,40 @@ def shortfall(source: Source) -> str | None:
     duration is that of the longest stream, so the last end of any stream is compared with it.
     """
     with open_input(source.path, ignore_editlist="1") as container:
-        stream = container.streams[source.index]
-        announced, seconds = stream.frames, Fraction(container.duration or 0, 1_000_000)
+        stream: Any = container.streams[source.index]
+        seconds = Fraction(container.duration or 0, 1_000_000)
         kind = container.format.name.split(",")[0]
-        if kind in _COUNTED and announced:
-            found = sum(not packet.is_corrupt for packet in _packets(container, [stream]))
-            if found < announced:
-                return f"{found} of the {announced} frames that its index names are there"
-        elif kind in _TIMED and seconds:
+        if kind in _COUNTED:
+            return _uncounted(container, stream) or _torn(source.path)
+        if kind in _TIMED and seconds:
             ends = map(_end, _packets(container, list(container.streams)))
             end = max((value for value in ends if value is not None), default=seconds)
             if seconds - end > max(_FRAMES / source.rate, min(_SHARE * seconds, Fraction(_SECONDS))):
                 return f"it ends at {float(end):.3g} s of the {float(seconds):.3g} s that its header names"
+    return None
+
+
+def _uncounted(container: Any, stream: Any) -> str | None:
+    """Packets that an index names and that cannot be read; empty ones are none."""
+    entries = getattr(stream, "index_entries", None)  # older versions of PyAV do not show it
+    announced = sum(entry.size > 0 for entry in entries) if entries else stream.frames
+    found = sum(not packet.is_corrupt for packet in _packets(container, [stream]))
+    return f"{found} of the {announced} frames that its index names are there" if found < announced else None
+
+
+def _torn(path: Path) -> str | None:
+    """Whether the media data of an MP4 or MOV file, or a fragment, end after the file; ISO/IEC 14496-12, 4.2."""
+    size, position = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while position + _BOX.size <= size:
+            file.seek(position)
+            length, kind, long = _BOX.unpack(file.read(_BOX.size))
+            length = long if length == 1 else length
+            if length < 8:  # 0: to the end of the file
+                return None
+            position += length
+            if position > size and kind in (b"moof", b"mdat"):
+                return f"the last {position - size} bytes of the part that it ends with are not there"
     return None
 
 

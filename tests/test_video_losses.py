@@ -61,10 +61,27 @@ def test_a_file_that_was_cut_short_is_told(suffix: str, small_onnx: Path, tmp_pa
     result = _run(small_onnx, source, tmp_path / f"out.{suffix}")
     assert result.returncode == 4, result.stderr
     assert "in." + suffix + ": was cut short: " in result.stderr
-    assert "frames are missing in the output" in result.stderr
+    assert "frames or sound are missing in the output" in result.stderr
     assert len(read_planes(tmp_path / f"out.{suffix}")) == decoded
     part = _run(small_onnx, source, tmp_path / f"part.{suffix}", "--end", 0.08)  # in which nothing is missing
     assert (part.returncode, part.stderr) == (0, "")
+
+
+def test_a_cut_fragment_is_found(tmp_path: Path) -> None:
+    """Fragmented MP4 has no index of the whole: the fragment that the file ends in says how long it is."""
+    options = {"crf": "0", "g": "8"}
+    whole = write_video(tmp_path / "whole.mkv", planes_of(40, YUV420, SD), options=options, audio="aac")
+    source = _remuxed(whole, tmp_path / "in.mp4", movflags="frag_keyframe+empty_moov")
+    assert shortfall(probe(source)) is None
+    content = source.read_bytes()
+    end = content.index(b"moof", 2 * len(content) // 3) - 4  # of a fragment
+    source.write_bytes(content[: end - 11])
+    assert shortfall(probe(source)) in (
+        "the last 11 bytes of the part that it ends with are not there",
+        f"{len(read_planes(source)) - 1} of the {len(read_planes(source))} frames that its index names are there",
+    )
+    source.write_bytes(content[:end])
+    assert shortfall(probe(source)) is None
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm", "avi", "ts", "flv", "nut"])

@@ -340,7 +340,7 @@ def _tell_losses(path: Path, done: Progress) -> bool:
         packets = "1 damaged packet" if losses.damaged == 1 else f"{losses.damaged} damaged packets"
         say(f"{path}: {packets} could not be decoded: frames are missing in the output")
     if losses.missing:
-        say(f"{path}: was cut short: {losses.missing}: frames are missing in the output")
+        say(f"{path}: was cut short: {losses.missing}: frames or sound are missing in the output")
     if losses.retimed:
         say(f"note: {path}: {losses.retimed} frames without a time that rises follow the frame before each")
     return bool(losses.damaged or losses.missing)

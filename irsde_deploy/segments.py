@@ -186,11 +186,13 @@ def _video_packets(
     if muxer in ("matroska", "webm"):  # hold no decoding times, and would move everything to make them positive
         least = min(pts for pts, _ in times)
         decoding = [max(least, dts) for dts in decoding]
-    shift = int(begin / source.time_base)
+    shift, last = int(begin / source.time_base), max(pts for pts, _ in times)
     packets = (packet for piece in pieces for packet in piece.packets())
     for (pts, duration), dts, packet in zip(times, decoding, packets, strict=True):
         packet.stream = stream
         packet.time_base = source.time_base
+        if pts == last:  # of no duration, it would lie outside of MP4's edit list
+            duration = duration or source.usual_duration
         packet.pts, packet.dts, packet.duration = pts - shift, dts - shift, duration
         yield (packet.dts * source.time_base, source.index, packet)
 

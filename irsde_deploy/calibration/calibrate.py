@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
+import PIL
 
 from .. import __version__
 from ..card import ModelCard
@@ -20,6 +22,8 @@ from ..metrics import psnr
 from ..runtimes.onnx_engine import OnnxEngine
 from ..runtimes.onnx_session import onnxruntime_for
 from ..runtimes.protocol import Float32
+from ..samplers import ADJACENT_ONLY
+from ..sde import DenoisingSDE
 from .data import CalibrationData
 from .layers import Layer, quantisable
 from .quantise import as_computed, mixed
@@ -30,10 +34,9 @@ from .range_table import (
     measure_table,
     states_of,
     table_key,
-    table_path,
     write_table,
 )
-from .settings import CalibrationSettings
+from .settings import CalibrationSettings, TableFile
 
 INT8_KEY = "irsde_int8"
 """Metadata property of a quantised graph: JSON of how it was made."""
@@ -64,15 +67,23 @@ class Problem:
         """Find the layers; raises InvalidValueError where there is none, or the graph is not FP32."""
         return cls(model, card, tuple(quantisable(model, settings.residuals)), data, settings)
 
-    def range_table(self, folder: Path, on_state: Callable[[int], None] | None = None) -> tuple[RangeTable, Path, bool]:
-        """The range table, its file in a folder, and whether it was there already; written there if it was not."""
-        key = table_key(graph_sha256(self.model), self.layers, self.data, self.settings)
-        path = table_path(folder, key)
-        found = find_table(folder, key, self.settings)
+    def range_table(
+        self,
+        folder: Path,
+        on_state: Callable[[int], None] | None = None,
+        expected: TableFile | None = None,
+    ) -> tuple[RangeTable, Path, bool]:
+        """The range table, its file in a folder, and whether it was there already; written there if it was not.
+
+        `expected` is a manifest's table: no other one of the folder is used.
+        """
+        key = table_key(graph_sha256(self.model), self.card, self.layers, self.data, self.settings)
+        found = find_table(folder, key, self.layers, self.settings, expected)
         if found is not None:
-            return found, path, True
+            return *found, True
         states = states_of(self.model, self.card, self.data, self.settings)
         table = measure_table(self.model, self.layers, states, self.settings, key, on_state)
+        path = folder / table.file_name
         write_table(table, path)
         return table, path, False
 
@@ -97,7 +108,19 @@ class Problem:
         def candidate(kept: frozenset[str]) -> onnx.ModelProto:
             return as_computed(self.quantised(ranges, kept), self.settings.rest)
 
-        return TrajectoryQuality.of(self.model, self.card, pictures, self.settings.table(self.card.sde), candidate)
+        table = self.settings.table(self.card.sde)
+        return TrajectoryQuality.of(self.model, self.card, pictures, table, candidate, self.settings.clip)
+
+    @property
+    def int8_card(self) -> ModelCard:
+        """The quantised graph's: its sampler, steps and t0 are the trajectory that it is calibrated for."""
+        settings, sde = self.settings, self.card.sde
+        first, steps = settings.timesteps[0], len(settings.timesteps)
+        if isinstance(sde, DenoisingSDE):  # whose first timestep is the picture's own
+            t0, steps = None, sde.T if settings.sampler in ADJACENT_ONLY else steps
+        else:
+            t0 = None if first == sde.T else first
+        return replace(self.card, precision="int8", sampler=settings.sampler, steps=steps, t0=t0)
 
 
 def _centre(picture: Float32) -> Float32:
@@ -146,8 +169,17 @@ def search_float_layers(
     return tuple(layer.name for layer in problem.layers if layer.name in kept), result.trials
 
 
-def write_int8(problem: Problem, table: RangeTable, float_layers: Sequence[str], path: Path) -> Cost:
+def write_int8(
+    problem: Problem,
+    table: RangeTable,
+    float_layers: Sequence[str],
+    path: Path,
+    check: Callable[[Path], None] | None = None,
+) -> Cost:
     """Write the quantised graph and measure what was written; there in full or not at all.
+
+    Args:
+        check: called with the written file before it takes its name; raises where it must not.
 
     Raises:
         InvalidValueError: a layer that is none. NotFiniteError: its states, or the FP32 graph's, are not finite.
@@ -167,7 +199,9 @@ def write_int8(problem: Problem, table: RangeTable, float_layers: Sequence[str],
     }
     set_metadata(model, INT8_KEY, json.dumps(about))
     with write_atomically(path) as temporary:
-        write_model(model, replace(problem.card, precision="int8"), temporary)
+        write_model(model, problem.int8_card, temporary)
+        if check is not None:
+            check(temporary)
         return measure(problem, temporary)
 
 
@@ -177,7 +211,7 @@ def measure(problem: Problem, path: Path) -> Cost:
     quality = problem.quality({}, [mu for mu, _ in pictures])
     written, card = read_model(path)
     engine = OnnxEngine.from_bytes(as_computed(written, problem.settings.rest).SerializeToString(), card)
-    restored = [restore_seeded(engine, mu, quality.table) for mu, _ in pictures]
+    restored = [restore_seeded(engine, mu, quality.table, quality.clip) for mu, _ in pictures]
     if not all(np.isfinite(picture).all() for picture in restored):
         raise NotFiniteError("the quantised graph's restored pictures are not finite: are the weights trained?")
     clean = [gt for _, gt in pictures if gt is not None]
@@ -196,4 +230,11 @@ def _mean_psnr(restored: Sequence[Float32], clean: Sequence[Float32]) -> float |
 def packages() -> dict[str, str]:
     """What a result hangs on, by version."""
     onnxruntime = onnxruntime_for("cpu")
-    return {"irsde-deploy": __version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    return {
+        "irsde-deploy": __version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+    }

@@ -40,13 +40,17 @@ class CalibrationData:
     """The pictures, in the order of their names.
 
     Attributes:
-        given: as the user named them. folders: one, or those of the degraded and of the clean pictures.
+        folders: one, or those of the degraded and of the clean pictures.
         entries: at least one.
     """
 
-    given: str
     folders: tuple[str, ...]
     entries: tuple[Entry, ...]
+
+    @property
+    def given(self) -> str:
+        """The folders, for people."""
+        return ",".join(self.folders)
 
     @property
     def paired(self) -> bool:
@@ -73,7 +77,7 @@ class CalibrationData:
             if (entry.lq_sha256, entry.gt_sha256) != (wanted["lq_sha256"], wanted["gt_sha256"]):
                 raise InputFileError(f"{entry.lq}: is another file than the manifest's (their SHA-256 differ)")
             chosen.append(entry)
-        return CalibrationData(self.given, self.folders, tuple(chosen))
+        return CalibrationData(self.folders, tuple(chosen))
 
     def sources(self, card: ModelCard) -> list[Source]:
         """The pictures for `states`."""
@@ -96,21 +100,28 @@ def find_data(given: str) -> CalibrationData:
     Raises:
         InputFileError: no such folders, no pictures, or pairs that do not fit.
     """
-    entries = [_entry(name, lq, gt) for name, lq, gt in _files(given)]
-    if len(entries) > MAX_PICTURES:
-        raise InputFileError(f"{given}: {len(entries)} pictures are more than ranges need: give {MAX_PICTURES} at most")
-    folders = tuple(given.split(",")) if "," in given and not Path(given).exists() else (given,)
-    return CalibrationData(given, folders, tuple(entries))
-
-
-def _files(given: str) -> list[tuple[str, Path, Path | None]]:
     lq, comma, gt = given.partition(",")
-    if comma and not Path(given).exists():
-        if not lq or not gt:
-            raise InvalidValueError(f"--data takes LQ,GT: two folders with a comma between, not {given!r}")
-        pairs = pair_folders(Path(lq), Path(gt))
+    if not comma or Path(given).exists():
+        return data_in((given,))
+    if not lq or not gt:
+        raise InvalidValueError(f"--data takes LQ,GT: two folders with a comma between, not {given!r}")
+    return data_in((lq, gt))
+
+
+def data_in(folders: tuple[str, ...]) -> CalibrationData:
+    """The pictures of one folder, or of those of the degraded and of the clean ones; raises as `find_data`."""
+    files = _files(folders)
+    if len(files) > MAX_PICTURES:
+        where = ",".join(folders)
+        raise InputFileError(f"{where}: {len(files)} pictures are more than ranges need: give {MAX_PICTURES} at most")
+    return CalibrationData(folders, tuple(_entry(name, lq, gt) for name, lq, gt in files))
+
+
+def _files(folders: tuple[str, ...]) -> list[tuple[str, Path, Path | None]]:
+    if len(folders) == 2:
+        pairs = pair_folders(Path(folders[0]), Path(folders[1]))
     else:
-        folder = Path(given)
+        folder = Path(folders[0])
         try:
             pairs = find_pairs(folder)
         except InputFileError:

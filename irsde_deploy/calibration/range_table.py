@@ -13,13 +13,33 @@ import onnx
 
 from ..card import ModelCard
 from ..errors import InputFileError, InvalidValueError
-from ..files import write_atomically
+from ..files import file_sha256, write_atomically
 from ..runtimes.onnx_engine import OnnxEngine
 from .data import CalibrationData
 from .layers import Layer
 from .ranges import METHODS, Recorder, collect, summary_of
-from .settings import FORMAT, CalibrationSettings, read_json
+from .settings import (
+    FORMAT,
+    UNREADABLE,
+    CalibrationSettings,
+    TableFile,
+    finite,
+    read_json,
+    require_fields,
+    require_types,
+    sde_of,
+    texts,
+)
 from .states import State, exact_states, recorded_states
+
+_TYPES: dict[str, type] = {
+    "key": str,
+    "states": int,
+    "stop": str,
+    "converged": bool,
+    "rounds": list,
+    "tensors": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +47,7 @@ class RangeTable:
     """Ranges of the activations of one graph.
 
     Attributes:
-        key: hash of what went in: graph, pictures, timesteps, seed, crop.
+        key: hash of what went in: graph, SDE, padding, pictures, timesteps, seed, crop.
         states: how many. stop: what decided on their number. converged: whether the ranges had.
         rounds: in words, how ranges moved from doubling to doubling.
         tensors: activation -> lowest, highest, and the range by each method.
@@ -46,7 +66,23 @@ class RangeTable:
 
     def serves(self, key: str, settings: CalibrationSettings) -> bool:
         """Whether it is what a calibration with these settings would measure."""
-        return self.key == key and (self.stop == stop_of(settings) or self.states == settings.states)
+        stops = self.stop == stop_of(settings) if settings.states is None else self.states == settings.states
+        return self.key == key and stops
+
+    def covers(self, layers: Sequence[Layer]) -> bool:
+        """Whether it has a usable range by every method for just the activations that these layers read."""
+        wanted = {name for layer in layers for name in layer.inputs}
+        return set(self.tensors) == wanted and all(_usable(values) for values in self.tensors.values())
+
+    @property
+    def file_name(self) -> str:
+        """Says the key, the number of states and what decided on it: no run replaces the table of another."""
+        return f"ranges-{self.key[:16]}-{self.states}-{self.stop.replace(' converged, or ', '-to-')}.json"
+
+
+def _usable(values: Mapping[str, float]) -> bool:
+    ranges = [values[method] for method in METHODS]
+    return values["lowest"] <= values["highest"] and all(top > 0 for top in ranges)
 
 
 def stop_of(settings: CalibrationSettings) -> str:
@@ -60,12 +96,17 @@ def graph_sha256(model: onnx.ModelProto) -> str:
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
-def table_key(graph: str, layers: Sequence[Layer], data: CalibrationData, settings: CalibrationSettings) -> str:
+def table_key(
+    graph: str, card: ModelCard, layers: Sequence[Layer], data: CalibrationData, settings: CalibrationSettings
+) -> str:
     """Hash of everything that ranges hang on, but for the number of states."""
     trajectory = {} if data.paired else {"sampler": settings.sampler, "debias": settings.debias, "clip": settings.clip}
     parts = {
         "format": FORMAT,
         "graph": graph,
+        "sde": sde_of(card),
+        "multiple_of": card.multiple_of,
+        "pad_mode": card.pad_mode,
         "tensors": sorted({name for layer in layers for name in layer.inputs}),
         "pictures": data.hashes,
         "timesteps": settings.timesteps,
@@ -76,11 +117,6 @@ def table_key(graph: str, layers: Sequence[Layer], data: CalibrationData, settin
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def table_path(folder: Path, key: str) -> Path:
-    """Where a table is kept."""
-    return folder / f"ranges-{key[:16]}.json"
-
-
 def read_table(path: Path) -> RangeTable:
     """Read what `write_table` wrote.
 
@@ -89,14 +125,15 @@ def read_table(path: Path) -> RangeTable:
     """
     values = read_json(path, "a range table")
     try:
+        require_fields(values, RangeTable)
+        require_types(values, _TYPES)
         tensors = {
-            str(name): {entry: float(found[entry]) for entry in ("lowest", "highest", *METHODS)}
-            for name, found in values["tensors"].items()
+            name: {entry: finite(found[entry]) for entry in ("lowest", "highest", *METHODS)}
+            for name, found in values.pop("tensors").items()
         }
-        rounds = tuple(map(str, values["rounds"]))
-        key, states, stop = str(values["key"]), int(values["states"]), str(values["stop"])
-        return RangeTable(key, states, stop, values["converged"] is True, rounds, tensors)
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        rounds = tuple(texts(values.pop("rounds")))
+        return RangeTable(**values, rounds=rounds, tensors=tensors)
+    except UNREADABLE as error:
         raise InputFileError(f"{path}: not a range table that this irsde-deploy can read ({error})") from None
 
 
@@ -136,11 +173,25 @@ def measure_table(
     return RangeTable(key, done.states, stop_of(settings), done.converged, tuple(map(str, rounds)), tensors)
 
 
-def find_table(folder: Path, key: str, settings: CalibrationSettings) -> RangeTable | None:
-    """The table in a folder that fits, if there is one; a damaged one is none."""
-    path = table_path(folder, key)
-    try:
-        table = read_table(path)
-    except (InputFileError, InvalidValueError):
-        return None
-    return table if table.serves(key, settings) else None
+def find_table(
+    folder: Path,
+    key: str,
+    layers: Sequence[Layer],
+    settings: CalibrationSettings,
+    expected: TableFile | None = None,
+) -> tuple[RangeTable, Path] | None:
+    """The table in a folder that fits, and its file, if there is one; a damaged one is none.
+
+    Args:
+        expected: the one file that will do, with this SHA-256; None: any that fits.
+    """
+    paths = sorted(folder.glob(f"ranges-{key[:16]}-*.json")) if expected is None else [folder / expected.name]
+    for path in paths:
+        try:
+            table = read_table(path)
+            same = expected is None or file_sha256(path) == expected.sha256
+        except (InputFileError, InvalidValueError):
+            continue
+        if same and table.serves(key, settings) and table.covers(layers):
+            return table, path
+    return None

@@ -23,7 +23,7 @@ from ..metrics import psnr
 from ..runtimes.onnx_engine import OnnxEngine
 from ..runtimes.protocol import Engine, Float32
 from .calibrate import Problem
-from .quantise import as_computed
+from .quantise import quantise
 from .range_table import states_of
 from .states import State
 
@@ -112,9 +112,8 @@ def measure_sensitivity(
     expected = [_eps(fp32, state) for state in states]
     trajectories = [_Trajectory(problem, fp32, mu[:, :, :SIDE, :SIDE]) for mu, _ in problem.pictures()[:PICTURES]]
     eps_error, restored = (np.empty((len(problem.layers), len(timesteps))) for _ in range(2))
-    everything = frozenset(layer.name for layer in problem.layers)
     for row, layer in enumerate(problem.layers):
-        graph = as_computed(problem.quantised(ranges, everything - {layer.name}), problem.settings.rest)
+        graph = quantise(problem.model, [layer], ranges)  # in the FP32 graph, whatever the rest will be
         engine = OnnxEngine.from_bytes(graph.SerializeToString(), problem.card)
         eps_error[row] = _eps_errors(engine, states, expected, timesteps)
         for column, step in enumerate(steps):
@@ -145,14 +144,15 @@ class _Trajectory:
 
     def __init__(self, problem: Problem, fp32: Engine, mu: Float32) -> None:
         self._fp32, self._mu, self._table = fp32, mu, problem.settings.table(problem.card.sde)
+        self._clip = problem.settings.clip
         recording = _Recording(fp32)
-        self._restored = restore_seeded(recording, mu, self._table)
+        self._restored = restore_seeded(recording, mu, self._table, self._clip)
         self._answers = recording.answers
 
     def psnr_with(self, engine: Engine, step: int) -> float:
         """dB of the restored picture with this engine at step 0..N-1, against FP32's."""
         switching = _Evaluations(self._fp32, self._answers, step, engine)
-        return psnr(restore_seeded(switching, self._mu, self._table), self._restored, 1.0)
+        return psnr(restore_seeded(switching, self._mu, self._table, self._clip), self._restored, 1.0)
 
 
 # -- reports -----------------------------------------------------------------------------------------------

@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..card import ModelCard
 from ..errors import InputFileError, InvalidValueError
 from ..files import require_readable, write_atomically
 from ..noise import MAX_SEED
-from ..samplers import StepTable, plan_steps
+from ..samplers import SAMPLERS, StepTable, plan_steps
 from ..sde import SDE
 from .ranges import METHODS
 
-FORMAT = 1
+FORMAT = 2
 """Of manifests and range tables; another one is not read."""
 
 MAX_JSON = 16_000_000
 REST = ("fp32", "fp16")
 """What the layers that are not INT8 compute in."""
+
+UNREADABLE = (TypeError, KeyError, AttributeError, ValueError, OverflowError)
+"""What reading JSON of the wrong form raises."""
+
+_MANIFEST_TYPES: dict[str, type] = {
+    "settings": dict,
+    "data": list,
+    "pictures": list,
+    "model_sha256": str,
+    "graph_sha256": str,
+    "sde": dict,
+    "float_layers": list,
+    "ranges": dict,
+    "output_sha256": str,
+    "packages": dict,
+}
+_SETTINGS_TYPES: dict[str, type | tuple[type, ...]] = {
+    "sampler": str,
+    "timesteps": list,
+    "debias": bool,
+    "clip": bool,
+    "seed": int,
+    "crop": int,
+    "method": str,
+    "states": int,
+    "most_states": int,
+    "residuals": bool,
+    "rest": str,
+    "psnr_budget": (int, float),
+}
+_PICTURE = ("name", "lq_sha256", "gt_sha256")
 
 
 @dataclass(frozen=True)
@@ -55,6 +89,11 @@ class CalibrationSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "timesteps", tuple(int(t) for t in self.timesteps))
+        decreasing = all(later < earlier for earlier, later in itertools.pairwise(self.timesteps))
+        if not self.timesteps or not decreasing or self.timesteps[-1] < 1:
+            raise InvalidValueError(f"timesteps must strictly decrease within 1..T, not {list(self.timesteps)!r}")
+        if self.sampler not in SAMPLERS:
+            raise InvalidValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
         if self.method not in METHODS or self.rest not in REST:
             raise InvalidValueError(
                 f"method must be one of {', '.join(METHODS)} and rest one of {', '.join(REST)}, "
@@ -84,26 +123,38 @@ class CalibrationSettings:
 
 
 @dataclass(frozen=True)
+class TableFile:
+    """A range table's file: its name, without a folder, and its SHA-256."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """What a run was made of: enough to make it again, byte for byte with the same packages.
+    """What a run was made of: enough to make it again, byte for byte with the same packages on the same kind of
+    processor.
 
     Attributes:
         settings: with the number of states that it came to.
-        data: the pictures' folders as they were named. pictures: name and SHA-256 of each file.
+        data: the pictures' folder, or those of the degraded and of the clean ones, seen from the manifest.
+        pictures: name and SHA-256 of each file.
         model_sha256: of the ONNX file. graph_sha256: of its graph alone, which decides.
+        sde: the network's, as the card has it; decides, too.
         float_layers: those that stayed in floating point, of those that could be quantised.
-        ranges: name of the range table's file.
+        ranges: the range table's file.
         output_sha256: of the ONNX file that was written.
         packages: name -> version of what it hangs on.
     """
 
     settings: CalibrationSettings
-    data: str
+    data: tuple[str, ...]
     pictures: tuple[dict[str, str | None], ...]
     model_sha256: str
     graph_sha256: str
+    sde: dict[str, Any]
     float_layers: tuple[str, ...]
-    ranges: str
+    ranges: TableFile
     output_sha256: str
     packages: dict[str, str]
 
@@ -121,26 +172,52 @@ def read_manifest(path: Path) -> Manifest:
     """
     values = read_json(path, "a calibration manifest")
     try:
-        settings = values.pop("settings")
-        _require_fields(settings, CalibrationSettings)
-        _require_fields(values, Manifest, "settings")
-        for name, kind in (("data", str), ("packages", dict), ("float_layers", list)):
-            if not isinstance(values[name], kind):
-                raise TypeError(f"{name} is {values[name]!r}")
-        pictures = tuple(_picture(picture) for picture in values["pictures"])
-        values |= {"pictures": pictures, "float_layers": tuple(map(str, values["float_layers"]))}
-        return Manifest(settings=CalibrationSettings(**settings), **values)
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        require_fields(values, Manifest)
+        require_types(values, _MANIFEST_TYPES)
+        texts(values["packages"].values())
+        read = {
+            "settings": _settings(values["settings"]),
+            "data": _folders(values["data"]),
+            "pictures": tuple(_picture(picture) for picture in values["pictures"]),
+            "float_layers": tuple(texts(values["float_layers"])),
+            "ranges": _table_file(values["ranges"]),
+        }
+        return Manifest(**{**values, **read})
+    except (*UNREADABLE, InvalidValueError) as error:
         raise InputFileError(f"{path}: not a calibration manifest that this irsde-deploy can read ({error})") from None
 
 
-def _picture(values: Mapping[str, Any]) -> dict[str, str | None]:
-    gt = values["gt_sha256"]
-    return {
-        "name": str(values["name"]),
-        "lq_sha256": str(values["lq_sha256"]),
-        "gt_sha256": None if gt is None else str(gt),
-    }
+def _settings(values: dict[str, Any]) -> CalibrationSettings:
+    require_fields(values, CalibrationSettings)
+    optional = {name for name in ("states", "psnr_budget") if values[name] is None}
+    require_types(values, {name: kind for name, kind in _SETTINGS_TYPES.items() if name not in optional})
+    if values["psnr_budget"] is not None:
+        finite(values["psnr_budget"])
+    for t in values["timesteps"]:
+        require_types({"a timestep": t}, {"a timestep": int})
+    return CalibrationSettings(**values)
+
+
+def _folders(values: list[Any]) -> tuple[str, ...]:
+    if not 1 <= len(values) <= 2:
+        raise ValueError("data must be one folder or two")
+    return tuple(texts(values))
+
+
+def _table_file(values: dict[str, Any]) -> TableFile:
+    require_fields(values, TableFile)
+    require_types(values, {"name": str, "sha256": str})
+    if Path(values["name"]).name != values["name"] or "\0" in values["name"]:
+        raise ValueError(f"{values['name']!r} is not the name of a file beside it")
+    return TableFile(**values)
+
+
+def _picture(values: dict[str, Any]) -> dict[str, str | None]:
+    if set(values) != set(_PICTURE):
+        raise ValueError(f"a picture's entries must be {', '.join(_PICTURE)}")
+    optional = "gt_sha256" if values["gt_sha256"] is None else ""
+    require_types(values, {name: str for name in _PICTURE if name != optional})
+    return {name: values[name] for name in _PICTURE}
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -161,7 +238,37 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     return values
 
 
-def _require_fields(values: Mapping[str, Any], of: type, *without: str) -> None:
-    expected = {field.name for field in fields(of)} - set(without)
-    if set(values) != expected:
+def require_fields(values: Mapping[str, Any], of: Any) -> None:
+    """Raise ValueError unless the entries are just the fields of a dataclass."""
+    if set(values) != {field.name for field in fields(of)}:
         raise ValueError(f"its entries are {', '.join(sorted(values))}")
+
+
+def require_types(values: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Raise TypeError unless entries have these types; a bool is no number."""
+    for name, kind in types.items():
+        value = values[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"{name} has the wrong type: {str(value)[:80]!r}")
+
+
+def texts(values: Iterable[Any]) -> list[str]:
+    """The values, if each is a text."""
+    found = list(values)
+    for value in found:
+        require_types({"an entry": value}, {"an entry": str})
+    return found
+
+
+def finite(value: Any) -> float:
+    """A JSON number as a float, if it is a finite one."""
+    require_types({"a number": value}, {"a number": (int, float)})
+    if not math.isfinite(value):
+        raise ValueError("a number is not finite")
+    return float(value)
+
+
+def sde_of(card: ModelCard) -> dict[str, Any]:
+    """The SDE of a card, as its JSON has it."""
+    sde: dict[str, Any] = card.to_dict()["sde"]
+    return sde

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InputFileError, InvalidValueError, requires_extra
+from ..errors import InputFileError, InvalidValueError, OutputFileError, requires_extra
 from ..files import file_sha256
 from ..runtimes.pictures import require_rgb_pictures
 from .common import PATH, SEED, given_options, progress, require_new, require_onnx_name, say
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..calibration.calibrate import Problem
     from ..calibration.data import CalibrationData
     from ..calibration.range_table import RangeTable
-    from ..calibration.settings import CalibrationSettings, Manifest
+    from ..calibration.settings import CalibrationSettings, Manifest, TableFile
     from ..card import ModelCard
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
@@ -74,7 +74,8 @@ def calibrate(
     output = output or onnx_file.with_suffix(".int8.onnx")
     require_onnx_name(output, overwrite)
     beside = output.with_suffix(".json")
-    require_new(beside, overwrite or beside == manifest)
+    own = manifest is not None and beside.resolve() == manifest.resolve()
+    require_new(beside, overwrite or own)
     if output.resolve() == onnx_file.resolve():
         raise InvalidValueError(f"{output}: must not replace the graph it is made of: give another name")
     with requires_extra("cpu", "calibrating"):
@@ -82,18 +83,20 @@ def calibrate(
         from ..export.onnx_model import read_model
     model, card = read_model(onnx_file)
     require_rgb_pictures(card, onnx_file)
-    repeated = None if manifest is None else _read_manifest(manifest, model)
+    repeated = None if manifest is None else _read_manifest(manifest, model, card)
     if repeated is None:
         pictures, chosen = _find_data(data), _read_settings(card, settings)
     else:
         pictures, chosen = _data_of(repeated, data, manifest), repeated.settings
     problem = Problem.of(model, card, pictures, chosen)
     click.echo(_heading(problem))
-    table, table_file = _range_table(problem, cache or output.parent)
+    table, table_file = _range_table(problem, cache or output.parent, None if repeated is None else repeated.ranges)
     float_layers = _float_layers(problem, table) if repeated is None else repeated.float_layers
-    cost = write_int8(problem, table, float_layers, output)
+    keeps = repeated if own and not overwrite else None
+    cost = write_int8(problem, table, float_layers, output, lambda path: _require_same(path, keeps, beside))
     made = _manifest(problem, table, table_file, float_layers, onnx_file, output)
-    made.write(beside)
+    if repeated is None or not own or repeated.output_sha256 != made.output_sha256:
+        made.write(beside)
     kept = f"{len(problem.layers) - len(float_layers)} of {len(problem.layers)} layers in INT8"
     click.echo(f"{kept}, the rest in {chosen.rest}\n{cost}")
     click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB), {beside.name} and {table_file.name}")
@@ -113,8 +116,12 @@ def _find_data(data: str | None) -> CalibrationData:
 
 def _data_of(manifest: Manifest, data: str | None, path: Path | None) -> CalibrationData:
     """The manifest's pictures, in --data or where they were then, seen from the manifest."""
-    where = data or ",".join(os.path.normpath((path or Path()).parent / part) for part in manifest.data.split(","))
-    return _find_data(where).only(manifest.pictures)
+    from ..calibration.data import data_in
+
+    if data:
+        return _find_data(data).only(manifest.pictures)
+    folders = tuple(os.path.normpath((path or Path()).parent / part) for part in manifest.data)
+    return data_in(folders).only(manifest.pictures)
 
 
 def _read_settings(card: ModelCard, given: dict[str, Any]) -> CalibrationSettings:
@@ -123,22 +130,40 @@ def _read_settings(card: ModelCard, given: dict[str, Any]) -> CalibrationSetting
     quality, sampler, steps, debias = (given.pop(name) for name in ("quality", "sampler", "steps", "debias"))
     t0, noise_level = given.pop("t0"), given.pop("noise_level")
     if card.sde.kind == "denoising" and t0 is None and noise_level is None:
-        t0 = card.sde.T
+        raise InvalidValueError(
+            "a denoising model starts at the picture's noise level, and is calibrated from there: give the pictures' "
+            "--noise-level, or --t0"
+        )
     table = card.plan(sampler, steps, debias, t0, noise_level, quality)
     return CalibrationSettings(card.sampler_of(sampler, quality), tuple(table.t.tolist()), debias, **given)
 
 
-def _read_manifest(path: Path, model: onnx.ModelProto) -> Manifest:
-    """A manifest, if it is of this graph and no option says otherwise."""
+def _read_manifest(path: Path, model: onnx.ModelProto, card: ModelCard) -> Manifest:
+    """A manifest, if it is of this graph and SDE and no option says otherwise."""
     from ..calibration.range_table import graph_sha256
-    from ..calibration.settings import read_manifest
+    from ..calibration.settings import read_manifest, sde_of
 
     if surplus := given_options(lambda name: name not in _WITH_MANIFEST):
         raise InvalidValueError(f"{', '.join(surplus)}: the manifest has that already: leave it out")
     manifest = read_manifest(path)
     if manifest.graph_sha256 != graph_sha256(model):
         raise InputFileError(f"{path}: is of another graph than this ONNX file's (their SHA-256 differ)")
+    if manifest.sde != sde_of(card):
+        raise InputFileError(f"{path}: is of another SDE ({manifest.sde}) than this ONNX file's ({sde_of(card)})")
+    try:
+        manifest.settings.table(card.sde)
+    except InvalidValueError as error:
+        raise InputFileError(f"{path}: {error}") from None
     return manifest
+
+
+def _require_same(path: Path, manifest: Manifest | None, where: Path) -> None:
+    """Raise where a file that was written is not the manifest's, whose place the new manifest would take."""
+    if manifest is not None and file_sha256(path) != manifest.output_sha256:
+        raise OutputFileError(
+            f"{where}: the result differs from this manifest's, which a new one would replace: give another name with "
+            "-o, or pass --overwrite"
+        )
 
 
 def _heading(problem: Problem) -> str:
@@ -152,11 +177,11 @@ def _heading(problem: Problem) -> str:
     return f"{source}\n{settings.sampler}, {len(settings.timesteps)} steps: t = {timesteps}"
 
 
-def _range_table(problem: Problem, folder: Path) -> tuple[RangeTable, Path]:
+def _range_table(problem: Problem, folder: Path, expected: TableFile | None) -> tuple[RangeTable, Path]:
     settings = problem.settings
     about = settings.most_states if settings.states is None else settings.states
     with progress(about, "measuring ranges") as advance:
-        table, path, reused = problem.range_table(folder, lambda done: advance(done, f"{done} states"))
+        table, path, reused = problem.range_table(folder, lambda done: advance(done, f"{done} states"), expected)
     click.echo("\n".join(table.rounds))
     if settings.states is None:
         most = f"not converged: --most-states {settings.most_states} allows no more"
@@ -188,7 +213,7 @@ def _manifest(
 ) -> Manifest:
     from ..calibration.calibrate import packages
     from ..calibration.range_table import graph_sha256
-    from ..calibration.settings import Manifest
+    from ..calibration.settings import Manifest, TableFile, sde_of
 
     def relative(part: str) -> str:
         return Path(os.path.relpath(Path(part).resolve(), output.parent.resolve())).as_posix()
@@ -196,12 +221,13 @@ def _manifest(
     parts = problem.data.folders
     return Manifest(
         settings=replace(problem.settings, states=table.states),
-        data=",".join(map(relative, parts)),
+        data=tuple(map(relative, parts)),
         pictures=tuple(problem.data.hashes),
         model_sha256=file_sha256(source),
         graph_sha256=graph_sha256(problem.model),
+        sde=sde_of(problem.card),
         float_layers=float_layers,
-        ranges=table_file.name,
+        ranges=TableFile(table_file.name, file_sha256(table_file)),
         output_sha256=file_sha256(output),
         packages=packages(),
     )

@@ -118,11 +118,12 @@ def _verify_parity(
     sampler = sampler or (candidate.card.sampler if int8 else "posterior")
     if steps is None:
         steps = candidate.card.steps if int8 else candidate.sde.T
-    table = candidate.plan(sampler, steps, t0=candidate.sde.T)
+    t0 = candidate.card.t0 if int8 else None
+    table = candidate.plan(sampler, steps, t0=t0 or candidate.sde.T)
     evaluations = [] if int8 else list(compare_evaluations(candidate.engine, reference))
     with progress(len(table), f"{sampler}, {len(table)} steps") as advance:
         trajectory = compare_trajectories(
-            candidate.engine, reference, sampler, len(table), mu, seed, tolerance, on_step=advance
+            candidate.engine, reference, sampler, len(table), mu, seed, tolerance, advance, t0
         )
     write_csv(trajectory, csv_path)
     write_plot(trajectory, plot_path, f"{engine.name}: {candidate.engine.name} against {reference.name}")

@@ -102,6 +102,7 @@ def compare_trajectories(
     seed: int = SEED,
     tolerance: float | None = None,
     on_step: Callable[[int], None] | None = None,
+    t0: int | None = None,
 ) -> Trajectory:
     """Run both engines through a whole trajectory with injected noise.
 
@@ -112,11 +113,12 @@ def compare_trajectories(
         seed: of the noise.
         tolerance: for every state; by default that of the candidate's precision.
         on_step: called with the number of steps done.
+        t0: first timestep, T by default.
     """
     card = reference.card
     if tolerance is None:
         tolerance = tolerance_of(candidate.card.precision, TRAJECTORY_TOLERANCE)
-    table = plan_steps(card.sde, sampler, card.sde.T if steps is None else steps)
+    table = plan_steps(card.sde, sampler, card.sde.T if steps is None else steps, t0=t0)
     if mu is None:
         mu = example_picture(card, 1, 2 * card.multiple_of - 1, max(1, 2 * card.multiple_of - 3))
     batch, _, height, width = mu.shape

@@ -108,6 +108,7 @@ class TrajectoryQuality:
         table: the sampler.
         reference: what the FP32 graph makes of them.
         candidate: names kept in the higher precision -> the graph to run, as ONNX Runtime's CPU provider takes it.
+        clip: whether the predicted picture is kept within [0, 1] at each step.
     """
 
     model: onnx.ModelProto
@@ -116,6 +117,7 @@ class TrajectoryQuality:
     table: StepTable
     reference: Sequence[Float32]
     candidate: Candidate
+    clip: bool = False
 
     @classmethod
     def of(
@@ -125,19 +127,19 @@ class TrajectoryQuality:
         pictures: Sequence[Float32],
         table: StepTable,
         candidate: Candidate | None = None,
+        clip: bool = False,
     ) -> TrajectoryQuality:
         """Run the FP32 graph on the pictures; by default candidates are FP16 but for the nodes that are kept."""
         engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
-        reference = [restore_seeded(engine, mu, table) for mu in pictures]
-        return cls(
-            model, card, pictures, table, reference, candidate or (lambda keep: emulate_half(lower(model, keep)))
-        )
+        reference = [restore_seeded(engine, mu, table, clip) for mu in pictures]
+        candidate = candidate or (lambda keep: emulate_half(lower(model, keep)))
+        return cls(model, card, pictures, table, reference, candidate, clip)
 
     def __call__(self, keep: frozenset[str]) -> float:
         """dB with these names kept; the worst picture's, -inf where it is not finite."""
         engine = OnnxEngine.from_bytes(self.candidate(keep).SerializeToString(), self.card)
         try:
-            return self.worst([restore_seeded(engine, mu, self.table) for mu in self.pictures])
+            return self.worst([restore_seeded(engine, mu, self.table, self.clip) for mu in self.pictures])
         except NotFiniteError:
             return -np.inf
 
@@ -146,9 +148,10 @@ class TrajectoryQuality:
         return min(psnr(mine, theirs, 1.0) for mine, theirs in zip(restored, self.reference, strict=True))
 
 
-def restore_seeded(engine: Engine, mu: Float32, table: StepTable) -> Float32:
+def restore_seeded(engine: Engine, mu: Float32, table: StepTable, clip: bool = False) -> Float32:
     """Degraded pictures restored with the noise that comparisons share."""
-    return restore(engine, mu, table, seeded_noise(SEED, (mu.shape[0], mu.shape[1], mu.shape[2], mu.shape[3])))
+    batch, channels, height, width = mu.shape
+    return restore(engine, mu, table, seeded_noise(SEED, (batch, channels, height, width)), clip)
 
 
 def search_precision(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,16 +22,39 @@ from irsde_deploy import load
 from irsde_deploy.__main__ import main
 from irsde_deploy.calibration.calibrate import INT8_KEY, Problem, search_float_layers
 from irsde_deploy.calibration.data import find_data
-from irsde_deploy.calibration.range_table import states_of
+from irsde_deploy.calibration.range_table import read_table, states_of
 from irsde_deploy.calibration.ranges import METHODS
 from irsde_deploy.calibration.sensitivity import measure_sensitivity
-from irsde_deploy.calibration.settings import CalibrationSettings
+from irsde_deploy.calibration.settings import CalibrationSettings, read_manifest
 from irsde_deploy.cli.calibrate import METHODS as OFFERED
+from irsde_deploy.errors import InputFileError
+from irsde_deploy.export.example import SEED
 from irsde_deploy.export.onnx_model import read_model, write_model
 from irsde_deploy.metrics import psnr
+from irsde_deploy.noise import seeded_noise
+from irsde_deploy.runtimes.numpy_loop import restore
 from irsde_deploy.runtimes.onnx_engine import OnnxEngine
+from irsde_deploy.sde import DenoisingSDE
 
 ASSETS = Path(__file__).parents[2] / "assets"
+
+WRONG_SETTINGS = (
+    ("seed", "x"),
+    ("seed", True),
+    ("seed", 1.5),
+    ("crop", 10**400),
+    ("timesteps", "ab"),
+    ("timesteps", []),
+    ("timesteps", [1.5]),
+    ("timesteps", [30, 60]),
+    ("timesteps", [5, 0]),
+    ("clip", 0),
+    ("sampler", 3),
+    ("sampler", "nothing"),
+    ("psnr_budget", float("nan")),
+    ("psnr_budget", 10**400),
+    ("psnr_budget", "50"),
+)
 
 
 def write_pairs(folder: Path, count: int = 3) -> Path:
@@ -86,7 +111,9 @@ def test_a_run_writes_a_graph_a_manifest_and_ranges(pairs: Path, source: Path, c
     manifest = json.loads(output.with_suffix(".json").read_text())
     assert about["states"] == manifest["settings"]["states"] >= 66, "33 are doubled at least once to be compared"
     assert [picture["name"] for picture in manifest["pictures"]] == ["0", "1", "2"]
-    assert (source.parent / manifest["ranges"]).is_file()
+    table = source.parent / manifest["ranges"]["name"]
+    assert manifest["ranges"]["sha256"] == hashlib.sha256(table.read_bytes()).hexdigest()
+    assert {"numpy", "opencv", "pillow"} < manifest["packages"].keys()
     picture = cv2.imread(str(pairs / "LQ" / "1.png"))[:, :, ::-1]
     full, low = load(source)(picture / np.float32(255)), load(output, fallback=source)(picture / np.float32(255))
     assert 20 < psnr(low, full, 1.0) < 60
@@ -124,6 +151,165 @@ def test_a_range_table_is_used_again_where_its_hash_fits(
     assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "b.onnx").read_bytes()
     calibrate(source, *common, "-o", tmp_path / "a.onnx", "--overwrite")
     assert all(json.loads(p.read_text()) for p in (tmp_path / "cache").iterdir()), "a damaged table is measured again"
+
+
+def test_a_table_serves_its_own_number_of_states_sde_and_padding(
+    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    common = ("--data", pairs, "--crop", 16, "--cache", tmp_path / "cache", "--overwrite", "-o", tmp_path / "a.onnx")
+    for number in (6, 12):
+        assert "whose hash fits" not in calibrate(source, *common, "--states", number)
+    assert "whose hash fits" not in calibrate(source, *common, "--most-states", 12)
+    assert "whose hash fits" in calibrate(source, *common, "--states", 6)
+    assert len(list((tmp_path / "cache").iterdir())) == 3, "no table replaced another"
+    model, card = read_model(source)
+    for other in (replace(card, sde=replace(card.sde, max_sigma=0.1)), replace(card, pad_mode="zero")):
+        write_model(model, other, source)
+        assert "whose hash fits" not in calibrate(source, *common, "--states", 6)
+
+
+@pytest.mark.parametrize("spoil", [{}, {"h1": None}, {"h1": 0.0}, {"h1": float("nan")}, {"h1": 10**400}, {"z": 1.0}])
+def test_a_table_without_usable_ranges_is_measured_again(
+    spoil: dict, pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    common = ("--data", pairs, "--crop", 16, "--states", 6, "--overwrite", "-o", tmp_path / "a.onnx")
+    calibrate(source, *common)
+    (path,) = tmp_path.glob("ranges-*.json")
+    right = path.read_bytes()
+    table = json.loads(right)
+    for name, value in spoil.items():
+        entry = table["tensors"].pop(name, dict.fromkeys(["lowest", "highest", *METHODS], 1.0))
+        if value is not None:
+            table["tensors"][name] = {**entry, "mse": value}
+    path.write_text(json.dumps(table))
+    assert ("whose hash fits" in calibrate(source, *common)) == (not spoil)
+    if spoil:
+        assert path.read_bytes() == right
+
+
+def test_a_manifests_table_is_used_only_unchanged(
+    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    calibrate(source, "--data", pairs, "--crop", 16, "--states", 6, "-o", tmp_path / "a.onnx")
+    again = ("--manifest", tmp_path / "a.json", "-o", tmp_path / "b.onnx", "--overwrite")
+    assert "whose hash fits" in calibrate(source, *again)
+    (path,) = tmp_path.glob("ranges-*.json")
+    table = json.loads(path.read_text())
+    table["tensors"]["h1"]["mse"] *= 1.5
+    path.write_text(json.dumps(table))
+    printed = calibrate(source, *again)
+    assert "whose hash fits" not in printed
+    assert "byte for byte" in printed
+
+
+def test_a_manifest_in_the_outputs_place_is_kept(
+    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    output, manifest = tmp_path / "q.onnx", tmp_path / "q.json"
+    calibrate(source, "--data", pairs, "--crop", 16, "--states", 6, "-o", output)
+    # as another one's manifest is: other packages, and written differently
+    text = json.dumps({**json.loads(manifest.read_text()), "packages": {"onnx": "0"}})
+    manifest.write_text(text)
+    output.unlink()
+    calibrate(source, "--manifest", manifest, "-o", output)
+    assert manifest.read_text() == text
+    text = json.dumps({**json.loads(text), "output_sha256": "0" * 64})
+    manifest.write_text(text)
+    output.unlink()
+    fails_with(1, "differs from this manifest's", "calibrate", source, "--manifest", manifest, "-o", output)
+    assert manifest.read_text() == text
+    assert not output.exists()
+    calibrate(source, "--manifest", manifest, "-o", output, "--overwrite")
+    assert json.loads(manifest.read_text())["output_sha256"] == hashlib.sha256(output.read_bytes()).hexdigest()
+
+
+def test_folders_with_a_comma_are_repeated_from_the_manifest(
+    source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    calibrate(source, "--data", write_pairs(tmp_path / "a,b"), "--states", 6, "-o", tmp_path / "q.onnx")
+    printed = calibrate(source, "--manifest", tmp_path / "q.json", "-o", tmp_path / "again.onnx")
+    assert "byte for byte" in printed
+
+
+def test_pictures_are_counted_before_they_are_read(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    monkeypatch.setattr("irsde_deploy.calibration.data.file_sha256", hashed.append)
+    monkeypatch.setattr("irsde_deploy.calibration.data.MAX_PICTURES", 2)
+    with pytest.raises(InputFileError, match="3 pictures are more"):
+        find_data(str(pairs))
+    assert hashed == []
+
+
+def test_the_card_names_the_trajectory_that_it_is_calibrated_for(
+    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    output = tmp_path / "q.onnx"
+    calibrate(source, "--data", pairs, "-o", output, "--states", 8, "--sampler", "sde-2m", "--steps", 4, "--t0", 70)
+    _, card = read_model(output)
+    assert (card.sampler, card.steps, card.t0) == ("sde-2m", 4, 70)
+    manifest = json.loads((tmp_path / "q.json").read_text())
+    assert load(output).plan().t.tolist() == manifest["settings"]["timesteps"]
+    calibrate(source, "--data", pairs, "-o", output, "--states", 12, "--overwrite")
+    _, card = read_model(output)
+    assert (card.sampler, card.steps, card.t0) == ("mean", 3, None)
+
+
+def test_clip_is_in_what_is_measured(pairs: Path, source: Path, tmp_path: Path) -> None:
+    """FP32's own restored pictures, of which quality is told, are those with --clip."""
+    model, card = read_model(source)
+    settings = CalibrationSettings("mean", tuple(card.plan().t), crop=16, states=12, clip=True)
+    problem = Problem.of(model, card, find_data(str(pairs)), settings)
+    ranges = problem.range_table(tmp_path)[0].ranges("mse")
+    mu = problem.pictures()[0][0]
+    engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
+    noise = seeded_noise(SEED, mu.shape)
+    clipped, free = (restore(engine, mu, card.plan(), noise, clip) for clip in (True, False))
+    assert np.abs(clipped - free).max() > 0.1
+    quality = problem.quality(ranges, [mu])
+    np.testing.assert_array_equal(quality.reference[0], clipped)
+    low = OnnxEngine.from_bytes(problem.quantised(ranges).SerializeToString(), card)
+    expected = psnr(restore(low, mu, card.plan(), noise, True), clipped, 1.0)
+    assert quality(frozenset()) == pytest.approx(expected, abs=1e-3)
+
+
+def test_single_layers_are_measured_in_the_fp32_graph(pairs: Path, source: Path, tmp_path: Path) -> None:
+    """Whatever the rest will be: FP16 for the rest would hide what the layer alone does."""
+    model, card = read_model(source)
+    found = []
+    for rest in ("fp32", "fp16"):
+        settings = CalibrationSettings("mean", tuple(card.plan().t), crop=16, states=12, rest=rest)
+        problem = Problem.of(model, card, find_data(str(pairs)), settings)
+        found.append(measure_sensitivity(problem, problem.range_table(tmp_path)[0].ranges("mse")))
+    np.testing.assert_array_equal(found[0].eps_error, found[1].eps_error)
+    np.testing.assert_array_equal(found[0].restored_psnr, found[1].restored_psnr)
+
+
+def test_a_denoising_model_needs_a_level(
+    pairs: Path, source: Path, irsde: Callable[..., str], tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    model, card = read_model(source)
+    sde = DenoisingSDE(max_sigma=50, T=100, schedule="cosine", eps=0.5)
+    for node in model.graph.node:  # which does not see mu
+        node.input[:] = ["x" if name == "mu" else name for name in node.input]
+    del model.graph.input[1]
+    write_model(model, replace(card, sde=sde, settings={"conditional": False}), source)
+    command = ("calibrate", source, "--data", pairs, "-o", tmp_path / "q.onnx", "--states", 6)
+    fails_with(2, "--noise-level, or --t0", *command)
+    assert "3 steps: t = 40, " in irsde(*command, "--t0", 40)
+    card = read_model(tmp_path / "q.onnx")[1]
+    assert (card.precision, card.sampler, card.steps, card.t0) == ("int8", "mean", 3, None)
+
+
+def test_the_committed_calibration_is_whole() -> None:
+    """Its table is the one that it was written with, and has a range for every tensor that is in INT8."""
+    folder = ASSETS.parent / "calibration"
+    manifest = read_manifest(folder / "derain_nafnet_w16.json")
+    path = folder / manifest.ranges.name
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == manifest.ranges.sha256
+    table = read_table(path)
+    assert (table.states, table.converged, len(manifest.pictures)) == (manifest.settings.states, True, 28)
+    assert table.file_name == path.name
+    assert table.ranges("mse")["/encoders.0.0/Add_1_output_0"] == pytest.approx(4.5286, abs=1e-4)
 
 
 def test_without_clean_pictures_states_are_recorded(pairs: Path, source: Path, calibrate: Callable[..., str]) -> None:
@@ -182,9 +368,6 @@ def test_sensitivity_is_what_one_layer_alone_does(pairs: Path, source: Path, tmp
     sensitivity = measure_sensitivity(problem, ranges)
     fp32 = OnnxEngine.from_bytes(model.SerializeToString(), card)
     table = settings.table(card.sde)
-    from irsde_deploy.export.example import SEED
-    from irsde_deploy.noise import seeded_noise
-
     for row, name in enumerate(QUANTISABLE):
         alone = problem.quantised(ranges, frozenset(QUANTISABLE) - {name})
         int8 = OnnxEngine.from_bytes(alone.SerializeToString(), card)
@@ -236,15 +419,24 @@ def test_nonsense_is_refused_in_one_sentence(
     spoilt = [
         {"surprise": 1},
         {"data": 3},
+        {"data": []},
+        {"pictures": [{**manifest["pictures"][0], "gt_sha256": 3}]},
+        {"ranges": {"name": "../a.json", "sha256": ""}},
+        {"packages": {"onnx": 1}},
         {"packages": None},
         {"pictures": [1]},
         {"float_layers": "abc"},
-        {"format": 2},
+        {"format": 1},
     ]
-    spoilt += [{"settings": {**settings, name: value}} for name, value in (("seed", "x"), ("timesteps", "ab"))]
+    spoilt += [{"settings": {**settings, name: value}} for name, value in WRONG_SETTINGS]
     for changes in spoilt:
         output.with_suffix(".json").write_text(json.dumps({**manifest, **changes}))
         fails_with(1, "not a calibration manifest", *again)
+    beyond = {**manifest, "settings": {**settings, "timesteps": [101, 60, 20]}}
+    output.with_suffix(".json").write_text(json.dumps(beyond))
+    fails_with(1, "must strictly decrease within 1..100", *again)
+    output.with_suffix(".json").write_text(json.dumps({**manifest, "sde": {**manifest["sde"], "max_sigma": 0.3}}))
+    fails_with(1, "is of another SDE", *again)
     cv2.imwrite(str(pairs / "LQ" / "2.png"), before)
     output.with_suffix(".json").write_text(json.dumps({**manifest, "float_layers": ["/nowhere"]}))
     fails_with(2, "the graph has no layer /nowhere", *again)
@@ -302,9 +494,11 @@ def test_verify_compares_along_the_cards_trajectory(
 ) -> None:
     """Not at timesteps that it was not calibrated for; and a wrong graph is told from an INT8 one."""
     output, weights = tmp_path / "q.onnx", load_case("nafnet_w16").weights
-    irsde("calibrate", onnx_of("nafnet_w16"), "--data", pairs, "-o", output, "--states", 20)
+    irsde("calibrate", onnx_of("nafnet_w16"), "--data", pairs, "-o", output, "--states", 20, "--t0", 80)
     printed = irsde("verify", output, "--against", weights)
     _, card = read_model(output)
+    assert card.t0 == 80
+    assert f"\nx_{card.plan().t[1]} " in f"\n{printed}", "from its own first timestep on"
     assert f"x_0 {card.sampler}, {card.steps} steps" in printed
     assert "\neps " not in printed
     worst = max(float(line.split()[5]) for line in printed.splitlines() if line.startswith("x_"))

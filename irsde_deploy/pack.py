@@ -25,6 +25,7 @@ import numpy.typing as npt
 from . import __version__
 from .card import ModelCard
 from .errors import EngineError, InputFileError, InvalidValueError, OutputFileError, ParityError, requires_extra
+from .export.comparison import tolerance_of
 from .files import write_folder_atomically
 from .noise import given_noise, seeded_noise
 from .noise_level import blind_sde
@@ -44,9 +45,9 @@ from .steps_file import (
 DEFAULT_SIZE = (61, 93)
 """Height and width of the reference where none is asked for: odd, so that padding is checked on both sides."""
 
-TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "mixed": 2e-2, "int8": 2e-2}
-"""Precision -> what the reference output may differ by: another processor adds float32 in another order, which a
-trajectory adds up; with half precision inside that is as much as `verify` allows."""
+FP32_TOLERANCE = 1e-4
+"""What an FP32 engine's reference output may differ by: another processor adds float32 in another order, which a
+trajectory adds up. With FP16 or INT8 inside it is as much as `verify` allows."""
 
 NOISE_TOLERANCE = 1e-6
 """Two neighbouring float32 values of the largest size that noise has; the last bit hangs on the mathematics library."""
@@ -339,7 +340,7 @@ def _settings(
         task=card.task,
         reference_height=shape[0],
         reference_width=shape[1],
-        tolerance=TOLERANCES[card.precision],
+        tolerance=tolerance_of(card.precision, FP32_TOLERANCE),
         table=table,
     )
 

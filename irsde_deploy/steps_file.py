@@ -37,7 +37,7 @@ MAX_REFERENCE_SIDE = 8192
 MAX_MULTIPLE = 256
 _MAX_T = 1_000_000
 _MAX_COEFFICIENT = 1e30
-_MAX_TOLERANCE = 0.1
+_MAX_TOLERANCE = 0.5
 _MAX_DIGITS, _MAX_EXPONENT = 15, 2000
 _COLUMNS = ("a", "c", "d", "s", "p", "r")
 
@@ -55,7 +55,7 @@ class PackSettings:
         seed: of the noise, where a run names none.
         sampler: what the table was made of, for people.
         reference_height, reference_width: of the reference arrays.
-        tolerance: of the reference output, relative to its largest value where that is above 1; above 0, at most 0.1.
+        tolerance: of the reference output, relative to its largest value where that is above 1; above 0, at most 0.5.
         table: the step table.
     """
 

@@ -17,12 +17,14 @@ from damaged_packs import DAMAGES
 from packs import UNET_OPTIONS
 
 from irsde_deploy import MeanRevertingSDE, StepTable, load, plan_steps
+from irsde_deploy.card import PRECISIONS
 from irsde_deploy.cli import cli
 from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, OutputFileError
+from irsde_deploy.export.comparison import HALF_TOLERANCE, INT8_TOLERANCE, tolerance_of
 from irsde_deploy.export.onnx_model import read_model, write_model
 from irsde_deploy.files import write_folder_atomically
 from irsde_deploy.noise import seeded_noise
-from irsde_deploy.pack import PackOptions, cpp_folder, selftest, write_pack
+from irsde_deploy.pack import FP32_TOLERANCE, PackOptions, cpp_folder, selftest, write_pack
 from irsde_deploy.samplers import ADJACENT_ONLY, SAMPLERS
 from irsde_deploy.steps_file import PackSettings, read_steps_file, to_text
 
@@ -58,6 +60,16 @@ def test_tables_come_back_bit_for_bit(sampler: str, debias: bool, tmp_path: Path
     for name in PackSettings.__dataclass_fields__:
         if name != "table":
             assert getattr(found, name) == getattr(settings_of(table), name)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precisions_tolerance_is_verifys_and_can_be_read(precision: str, tmp_path: Path) -> None:
+    table = plan_steps(MeanRevertingSDE(max_sigma=10, T=100, schedule="cosine", eps=0.005), "mean", 3)
+    tolerance = tolerance_of(precision, FP32_TOLERANCE)
+    assert tolerance == {"fp32": 1e-4, "int8": INT8_TOLERANCE}.get(precision, HALF_TOLERANCE)
+    text = to_text(replace(settings_of(table), precision=precision, tolerance=tolerance))
+    (tmp_path / "steps.txt").write_text(text)
+    assert read_steps_file(tmp_path / "steps.txt").tolerance == tolerance
 
 
 def test_any_number_comes_back_bit_for_bit(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ With the clean picture a state is known in closed form at every timestep,
 
     y_t = a_t y_0 + sigma_t z,      y_0 = GT - LQ,      mu = LQ,      x = mu + y        (irsde_deploy.sde)
 
-so that states are drawn exactly, without the network, for the timesteps that a step table visits. Without clean
-pictures they are recorded along trajectories of the full-precision network, the start included.
+so that states are drawn exactly, without the network, for the timesteps that a step table visits. These are the states
+of the forward process: a sampler that drops the posterior's noise, as `mean` does, visits less noisy ones after its
+first step (docs/int8.md has the numbers). Without clean pictures states are recorded along trajectories of the
+full-precision network, the start included, and are those that the sampler visits.
 
 Stratified: round j takes one state of each timestep, state k of it from picture j + k, so that each timestep meets
 each picture equally often; crops follow a low-discrepancy sequence (Roberts' R2) from one state to the next. A state

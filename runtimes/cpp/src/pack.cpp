@@ -17,7 +17,7 @@ constexpr const char* STEPS_FILE = "steps.txt";
 constexpr const char* HEADER = "irsde-steps 1";
 constexpr std::uintmax_t MAX_STEPS_TEXT = 4 << 20, MAX_CARD_TEXT = 1 << 17;  // bytes
 constexpr int MAX_STEPS = 10'000, MAX_T = 1'000'000, MAX_REFERENCE_SIDE = 8192, MAX_MULTIPLE = 256;
-constexpr double MAX_COEFFICIENT = 1e30, MAX_TOLERANCE = 0.1;
+constexpr double MAX_COEFFICIENT = 1e30, MAX_TOLERANCE = 0.5;
 constexpr const char* ADVICE = "pack the engine again with 'irsde-deploy pack'";
 
 [[noreturn]] void damaged(const std::filesystem::path& file, const std::string& what) {

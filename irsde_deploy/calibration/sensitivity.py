@@ -39,6 +39,10 @@ MOST_TIMESTEPS = 10
 Grid = npt.NDArray[np.float64]
 
 
+REPORTS = ("sensitivity.csv", "sensitivity.png", "ranking.md")
+"""Files of a report."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
     """Layer by timestep.
@@ -159,8 +163,8 @@ class _Trajectory:
 
 
 def write_reports(sensitivity: Sensitivity, folder: Path, title: str) -> list[Path]:
-    """Write sensitivity.csv, sensitivity.png (layer by timestep) and ranking.md into a folder; gives their paths."""
-    paths = [folder / name for name in ("sensitivity.csv", "sensitivity.png", "ranking.md")]
+    """Write `REPORTS` (the map is layer by timestep) into a folder; gives their paths."""
+    paths = [folder / name for name in REPORTS]
     _write_csv(sensitivity, paths[0])
     _write_heat_map(sensitivity, paths[1], title)
     with write_atomically(paths[2]) as temporary:

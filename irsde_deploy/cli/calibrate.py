@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputFileError, InvalidValueError, OutputFileError, requires_extra
-from ..files import file_sha256
+from ..files import file_sha256, require_writable
 from ..runtimes.pictures import require_rgb_pictures
 from .common import PATH, SEED, given_options, progress, require_new, require_onnx_name, say
 from .sampling import plan_options
@@ -78,6 +78,7 @@ def calibrate(
     require_new(beside, overwrite or own)
     if output.resolve() == onnx_file.resolve():
         raise InvalidValueError(f"{output}: must not replace the graph it is made of: give another name")
+    _require_outputs(output, beside, cache, report, overwrite)
     with requires_extra("cpu", "calibrating"):
         from ..calibration.calibrate import Problem, write_int8
         from ..export.onnx_model import read_model
@@ -104,6 +105,20 @@ def calibrate(
         _compare(repeated, made)
     if report is not None:
         _report(problem, table, report, output.name)
+
+
+def _require_outputs(output: Path, manifest: Path, cache: Path | None, report: Path | None, overwrite: bool) -> None:
+    """Raise OutputFileError where something cannot be written, before anything is measured."""
+    for path in (output, manifest, (cache or output.parent) / "ranges.json"):
+        require_writable(path)
+    if report is None:
+        return
+    with requires_extra("cpu", "calibrating"):
+        from ..calibration.sensitivity import REPORTS
+    existing = [report / name for name in REPORTS if (report / name).exists()]
+    if existing and not overwrite:
+        raise OutputFileError(f"{existing[0]}: exists already: pass --overwrite to replace it")
+    require_writable(report / REPORTS[0])
 
 
 def _find_data(data: str | None) -> CalibrationData:
@@ -203,6 +218,10 @@ def _float_layers(problem: Problem, table: RangeTable) -> tuple[str, ...]:
             advance(min(done / about, 1.0), f"{done} of about {about} trials")
 
         found, trials = search_float_layers(problem, table.ranges(settings.method), settings.psnr_budget, on_trial)
+    if len(found) == len(problem.layers):
+        raise InvalidValueError(
+            f"no layer can be in INT8 within {settings.psnr_budget:g} dB: lower --psnr-budget, or keep the FP32 graph"
+        )
     click.echo(f"{len(found)} layers stay in floating point for {settings.psnr_budget:g} dB (found in {trials} trials)")
     click.echo("\n".join(f"  {name}" for name in found), nl=bool(found))
     return found

@@ -399,6 +399,17 @@ def test_nonsense_is_refused_in_one_sentence(
     fails_with(2, "above 0 and up to 200 dB", *base, "--data", pairs, "--psnr-budget", -1)
     fails_with(2, "must not replace the graph", "calibrate", source, "-o", source, "--data", pairs, "--overwrite")
     fails_with(1, "not a calibration manifest", *base, "--manifest", source)
+    outputs = tmp_path / "outputs"
+    (outputs / "z.json").mkdir(parents=True)
+    (outputs / "file").write_text("mine")
+    (outputs / "ranking.md").write_text("mine")
+    to = ("calibrate", source, "--data", pairs, "--overwrite", "-o")
+    fails_with(1, "z.json: is a folder", *to, outputs / "z.onnx")
+    fails_with(1, "cannot be written", *to, outputs / "file" / "q.onnx")
+    fails_with(1, "cannot be written", *to, outputs / "q.onnx", "--report", outputs / "file")
+    fails_with(1, "ranking.md: exists already", *base, "--data", pairs, "--report", outputs)
+    assert sorted(path.name for path in outputs.iterdir()) == ["file", "ranking.md", "z.json"], "before any work"
+    fails_with(2, "no layer can be in INT8 within 200 dB", *base, "--data", pairs, "--states", 6, "--psnr-budget", 200)
     (pairs / "GT" / "1.png").rename(pairs / "GT" / "x.png")
     fails_with(1, "has no partner of the same name", *base, "--data", pairs)
     (pairs / "GT" / "x.png").rename(pairs / "GT" / "1.png")

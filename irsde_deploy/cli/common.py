@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -31,6 +31,7 @@ KINDS = "rain, haze, shadow, motion-blur, defocus-blur, gaussian-noise, jpeg, lo
 DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was compared only until then: are they trained?"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class _PathType(click.Path):
@@ -75,6 +76,21 @@ def model_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def gathered(options: Sequence[Any], names: Sequence[str], key: str) -> _Decorator:
+    """A decorator that adds click options and gives the command the parameters they fill as one dict, `key`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_settings(**settings: Any) -> Any:
+            return command(**{key: {name: settings.pop(name) for name in names}}, **settings)
+
+        for option in reversed(options):
+            with_settings = option(with_settings)
+        return with_settings
+
+    return decorate
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ import click
 from ..errors import EngineError, InputFileError, requires_extra
 from ..files import require_writable
 from ..runtimes.build_options import BACKENDS, BuildOptions
-from .common import progress, say
+from .common import gathered, progress, say
 
 if TYPE_CHECKING:
     import onnx
@@ -72,15 +71,7 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     `--opt` for `--opt-size` is added by the command that has no options file of that name.
     """
-
-    @functools.wraps(command)
-    def with_settings(**settings: Any) -> Any:
-        build_settings = {name: settings.pop(name) for name in BUILD_SETTINGS}
-        return command(build_settings=build_settings, **settings)
-
-    for option in reversed(_BUILD_OPTIONS):
-        with_settings = option(with_settings)
-    return with_settings
+    return gathered(_BUILD_OPTIONS, BUILD_SETTINGS, "build_settings")(command)
 
 
 def read_build_options(card: ModelCard, settings: dict[str, Any]) -> BuildOptions:

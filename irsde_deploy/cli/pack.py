@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import click
 
 from ..errors import InvalidValueError
 from ..runtimes.profiles import parse_size
-from .common import PATH, SEED
+from .common import PATH, SEED, gathered
 from .sampling import PLAN_OPTIONS
 
 _TABLE_OPTIONS = (
@@ -25,17 +24,8 @@ _TABLE = ("sampler", "steps", "quality", "t0", "debias", "clip", "noise_level", 
 """Parameters that those options fill."""
 
 
-def _table_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a step table is made of, given to the command as one dict, `table`, for `PackOptions`."""
-
-    @functools.wraps(command)
-    def with_table(**settings: Any) -> Any:
-        table = {name: settings.pop(name) for name in _TABLE}
-        return command(table=table, **settings)
-
-    for option in reversed(_TABLE_OPTIONS):
-        with_table = option(with_table)
-    return with_table
+_table_options = gathered(_TABLE_OPTIONS, _TABLE, "table")
+"""What a step table is made of, given to the command as one dict, `table`, for `PackOptions`."""
 
 
 @click.command()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +9,7 @@ import click
 
 from ..errors import InvalidValueError, requires_extra
 from ..files import write_atomically
-from .common import given_options, progress, require_onnx_name, say
+from .common import gathered, given_options, progress, require_onnx_name, say
 from .sampling import PLAN_OPTIONS
 
 if TYPE_CHECKING:
@@ -38,17 +36,8 @@ LOOP_SETTINGS = ("sampler", "steps", "quality", "t0", "noise_level", "debias", "
 """Parameters that those options fill."""
 
 
-def loop_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of a whole loop, given to the command as one dict, `loop_settings`, for `read_loop_options`."""
-
-    @functools.wraps(command)
-    def with_settings(**settings: Any) -> Any:
-        loop_settings = {name: settings.pop(name) for name in LOOP_SETTINGS}
-        return command(loop_settings=loop_settings, **settings)
-
-    for option in reversed(_LOOP_OPTIONS):
-        with_settings = option(with_settings)
-    return with_settings
+loop_options = gathered(_LOOP_OPTIONS, LOOP_SETTINGS, "loop_settings")
+"""Options of a whole loop, given to the command as one dict, `loop_settings`, for `read_loop_options`."""
 
 
 def read_loop_options(card: ModelCard, settings: dict[str, Any], opset: int | None = None) -> LoopPlan:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from numbers import Integral
 from typing import Any
@@ -43,6 +43,7 @@ class ModelCard:
         t0: the first timestep where the user does not say; None: T. Where the residual is forgotten before T, starting
             later spends the evaluations better (docs/samplers.md); for mean-reverting SDEs.
         precision: of the weights and activations: `fp32`, `fp16`, `mixed` or `int8`.
+        calibrated: first and last timestep of the trajectory that INT8's ranges were measured along; None without INT8.
         global_operators: whether each output pixel depends on all of the picture, so that tiling changes the result.
         colour: order of a picture's channels: `RGB`.
         value_range: (0, 1) for pictures; None for latents, which have no fixed range.
@@ -64,6 +65,7 @@ class ModelCard:
     steps: int = DEFAULT_STEPS
     t0: int | None = None
     precision: str = "fp32"
+    calibrated: tuple[int, int] | None = None
     global_operators: bool = True
     colour: str = "RGB"
     value_range: tuple[float, float] | None = (0.0, 1.0)
@@ -93,6 +95,8 @@ class ModelCard:
         plan_steps(self.sde, self.sampler, self.steps, t0=self.t0)  # raises where these do not fit the SDE
         if self.t0 is not None and isinstance(self.sde, DenoisingSDE):
             raise InvalidValueError("a Denoising-SDE starts where its noise is the picture's: its card has no t0")
+        if self.calibrated is not None:
+            self._require_span(self.calibrated)
         object.__setattr__(self, "settings", copy.deepcopy(dict(self.settings)))
         if self.conditional == isinstance(self.sde, DenoisingSDE):
             raise InvalidValueError(
@@ -151,12 +155,27 @@ class ModelCard:
             exactly = first if name in ADJACENT_ONLY else min(self.steps if steps is None else steps, first)
         return plan_steps(self.sde, name, exactly, debias, t0)
 
+    def _require_span(self, span: Sequence[int]) -> None:
+        whole = all(isinstance(t, Integral) and not isinstance(t, bool) for t in span)
+        if len(span) != 2 or not whole or not self.sde.T >= span[0] >= span[1] >= 1:
+            raise InvalidValueError(
+                f"calibrated must be the first and the last timestep, falling within 1..{self.sde.T}, not {span!r}"
+            )
+
+    def uncalibrated(self, timesteps: Iterable[int]) -> list[int]:
+        """Those of some timesteps that lie outside of what INT8's ranges were measured along; none without INT8."""
+        if self.calibrated is None:
+            return []
+        first, last = self.calibrated
+        return [int(t) for t in timesteps if not last <= t <= first]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the order of the fields."""
         card = {name: getattr(self, name) for name in self.__dataclass_fields__}
         card["settings"] = dict(self.settings)
         card["sde"] = {"kind": self.sde.kind, **asdict(self.sde)}
-        card["value_range"] = list(self.value_range) if self.value_range else None
+        for name in _PAIRS:
+            card[name] = list(card[name]) if card[name] else None
         return card
 
     def to_json(self) -> str:
@@ -188,11 +207,14 @@ class ModelCard:
         if missing:
             raise InvalidValueError(f"the model card lacks {', '.join(missing)}")
         fields["sde"] = _sde(fields["sde"])
-        if fields.get("value_range") is not None:
-            fields["value_range"] = tuple(fields["value_range"])
+        for name in _PAIRS:
+            if fields.get(name) is not None:
+                fields[name] = tuple(fields[name])
         return cls(**fields)
 
 
+_PAIRS = ("value_range", "calibrated")
+"""Fields of two numbers, lists in JSON."""
 _REQUIRED = frozenset({"network", "settings", "channels", "multiple_of", "pad_mode", "sde", "schema_version"})
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "network": str,
@@ -206,6 +228,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "steps": int,
     "t0": (int, type(None)),
     "precision": str,
+    "calibrated": (list, type(None)),
     "global_operators": bool,
     "colour": str,
     "value_range": (list, type(None)),

@@ -59,13 +59,15 @@ def _inspect_plan(path: Path) -> dict[str, Any]:
 
 
 def _inspect_onnx(path: Path) -> dict[str, Any]:
-    from .runtimes.onnx_session import open_session, read_card, read_loop
+    from .runtimes.onnx_session import INT8_KEY, LOOP_KEY, open_session, read_card, read_description
 
     session = open_session(path)
-    card, loop = read_card(session, path), read_loop(session, path)
+    card = read_card(session, path)
+    loop, int8 = (read_description(session, path, key) for key in (LOOP_KEY, INT8_KEY))
     return {
         "kind": "ONNX graph" if loop is None else "whole loop as an ONNX graph",
         **({} if loop is None else {"loop": loop}),
+        **({} if int8 is None else {"int8": int8}),
         "card": card.to_dict() if card else None,
         "inputs": [_tensor(node) for node in session.get_inputs()],
         "outputs": [_tensor(node) for node in session.get_outputs()],

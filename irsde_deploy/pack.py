@@ -139,7 +139,7 @@ def write_pack(
     if engine.suffix.lower() not in (".onnx", ".plan"):
         raise InvalidValueError(f"{engine}: an .onnx or a .plan can be packed: make one with 'irsde-deploy export'")
     _require_replaceable(folder, overwrite)
-    card = _card_of(engine)
+    card = card_of(engine)
     _require_packable(card, options)
     table = card.plan(options.sampler, options.steps, options.debias, options.t0, options.noise_level, options.quality)
     sampler = card.sampler_of(options.sampler, options.quality)
@@ -223,7 +223,7 @@ def _open_copy(packed: Path, engine: Path) -> Any:
         raise type(error)(str(error).replace(str(packed), str(engine))) from None
 
 
-def _card_of(engine: Path) -> ModelCard:
+def card_of(engine: Path) -> ModelCard:
     """The card inside an engine's file, which is not opened for that."""
     if engine.suffix.lower() == ".plan":
         from .runtimes.plan_card import read_plan_card

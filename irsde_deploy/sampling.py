@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .noise_level import blind_sde, estimate_start
 from .restorer import Restorer
 from .runtimes.tile_choice import Tile, choices
+from .samplers import StepTable
 from .tiling import SIDES, Tiling
 
 Pixels = npt.NDArray[Any]
@@ -63,6 +64,7 @@ class Restoring:
         sampler: its name. steps: network evaluations a picture, at most.
         levels: lowest and highest noise level estimated so far; empty without any.
         tilings: how pictures were cut into tiles, each way once.
+        uncalibrated: timesteps visited, or to be visited, that an INT8 engine was not calibrated for.
 
     Raises:
         InvalidValueError: settings that do not fit each other or the model.
@@ -71,18 +73,12 @@ class Restoring:
     def __init__(self, restorer: Restorer, sampling: Sampling) -> None:
         self.restorer, self.sampling = restorer, sampling
         self.blind = blind_sde(restorer.sde, sampling.noise_level, sampling.t0)
-        self._table = restorer.plan(
-            sampling.sampler,
-            sampling.steps,
-            sampling.debias,
-            sampling.t0,
-            sampling.noise_level,
-            sampling.quality,
-        )
+        self._table = self._plan(sampling.noise_level)
         self.sampler = restorer.card.sampler_of(sampling.sampler, sampling.quality)
         self.steps = len(self._table)
         self.levels: list[float] = []
         self.tilings: dict[str, None] = {}
+        self.uncalibrated = set() if self.blind else set(restorer.card.uncalibrated(self._table.t))
         self._ways: dict[tuple[int, ...], Tiling | None] = {}
 
     @property
@@ -122,7 +118,12 @@ class Restoring:
             return np.stack([self(picture, on_step, k) for picture, k in zip(pictures, numbers, strict=True)])
         level = estimate_start(pictures, self.blind)
         self.levels = [min([level, *self.levels]), max([level, *self.levels])]
+        self.uncalibrated |= set(self.restorer.card.uncalibrated(self._plan(level).t))
         return self._restored(pictures, level, on_step, frames)
+
+    def _plan(self, level: float | None) -> StepTable:
+        s = self.sampling
+        return self.restorer.plan(s.sampler, s.steps, s.debias, s.t0, level, s.quality)
 
     def _restored(
         self,

@@ -7,6 +7,7 @@ import json
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from irsde_deploy import MeanRevertingSDE, ModelCard, plan_steps
@@ -70,6 +71,11 @@ def test_the_same_network_in_pixels_keeps_its_range(card: ModelCard) -> None:
         ({"colour": "BGR"}, "are RGB"),
         ({"value_range": [-1, 1]}, "range 0..1"),
         ({"value_range": ["a"]}, "range 0..1"),
+        *(
+            ({"calibrated": span}, "first and the last")
+            for span in ([9], [9, 30], [101, 9], [9, 0], ["9", 4], [9.5, 2])
+        ),
+        ({"calibrated": 9}, "wrong type"),
         ({"sampler": "magic"}, "sampler must be"),
         ({"colour_space": "sRGB"}, "unknown field"),
         ({"sde": {"kind": "diffusion"}}, "kind 'diffusion'"),
@@ -120,3 +126,10 @@ def test_a_quality_and_a_sampler_exclude_each_other(card: ModelCard) -> None:
 def test_text_that_is_no_card_is_refused(text: str) -> None:
     with pytest.raises(InvalidValueError, match="card"):
         ModelCard.from_json(text)
+
+
+def test_timesteps_outside_of_the_calibration_are_named(card: ModelCard) -> None:
+    calibrated = replace(card, precision="int8", calibrated=(69, 16))
+    assert ModelCard.from_json(calibrated.to_json()) == calibrated
+    assert calibrated.uncalibrated(np.array([100, 70, 69, 40, 16, 15])) == [100, 70, 15]
+    assert card.uncalibrated([100, 1]) == []

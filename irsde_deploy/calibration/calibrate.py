@@ -20,7 +20,7 @@ from ..export.precision_search import TrajectoryQuality, restore_seeded, smalles
 from ..files import write_atomically
 from ..metrics import psnr
 from ..runtimes.onnx_engine import OnnxEngine
-from ..runtimes.onnx_session import onnxruntime_for
+from ..runtimes.onnx_session import INT8_KEY, onnxruntime_for
 from ..runtimes.protocol import Float32
 from ..samplers import ADJACENT_ONLY
 from ..sde import DenoisingSDE
@@ -37,9 +37,6 @@ from .range_table import (
     write_table,
 )
 from .settings import CalibrationSettings, TableFile
-
-INT8_KEY = "irsde_int8"
-"""Metadata property of a quantised graph: JSON of how it was made."""
 
 MEASURED, MEASURED_SIDE = 4, 192
 """Pictures that a whole trajectory is measured on, spread over those given, and the side that is cut out of each."""
@@ -120,7 +117,14 @@ class Problem:
             t0, steps = None, sde.T if settings.sampler in ADJACENT_ONLY else steps
         else:
             t0 = None if first == sde.T else first
-        return replace(self.card, precision="int8", sampler=settings.sampler, steps=steps, t0=t0)
+        return replace(
+            self.card,
+            precision="int8",
+            calibrated=(first, settings.timesteps[-1]),
+            sampler=settings.sampler,
+            steps=steps,
+            t0=t0,
+        )
 
 
 def _centre(picture: Float32) -> Float32:

@@ -30,7 +30,7 @@ from .settings import (
     sde_of,
     texts,
 )
-from .states import State, exact_states, recorded_states
+from .states import State, exact_states, forward_marginals, recorded_states
 
 _TYPES: dict[str, type] = {
     "key": str,
@@ -149,7 +149,8 @@ def states_of(
     """The states of a calibration, endless: exact with pairs, recorded without."""
     sources = data.sources(card)
     if data.paired:
-        return exact_states(sources, card, settings.timesteps, settings.seed, settings.crop)
+        marginals = forward_marginals(card.sde, settings.timesteps)
+        return exact_states(sources, card, marginals, settings.seed, settings.crop)
     engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
     table = settings.table(card.sde)
     return recorded_states(sources, engine, table, settings.seed, settings.crop, settings.clip)

@@ -31,6 +31,7 @@ from ..runtimes.numpy_loop import states as reverse_states
 from ..runtimes.padding import pad_to_multiple
 from ..runtimes.protocol import Engine, Float32
 from ..samplers import StepTable
+from ..sde import SDE
 
 Shape = tuple[int, int]
 _R2 = 0.7548776662466927, 0.5698402909980532
@@ -59,25 +60,54 @@ class State:
     t: int
 
 
+@dataclass(frozen=True)
+class Marginal:
+    """What states of one timestep are, given the clean picture: y = signal y_0 + noise z, z standard normal."""
+
+    t: int
+    signal: float
+    noise: float
+
+
+def forward_marginals(sde: SDE, timesteps: Sequence[int]) -> list[Marginal]:
+    """Of the forward process, which the network was trained on: a_t y_0 + sigma_t z."""
+    return [Marginal(int(t), float(sde.a[t]), float(sde.sigma[t])) for t in timesteps]
+
+
+def visited_marginals(table: StepTable) -> list[Marginal]:
+    """Of the states that a step table visits with a network that predicts y_0 exactly.
+
+    Then q = y_0 at every step, so that eps = (y_0 - p y) / r and a step is y' = f y + g y_0 + s z with f = a - c p/r
+    and g = c/r + d: the signal becomes f signal + g, the variance f^2 noise^2 + s^2. The start is lam z.
+    """
+    signal, noise = 0.0, table.start
+    found = []
+    for t, a, c, d, s, p, r in zip(table.t, table.a, table.c, table.d, table.s, table.p, table.r, strict=True):
+        found.append(Marginal(int(t), float(signal), float(noise)))
+        kept = a - c * p / r
+        signal, noise = kept * signal + c / r + d, np.hypot(kept * noise, s)
+    return found
+
+
 def exact_states(
-    sources: Sequence[Source], card: ModelCard, timesteps: Sequence[int], seed: int, crop: int
+    sources: Sequence[Source], card: ModelCard, marginals: Sequence[Marginal], seed: int, crop: int
 ) -> Iterator[State]:
     """States of pictures with known clean ones, drawn exactly; endless.
 
     Args:
         sources: pictures, all with y_0.
-        card: of the network; has the SDE.
-        timesteps: to draw for, those of a step table.
+        card: of the network.
+        marginals: to draw from, one a timestep.
         seed: of crops and noise.
         crop: largest side in pixels.
     """
     for number in count():
-        turn, k = divmod(number, len(timesteps))
-        source, t = sources[(turn + k) % len(sources)], int(timesteps[k])
+        turn, k = divmod(number, len(marginals))
+        source, marginal = sources[(turn + k) % len(sources)], marginals[k]
         mu, y0 = (_cut(array, window(source.shape, number, seed, crop)) for array in _both(source))
         z = normal_field(seed, 0, _shape(mu), frame=number)
-        y = np.float32(card.sde.a[t]) * y0 + np.float32(card.sde.sigma[t]) * z
-        yield _state(card, mu[None], y[None], t)
+        y = np.float32(marginal.signal) * y0 + np.float32(marginal.noise) * z
+        yield _state(card, mu[None], y[None], marginal.t)
 
 
 def recorded_states(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -20,6 +20,7 @@ from ..runtimes.pictures import require_rgb_pictures
 from ..sde import SCHEDULES
 
 if TYPE_CHECKING:
+    from ..card import ModelCard
     from ..export.checkpoints import Checkpoint
     from ..export.settings import Description, Source
     from ..restorer import Restorer
@@ -154,6 +155,19 @@ def require_rgb(restorer: Restorer, engine: Path) -> Restorer:
     """The restorer, if it restores pictures; else InvalidValueError."""
     require_rgb_pictures(restorer.card, engine)
     return restorer
+
+
+def note_uncalibrated(engine: Path, card: ModelCard, timesteps: Iterable[int]) -> None:
+    """Say which timesteps lie outside of what an INT8 engine was calibrated for."""
+    outside = card.uncalibrated(sorted(timesteps, reverse=True))
+    if card.calibrated is None or not outside:
+        return
+    first, last = card.calibrated
+    these = f"t = {', '.join(map(str, outside[:8]))}{', ...' if len(outside) > 8 else ''}"
+    say(
+        f"note: {engine}: INT8 is calibrated from t = {first} to {last}, and may be far off at {these}, which these "
+        "settings visit: calibrate for the sampler and the steps that are run"
+    )
 
 
 def require_new(path: Path, overwrite: bool) -> None:

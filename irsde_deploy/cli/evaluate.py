@@ -12,7 +12,7 @@ import click
 
 from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..metrics import CROP_BORDER
-from .common import EXIT_SOME_FAILED, PATH, device_options, progress, require_rgb, say
+from .common import EXIT_SOME_FAILED, PATH, device_options, note_uncalibrated, progress, require_rgb, say
 from .sampling import sampling_options
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def evaluate(
     _require_output(output, pairs, overwrite)
     restorer = require_rgb(load(engine, **device_settings), engine)
     restoring = Restoring(restorer, sampling)
+    note_uncalibrated(engine, restorer.card, restoring.uncalibrated)
     keeping = _Keeping(WorstPictures(worst), _frechet(fid_weights), output if save_pictures else None)
     about = {"engine": str(engine), "runtime": restorer.engine.name, **restoring.about, "crop_border": crop_border}
     evaluation = Evaluation(about)
@@ -89,6 +90,8 @@ def evaluate(
         if evaluation.measurements:
             write_reports(evaluation, output)
             keeping.worst.write(output / "worst.png")
+    if restoring.blind:
+        note_uncalibrated(engine, restorer.card, restoring.uncalibrated)
     click.echo(format_summary(evaluation.summary()).rstrip())
     if any(m.error for m in evaluation.measurements):
         sys.exit(EXIT_SOME_FAILED)

@@ -12,7 +12,7 @@ import click
 
 from ..errors import InvalidValueError
 from ..runtimes.profiles import parse_size
-from .common import PATH, SEED, gathered
+from .common import PATH, SEED, gathered, note_uncalibrated
 from .sampling import PLAN_OPTIONS
 
 _TABLE_OPTIONS = (
@@ -49,7 +49,7 @@ def pack(
     reference input, noise and output to check it with.
     """
     from ..images import read_picture
-    from ..pack import DEFAULT_SIZE, PackOptions, write_pack
+    from ..pack import DEFAULT_SIZE, PackOptions, card_of, write_pack
 
     if size is not None and picture is not None:
         raise InvalidValueError("--size is of the synthetic reference: leave it or --picture out")
@@ -60,6 +60,7 @@ def pack(
     )
     with _counting("restoring the reference") as show:
         settings = write_pack(engine, folder, options, overwrite, show)
+    note_uncalibrated(engine, card_of(engine), settings.table.t)
     size_mb = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     click.echo(
         f"wrote {folder} ({size_mb:.1f} MB): {settings.sampler}, {len(settings.table)} steps, seed {settings.seed}, "

@@ -51,7 +51,7 @@ def run_pipe(model: Model, sampling: Sampling, target: float | None, batch: int,
     picture = form.to_rgb(first)
     if target is not None:
         sampling = sampling.of_quality(quality_for(target, restorer, sampling, np.stack([picture] * batch)))
-    restoring = for_frames(restorer, sampling, picture)
+    restoring = for_frames(model.engine, restorer, sampling, picture)
     noise = options.noise or "fixed"
     click.echo(f"{restorer.engine.name}: {restoring}, {noise} noise; {form.width}x{form.height}", err=True)
     if form.interlaced:

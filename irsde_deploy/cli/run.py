@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from ..errors import OutputFileError
-from .common import EXIT_SOME_FAILED, PATH, device_options, progress, say
+from .common import EXIT_SOME_FAILED, PATH, device_options, note_uncalibrated, progress, say
 from .sampling import Model, quality_for, sampling_options, seconds_wanted
 from .video import VideoOptions, of_videos, refuse_picture_options, refuse_video_options, run_videos, video_options
 
@@ -96,7 +96,10 @@ def run(
         sampling = sampling.of_quality(_quality_for(target, restorer, sampling, jobs, batch))
     restoring = Restoring(restorer, sampling)
     click.echo(f"{(announced := restorer.engine.name)}: {restoring}")
+    note_uncalibrated(engine, restorer.card, restoring.uncalibrated)
     tally = _restore_all(restoring, jobs, batch)
+    if restoring.blind:
+        note_uncalibrated(engine, restorer.card, restoring.uncalibrated)
     for tiling in restoring.tilings:
         say(f"note: restored in {tiling}: --tile whole or another side changes that")
     if restorer.fallbacks:

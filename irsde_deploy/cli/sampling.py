@@ -13,7 +13,7 @@ import click
 from ..errors import InvalidValueError
 from ..presets import PRESETS, quality_within
 from ..samplers import SAMPLERS
-from .common import SEED, require_rgb, say
+from .common import SEED, note_uncalibrated, require_rgb, say
 from .engines import rebuild_where_unfit
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def quality_for(target: float, restorer: Restorer, sampling: Sampling, pictures:
     return quality
 
 
-def for_frames(restorer: Restorer, sampling: Sampling, picture: Any) -> Restoring:
+def for_frames(engine: Path, restorer: Restorer, sampling: Sampling, picture: Any) -> Restoring:
     """What restores a video, whose first frame settles the noise level of all; says so."""
     from ..sampling import Restoring
 
@@ -145,4 +145,6 @@ def for_frames(restorer: Restorer, sampling: Sampling, picture: Any) -> Restorin
     if settled != sampling:
         level = f"{settled.noise_level:.1f}"
         say(f"note: noise level {level}, estimated on the first frame, is used for all: --noise-level sets it")
-    return Restoring(restorer, settled)
+    restoring = Restoring(restorer, settled)
+    note_uncalibrated(engine, restorer.card, restoring.uncalibrated)
+    return restoring

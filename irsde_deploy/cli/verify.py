@@ -11,7 +11,7 @@ from ..errors import InvalidValueError, requires_extra
 from ..noise_level import blind_sde
 from ..samplers import SAMPLERS
 from ..tiling import Tiling
-from .common import DIVERGENCE, PATH, SEED, device_options, progress, require_rgb, say
+from .common import DIVERGENCE, PATH, SEED, device_options, note_uncalibrated, progress, require_rgb, say
 
 if TYPE_CHECKING:
     from ..restorer import Restorer
@@ -120,6 +120,7 @@ def _verify_parity(
         steps = candidate.card.steps if int8 else candidate.sde.T
     t0 = candidate.card.t0 if int8 else None
     table = candidate.plan(sampler, steps, t0=t0 or candidate.sde.T)
+    note_uncalibrated(engine, candidate.card, table.t)
     evaluations = [] if int8 else list(compare_evaluations(candidate.engine, reference))
     with progress(len(table), f"{sampler}, {len(table)} steps") as advance:
         trajectory = compare_trajectories(

@@ -299,7 +299,7 @@ class _Run:
             pictures = np.stack([picture] * self.batch)
             quality = self._earlier_quality(goal) or quality_for(self.target, self.restorer, self.sampling, pictures)
             self.sampling = self.sampling.of_quality(quality)
-        self.restoring = for_frames(self.restorer, self.sampling, picture)
+        self.restoring = for_frames(self.model.engine, self.restorer, self.sampling, picture)
         self.tiles = str(self.restoring.way((self.batch, *picture.shape)) or "whole")
 
     def _earlier_quality(self, goal: Path) -> str | None:

@@ -9,7 +9,7 @@ import click
 
 from ..errors import InvalidValueError, requires_extra
 from ..files import write_atomically
-from .common import gathered, given_options, progress, require_onnx_name, say
+from .common import gathered, given_options, note_uncalibrated, progress, require_onnx_name, say
 from .sampling import PLAN_OPTIONS
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def loop_of_graph(source: Path, output: Path | None, overwrite: bool, settings: 
         from ..export.onnx_model import read_model
     model, card = read_model(source)
     plan = read_loop_options(card, settings)
+    note_uncalibrated(source, card, plan.table.t)
     with write_atomically(output) as temporary:
         write_loop(model, card, plan, temporary)
     click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")

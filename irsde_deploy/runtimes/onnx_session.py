@@ -21,6 +21,9 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "te
 LOOP_KEY = "irsde_loop"
 """Metadata property of a whole-loop graph: JSON of what it executes (`export.whole_loop`)."""
 
+INT8_KEY = "irsde_int8"
+"""Metadata property of a quantised graph: JSON of how it was made (`calibration.calibrate`)."""
+
 
 def onnxruntime_for(provider: str) -> Any:
     """The module onnxruntime, if it has a provider of `PROVIDERS`.
@@ -97,16 +100,16 @@ def read_card(session: Any, path: Path) -> ModelCard | None:
     return parse_card(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path)
 
 
-def read_loop(session: Any, path: Path) -> dict[str, Any] | None:
-    """What a session's graph says it executes, if it is a whole loop; plain JSON types."""
-    text = session.get_modelmeta().custom_metadata_map.get(LOOP_KEY)
+def read_description(session: Any, path: Path, key: str) -> dict[str, Any] | None:
+    """What a session's graph says of itself under `LOOP_KEY` or `INT8_KEY`, if it does; plain JSON types."""
+    text = session.get_modelmeta().custom_metadata_map.get(key)
     if text is None:
         return None
     try:
-        loop = json.loads(text)
+        description = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise EngineError(f"{path}: the description of its loop is not valid JSON ({error})") from None
-    return loop if isinstance(loop, dict) else {}
+        raise EngineError(f"{path}: its metadata {key} are not valid JSON ({error})") from None
+    return description if isinstance(description, dict) else {}
 
 
 def parse_card(text: str | None, path: Path) -> ModelCard | None:

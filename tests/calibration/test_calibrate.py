@@ -1,14 +1,12 @@
-"""`irsde-deploy calibrate` from pictures to a file: repeatable, cached, measured; and what each layer costs."""
+"""`irsde-deploy calibrate` from pictures to a file, which is measured, and what is refused."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,16 +14,14 @@ import numpy as np
 import pytest
 from golden import load_case
 from onnx import numpy_helper
-from small_quantisable import QUANTISABLE, SUM, small_quantisable
+from small_quantisable import small_quantisable
 
 from irsde_deploy import load
 from irsde_deploy.__main__ import main
-from irsde_deploy.calibration.calibrate import INT8_KEY, Problem, search_float_layers
+from irsde_deploy.calibration.calibrate import INT8_KEY, Problem
 from irsde_deploy.calibration.data import find_data
-from irsde_deploy.calibration.range_table import read_table, states_of
 from irsde_deploy.calibration.ranges import METHODS
-from irsde_deploy.calibration.sensitivity import measure_sensitivity
-from irsde_deploy.calibration.settings import CalibrationSettings, read_manifest
+from irsde_deploy.calibration.settings import CalibrationSettings
 from irsde_deploy.cli.calibrate import METHODS as OFFERED
 from irsde_deploy.errors import InputFileError
 from irsde_deploy.export.example import SEED
@@ -57,48 +53,6 @@ WRONG_SETTINGS = (
 )
 
 
-def write_pairs(folder: Path, count: int = 3) -> Path:
-    """LQ and GT of a few smooth pictures, 28x24."""
-    rng = np.random.default_rng(8)
-    for name in map(str, range(count)):
-        clean = cv2.resize(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8), (28, 24), interpolation=cv2.INTER_CUBIC)
-        spoilt = np.clip(clean + rng.normal(0, 30, clean.shape), 0, 255).astype(np.uint8)
-        for kind, picture in (("LQ", spoilt), ("GT", clean)):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(folder / kind / f"{name}.png"), picture)
-    return folder
-
-
-@pytest.fixture
-def pairs(tmp_path: Path) -> Path:
-    return write_pairs(tmp_path / "pairs")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    model, card = small_quantisable()
-    write_model(model, card, tmp_path / "small.onnx")
-    return tmp_path / "small.onnx"
-
-
-@pytest.fixture
-def irsde(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def run(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capfd.readouterr()
-        assert not stop.value.code, printed.err
-        return printed.out
-
-    return run
-
-
-@pytest.fixture
-def calibrate(irsde: Callable[..., str]) -> Callable[..., str]:
-    return partial(irsde, "calibrate")
-
-
 def test_a_run_writes_a_graph_a_manifest_and_ranges(pairs: Path, source: Path, calibrate: Callable[..., str]) -> None:
     output = source.with_name("q.onnx")
     printed = calibrate(source, "--data", pairs, "-o", output, "--crop", 16, "--seed", 4)
@@ -119,116 +73,6 @@ def test_a_run_writes_a_graph_a_manifest_and_ranges(pairs: Path, source: Path, c
     assert 20 < psnr(low, full, 1.0) < 60
     worst = float(printed.partition("restored pictures have ")[2].split()[0])
     assert worst == pytest.approx(psnr(low, full, 1.0), abs=6), "of the same kind as what was printed"
-
-
-def test_a_manifest_repeats_the_run_byte_for_byte(
-    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
-) -> None:
-    first = tmp_path / "a" / "q.onnx"
-    calibrate(source, "--data", f"{pairs / 'LQ'},{pairs / 'GT'}", "-o", first, "--crop", 16, "--residuals", "--seed", 9)
-    again = tmp_path / "b" / "q.onnx"
-    printed = calibrate(source, "--manifest", first.with_suffix(".json"), "-o", again)
-    assert "the same file as the manifest's, byte for byte" in printed
-    assert again.read_bytes() == first.read_bytes()
-    assert "whose hash fits" not in printed, "another folder: the ranges were measured again"
-    tables = [json.loads(next(path.parent.glob("ranges-*.json")).read_text()) for path in (first, again)]
-    assert tables[0]["tensors"] == tables[1]["tensors"]
-    other = tmp_path / "c" / "q.onnx"
-    calibrate(source, "--data", pairs, "-o", other, "--crop", 16, "--residuals", "--seed", 10)
-    assert other.read_bytes() != first.read_bytes(), "the seed is of use"
-
-
-def test_a_range_table_is_used_again_where_its_hash_fits(
-    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
-) -> None:
-    common = ("--data", pairs, "--crop", 16, "--states", 12, "--cache", tmp_path / "cache")
-    assert "whose hash fits" not in calibrate(source, *common, "-o", tmp_path / "a.onnx")
-    (path,) = (tmp_path / "cache").iterdir()
-    assert "whose hash fits" in calibrate(source, *common, "-o", tmp_path / "b.onnx", "--method", "minmax")
-    assert "whose hash fits" not in calibrate(source, *common, "-o", tmp_path / "c.onnx", "--seed", 1)
-    assert "whose hash fits" not in calibrate(source, *common, "-o", tmp_path / "d.onnx", "--steps", 2)
-    path.write_text("{")
-    assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "b.onnx").read_bytes()
-    calibrate(source, *common, "-o", tmp_path / "a.onnx", "--overwrite")
-    assert all(json.loads(p.read_text()) for p in (tmp_path / "cache").iterdir()), "a damaged table is measured again"
-
-
-def test_a_table_serves_its_own_number_of_states_sde_and_padding(
-    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
-) -> None:
-    common = ("--data", pairs, "--crop", 16, "--cache", tmp_path / "cache", "--overwrite", "-o", tmp_path / "a.onnx")
-    for number in (6, 12):
-        assert "whose hash fits" not in calibrate(source, *common, "--states", number)
-    assert "whose hash fits" not in calibrate(source, *common, "--most-states", 12)
-    assert "whose hash fits" in calibrate(source, *common, "--states", 6)
-    assert len(list((tmp_path / "cache").iterdir())) == 3, "no table replaced another"
-    model, card = read_model(source)
-    for other in (replace(card, sde=replace(card.sde, max_sigma=0.1)), replace(card, pad_mode="zero")):
-        write_model(model, other, source)
-        assert "whose hash fits" not in calibrate(source, *common, "--states", 6)
-
-
-@pytest.mark.parametrize("spoil", [{}, {"h1": None}, {"h1": 0.0}, {"h1": float("nan")}, {"h1": 10**400}, {"z": 1.0}])
-def test_a_table_without_usable_ranges_is_measured_again(
-    spoil: dict, pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
-) -> None:
-    common = ("--data", pairs, "--crop", 16, "--states", 6, "--overwrite", "-o", tmp_path / "a.onnx")
-    calibrate(source, *common)
-    (path,) = tmp_path.glob("ranges-*.json")
-    right = path.read_bytes()
-    table = json.loads(right)
-    for name, value in spoil.items():
-        entry = table["tensors"].pop(name, dict.fromkeys(["lowest", "highest", *METHODS], 1.0))
-        if value is not None:
-            table["tensors"][name] = {**entry, "mse": value}
-    path.write_text(json.dumps(table))
-    assert ("whose hash fits" in calibrate(source, *common)) == (not spoil)
-    if spoil:
-        assert path.read_bytes() == right
-
-
-def test_a_manifests_table_is_used_only_unchanged(
-    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
-) -> None:
-    calibrate(source, "--data", pairs, "--crop", 16, "--states", 6, "-o", tmp_path / "a.onnx")
-    again = ("--manifest", tmp_path / "a.json", "-o", tmp_path / "b.onnx", "--overwrite")
-    assert "whose hash fits" in calibrate(source, *again)
-    (path,) = tmp_path.glob("ranges-*.json")
-    table = json.loads(path.read_text())
-    table["tensors"]["h1"]["mse"] *= 1.5
-    path.write_text(json.dumps(table))
-    printed = calibrate(source, *again)
-    assert "whose hash fits" not in printed
-    assert "byte for byte" in printed
-
-
-def test_a_manifest_in_the_outputs_place_is_kept(
-    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path, fails_with: Callable[..., None]
-) -> None:
-    output, manifest = tmp_path / "q.onnx", tmp_path / "q.json"
-    calibrate(source, "--data", pairs, "--crop", 16, "--states", 6, "-o", output)
-    # as another one's manifest is: other packages, and written differently
-    text = json.dumps({**json.loads(manifest.read_text()), "packages": {"onnx": "0"}})
-    manifest.write_text(text)
-    output.unlink()
-    calibrate(source, "--manifest", manifest, "-o", output)
-    assert manifest.read_text() == text
-    text = json.dumps({**json.loads(text), "output_sha256": "0" * 64})
-    manifest.write_text(text)
-    output.unlink()
-    fails_with(1, "differs from this manifest's", "calibrate", source, "--manifest", manifest, "-o", output)
-    assert manifest.read_text() == text
-    assert not output.exists()
-    calibrate(source, "--manifest", manifest, "-o", output, "--overwrite")
-    assert json.loads(manifest.read_text())["output_sha256"] == hashlib.sha256(output.read_bytes()).hexdigest()
-
-
-def test_folders_with_a_comma_are_repeated_from_the_manifest(
-    source: Path, calibrate: Callable[..., str], tmp_path: Path
-) -> None:
-    calibrate(source, "--data", write_pairs(tmp_path / "a,b"), "--states", 6, "-o", tmp_path / "q.onnx")
-    printed = calibrate(source, "--manifest", tmp_path / "q.json", "-o", tmp_path / "again.onnx")
-    assert "byte for byte" in printed
 
 
 def test_pictures_are_counted_before_they_are_read(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,18 +116,6 @@ def test_clip_is_in_what_is_measured(pairs: Path, source: Path, tmp_path: Path) 
     assert quality(frozenset()) == pytest.approx(expected, abs=1e-3)
 
 
-def test_single_layers_are_measured_in_the_fp32_graph(pairs: Path, source: Path, tmp_path: Path) -> None:
-    """Whatever the rest will be: FP16 for the rest would hide what the layer alone does."""
-    model, card = read_model(source)
-    found = []
-    for rest in ("fp32", "fp16"):
-        settings = CalibrationSettings("mean", tuple(card.plan().t), crop=16, states=12, rest=rest)
-        problem = Problem.of(model, card, find_data(str(pairs)), settings)
-        found.append(measure_sensitivity(problem, problem.range_table(tmp_path)[0].ranges("mse")))
-    np.testing.assert_array_equal(found[0].eps_error, found[1].eps_error)
-    np.testing.assert_array_equal(found[0].restored_psnr, found[1].restored_psnr)
-
-
 def test_a_denoising_model_needs_a_level(
     pairs: Path, source: Path, irsde: Callable[..., str], tmp_path: Path, fails_with: Callable[..., None]
 ) -> None:
@@ -300,88 +132,11 @@ def test_a_denoising_model_needs_a_level(
     assert (card.precision, card.sampler, card.steps, card.t0) == ("int8", "mean", 3, None)
 
 
-def test_the_committed_calibration_is_whole() -> None:
-    """Its table is the one that it was written with, and has a range for every tensor that is in INT8."""
-    folder = ASSETS.parent / "calibration"
-    manifest = read_manifest(folder / "derain_nafnet_w16.json")
-    path = folder / manifest.ranges.name
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == manifest.ranges.sha256
-    table = read_table(path)
-    assert (table.states, table.converged, len(manifest.pictures)) == (manifest.settings.states, True, 28)
-    assert table.file_name == path.name
-    assert table.ranges("mse")["/encoders.0.0/Add_1_output_0"] == pytest.approx(4.5286, abs=1e-4)
-
-
 def test_without_clean_pictures_states_are_recorded(pairs: Path, source: Path, calibrate: Callable[..., str]) -> None:
     output = source.with_name("q.onnx")
     printed = calibrate(source, "--data", pairs / "LQ", "-o", output, "--states", 9, "--sampler", "sde-2m")
     assert "3 pictures without clean ones, states recorded along FP32 trajectories" in printed
     assert "against the clean ones" not in printed
-
-
-def test_the_budget_is_kept_by_layers_none_of_which_can_go(pairs: Path, source: Path, calibrate) -> None:
-    output = source.with_name("q.onnx")
-    arguments = ("--data", pairs, "-o", output, "--residuals", "--crop", 16, "--states", 12, "--overwrite")
-    full = float(calibrate(source, *arguments).partition("restored pictures have ")[2].split()[0])
-    budget = full + 2
-    printed = calibrate(source, *arguments, "--psnr-budget", budget)
-    assert float(printed.partition("restored pictures have ")[2].split()[0]) >= budget - 0.05
-    kept = json.loads(output.with_suffix(".json").read_text())["float_layers"]
-    assert 0 < len(kept) < 4
-    assert all(f"  {name}\n" in printed for name in kept)
-    model, card = read_model(source)
-    settings = CalibrationSettings("mean", tuple(card.plan().t), crop=16, states=12, residuals=True)
-    problem = Problem.of(model, card, find_data(str(pairs)), settings)
-    ranges = problem.range_table(source.parent)[0].ranges("mse")
-    quality = problem.quality(ranges, [mu for mu, _ in problem.pictures()])
-    assert quality(frozenset(kept)) >= budget
-    for name in kept:
-        assert quality(frozenset(kept) - {name}) < budget, f"{name} could have been released"
-    assert search_float_layers(problem, ranges, budget)[0] == tuple(kept)
-    assert quality(frozenset({*QUANTISABLE, SUM})) == np.inf, "with all of them in float nothing changes"
-
-
-def test_a_report_has_each_layers_error_at_each_timestep(
-    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
-) -> None:
-    arguments = ("--data", pairs, "--crop", 16, "--states", 12, "--report", tmp_path / "report")
-    printed = calibrate(source, *arguments, "-o", tmp_path / "q.onnx")
-    with (tmp_path / "report" / "sensitivity.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    _, card = read_model(source)
-    timesteps = card.plan().t.tolist()
-    assert [(row["layer"], int(row["t"])) for row in rows] == [(n, t) for n in QUANTISABLE for t in timesteps]
-    picture = cv2.imread(str(tmp_path / "report" / "sensitivity.png"))
-    assert min(picture.shape[:2]) > 200
-    ranking = (tmp_path / "report" / "ranking.md").read_text()
-    assert ranking.strip() in printed
-    harm = {n: sum(10 ** (-float(r["restored_psnr_db"]) / 10) for r in rows if r["layer"] == n) for n in QUANTISABLE}
-    assert [line.split("`")[1] for line in ranking.splitlines()[2:]] == sorted(harm, key=harm.get, reverse=True)
-
-
-def test_sensitivity_is_what_one_layer_alone_does(pairs: Path, source: Path, tmp_path: Path) -> None:
-    """One step of `mean` is mu + p y + r eps, so that the restored picture's error is r times that of eps."""
-    model, card = read_model(source)
-    settings = CalibrationSettings("mean", (100,), crop=64, states=12)
-    problem = Problem.of(model, card, find_data(str(pairs)), settings)
-    ranges = problem.range_table(tmp_path)[0].ranges("mse")
-    sensitivity = measure_sensitivity(problem, ranges)
-    fp32 = OnnxEngine.from_bytes(model.SerializeToString(), card)
-    table = settings.table(card.sde)
-    for row, name in enumerate(QUANTISABLE):
-        alone = problem.quantised(ranges, frozenset(QUANTISABLE) - {name})
-        int8 = OnnxEngine.from_bytes(alone.SerializeToString(), card)
-        off = size = 0.0
-        for state, _ in zip(states_of(model, card, problem.data, settings), range(4), strict=False):
-            eps = [engine(state.x, state.mu, np.array([100], np.float32)) for engine in (fp32, int8)]
-            off, size = off + np.sum((eps[1] - eps[0]) ** 2), size + np.sum(eps[0] ** 2)
-        assert sensitivity.eps_error[row, 0] == pytest.approx(np.sqrt(off / size), rel=1e-4)
-        decibels = []
-        for mu, _ in problem.pictures()[:2]:
-            x = (mu + table.start * seeded_noise(SEED, mu.shape)(0)).astype(np.float32)
-            eps = [engine(x, mu, np.array([100], np.float32)) for engine in (fp32, int8)]
-            decibels.append(-10 * np.log10(np.mean((table.r[0] * (eps[1] - eps[0]).astype(np.float64)) ** 2)))
-        assert sensitivity.restored_psnr[row, 0] == pytest.approx(min(decibels), abs=0.02)
 
 
 def test_nonsense_is_refused_in_one_sentence(
@@ -520,3 +275,34 @@ def test_verify_compares_along_the_cards_trajectory(
             tensor.CopyFrom(numpy_helper.from_array(-3 * numpy_helper.to_array(tensor), tensor.name))
     write_model(model, card, output)
     fails_with(3, "differs from PyTorch", "verify", output, "--against", weights)
+
+
+def test_timesteps_that_a_graph_is_not_calibrated_for_are_told(
+    pairs: Path, source: Path, irsde: Callable[..., str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    output = tmp_path / "q.onnx"
+    irsde("calibrate", source, "--data", pairs, "-o", output, "--states", 6, "--steps", 3)
+    t = load(output).plan().t.tolist()
+    assert read_model(output)[1].calibrated == (t[0], t[-1])
+    shown = json.loads(irsde("inspect", output, "--json"))
+    assert (shown["int8"]["timesteps"], shown["int8"]["method"]) == (t, "mse")
+    assert "int8" not in json.loads(irsde("inspect", source, "--json"))
+
+    def told(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
+        return capfd.readouterr().err
+
+    run = ("run", pairs / "LQ", "-o", tmp_path / "restored", "--overwrite", "--engine")
+    assert told(*run, output) == ""
+    assert told(*run, source, "--steps", 5) == ""
+    lowest = load(output).plan(steps=5).t.tolist()[-1]
+    note = f"q.onnx: INT8 is calibrated from t = 100 to {t[-1]}, and may be far off at t = {lowest}, which"
+    for command in (
+        (*run, output),
+        ("export", output, "--whole-loop", "-o", tmp_path / "loop.onnx"),
+        ("evaluate", "--engine", output, "--data", pairs, "-o", tmp_path / "report"),
+    ):
+        assert note in told(*command, "--steps", 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -10,9 +11,19 @@ import numpy as np
 import pytest
 from small_quantisable import small_quantisable
 
-from irsde_deploy.calibration.states import Source, exact_states, noise_states, recorded_states, window
-from irsde_deploy.noise import normal_field
+from irsde_deploy.calibration.states import (
+    Source,
+    exact_states,
+    forward_marginals,
+    noise_states,
+    recorded_states,
+    visited_marginals,
+    window,
+)
+from irsde_deploy.noise import normal_field, seeded_noise
+from irsde_deploy.runtimes.numpy_loop import states
 from irsde_deploy.runtimes.onnx_engine import OnnxEngine
+from irsde_deploy.samplers import StepTable
 
 TIMESTEPS = (100, 69, 41, 16)
 
@@ -26,23 +37,24 @@ def flat(value: float, residual: float, shape: tuple[int, int] = (64, 64)) -> So
 @pytest.mark.parametrize("t", [1, 16, 41, 100])
 def test_exact_states_have_the_closed_forms_mean_and_variance(t: int) -> None:
     _, card = small_quantisable()
-    states = list(islice(exact_states([flat(0.3, 0.25)], card, [t], 5, 64), 8))
-    y = np.stack([state.x - state.mu for state in states]).astype(np.float64)
+    drawn = list(islice(exact_states([flat(0.3, 0.25)], card, forward_marginals(card.sde, [t]), 5, 64), 8))
+    y = np.stack([state.x - state.mu for state in drawn]).astype(np.float64)
     a = np.exp(-card.sde.theta_bar[t])
     variance = (50 / 255) ** 2 * (1 - a**2)
     n = y.size
     assert abs(y.mean() - a * 0.25) < 5 * np.sqrt(variance / n)
     assert abs(y.var() / variance - 1) < 5 * np.sqrt(2 / n)
-    assert all(state.t == t for state in states)
+    assert all(state.t == t for state in drawn)
     assert abs(np.corrcoef(y[0].ravel(), y[1].ravel())[0, 1]) < 5 / np.sqrt(y[0].size), "each state has its own noise"
 
 
 def test_each_timestep_meets_each_picture_equally_often() -> None:
     _, card = small_quantisable()
+    marginals = forward_marginals(card.sde, TIMESTEPS)
     for pictures in (2, 3, 4):  # two and four share factors with the number of timesteps
         sources = [flat(0.1 * (k + 1), 0) for k in range(pictures)]
-        states = islice(exact_states(sources, card, TIMESTEPS, 0, 32), 3 * pictures * len(TIMESTEPS))
-        met = Counter((state.t, round(float(state.mu[0, 0, 0, 0]), 3)) for state in states)
+        drawn = islice(exact_states(sources, card, marginals, 0, 32), 3 * pictures * len(TIMESTEPS))
+        met = Counter((state.t, round(float(state.mu[0, 0, 0, 0]), 3)) for state in drawn)
         assert set(met.values()) == {3}
         assert len(met) == pictures * len(TIMESTEPS)
 
@@ -60,11 +72,12 @@ def test_crops_spread_over_the_picture() -> None:
 def test_a_state_hangs_on_seed_and_number_alone() -> None:
     _, card = small_quantisable()
     sources = [flat(0.2, 0.1), flat(0.6, -0.1)]
-    few = list(islice(exact_states(sources, card, TIMESTEPS, 1, 32), 4))
-    more = list(islice(exact_states(sources, card, TIMESTEPS, 1, 32), 8))
+    marginals = forward_marginals(card.sde, TIMESTEPS)
+    few = list(islice(exact_states(sources, card, marginals, 1, 32), 4))
+    more = list(islice(exact_states(sources, card, marginals, 1, 32), 8))
     for mine, theirs in zip(few, more, strict=False):
         np.testing.assert_array_equal(mine.x, theirs.x)
-    other = next(exact_states(sources, card, TIMESTEPS, 2, 32))
+    other = next(exact_states(sources, card, marginals, 2, 32))
     assert np.abs(other.x - few[0].x).max() > 0.1
 
 
@@ -91,6 +104,42 @@ def test_recorded_states_are_the_samplers_own(tmp_path: Path) -> None:
         y, before = table.a[k] * y + table.c[k] * eps + table.d[k] * before + table.s[k] * z, q
     assert recorded[3].t == table.t[0], "the next trajectory starts"
     assert np.abs(recorded[3].x - recorded[0].x).max() > 0.1, "with other noise"
+
+
+@pytest.mark.parametrize(("sampler", "steps", "debias"), [("mean", 4, False), ("ddim", 5, True), ("ode-2m", 4, True)])
+def test_visited_marginals_are_those_of_the_loop(sampler: str, steps: int, debias: bool) -> None:
+    """Without noise between the steps, a network that predicts y_0 exactly goes through signal y_0 + noise z itself."""
+    _, card = small_quantisable()
+    table = card.plan(sampler, steps, debias)
+    mu, y0 = (np.random.default_rng(k).random((1, 3, 16, 16), dtype=np.float32) for k in (0, 1))
+    z = normal_field(3, 0, (3, 16, 16))[None]
+    visited = states(exact_network(table, y0), mu, table, lambda k: z)
+    for marginal, t, y in zip(visited_marginals(table), table.t, visited, strict=False):
+        assert marginal.t == t
+        np.testing.assert_allclose(y, marginal.signal * y0 + marginal.noise * z, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("sampler", ["posterior", "euler", "sde-2m"])
+def test_visited_marginals_have_the_variance_of_drawn_noise(sampler: str) -> None:
+    _, card = small_quantisable()
+    table = card.plan(sampler, 100 if sampler == "euler" else 6)
+    y0 = np.full((1, 3, 64, 64), 0.3, np.float32)
+    visited = states(exact_network(table, y0), np.zeros_like(y0), table, seeded_noise(2, y0.shape))
+    for marginal, y in zip(visited_marginals(table), visited, strict=False):
+        off = 5 * marginal.noise / np.sqrt(y.size)
+        assert abs(y.mean(dtype=np.float64) - 0.3 * marginal.signal) < off + 1e-6
+        assert abs(y.std(dtype=np.float64) / marginal.noise - 1) < 5 / np.sqrt(2 * y.size)
+
+
+def exact_network(table: StepTable, y0: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
+    """(x - mu, step's timestep) -> the eps with which y_0 is predicted exactly."""
+    rows = dict(zip(table.t.tolist(), zip(table.p, table.r, strict=True), strict=True))
+
+    def evaluate(y: np.ndarray, t: int) -> np.ndarray:
+        p, r = rows[t]
+        return ((y0 - p * y) / r).astype(np.float32)
+
+    return evaluate
 
 
 def test_noise_states_hold_no_picture() -> None:

@@ -1,0 +1,141 @@
+"""Range tables are used again where they fit and nowhere else; a manifest repeats its run byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from calibration_pairs import write_pairs
+
+from irsde_deploy.calibration.range_table import read_table
+from irsde_deploy.calibration.ranges import METHODS
+from irsde_deploy.calibration.settings import read_manifest
+from irsde_deploy.export.onnx_model import read_model, write_model
+
+ASSETS = Path(__file__).parents[2] / "assets"
+
+
+def test_a_manifest_repeats_the_run_byte_for_byte(
+    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    first = tmp_path / "a" / "q.onnx"
+    calibrate(source, "--data", f"{pairs / 'LQ'},{pairs / 'GT'}", "-o", first, "--crop", 16, "--residuals", "--seed", 9)
+    again = tmp_path / "b" / "q.onnx"
+    printed = calibrate(source, "--manifest", first.with_suffix(".json"), "-o", again)
+    assert "the same file as the manifest's, byte for byte" in printed
+    assert again.read_bytes() == first.read_bytes()
+    assert "whose hash fits" not in printed, "another folder: the ranges were measured again"
+    tables = [json.loads(next(path.parent.glob("ranges-*.json")).read_text()) for path in (first, again)]
+    assert tables[0]["tensors"] == tables[1]["tensors"]
+    other = tmp_path / "c" / "q.onnx"
+    calibrate(source, "--data", pairs, "-o", other, "--crop", 16, "--residuals", "--seed", 10)
+    assert other.read_bytes() != first.read_bytes(), "the seed is of use"
+
+
+def test_a_range_table_is_used_again_where_its_hash_fits(
+    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    common = ("--data", pairs, "--crop", 16, "--states", 12, "--cache", tmp_path / "cache")
+    assert "whose hash fits" not in calibrate(source, *common, "-o", tmp_path / "a.onnx")
+    (path,) = (tmp_path / "cache").iterdir()
+    assert "whose hash fits" in calibrate(source, *common, "-o", tmp_path / "b.onnx", "--method", "minmax")
+    assert "whose hash fits" not in calibrate(source, *common, "-o", tmp_path / "c.onnx", "--seed", 1)
+    assert "whose hash fits" not in calibrate(source, *common, "-o", tmp_path / "d.onnx", "--steps", 2)
+    path.write_text("{")
+    assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "b.onnx").read_bytes()
+    calibrate(source, *common, "-o", tmp_path / "a.onnx", "--overwrite")
+    assert all(json.loads(p.read_text()) for p in (tmp_path / "cache").iterdir()), "a damaged table is measured again"
+
+
+def test_a_table_serves_its_own_number_of_states_sde_and_padding(
+    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    common = ("--data", pairs, "--crop", 16, "--cache", tmp_path / "cache", "--overwrite", "-o", tmp_path / "a.onnx")
+    for number in (6, 12):
+        assert "whose hash fits" not in calibrate(source, *common, "--states", number)
+    assert "whose hash fits" not in calibrate(source, *common, "--most-states", 12)
+    assert "whose hash fits" in calibrate(source, *common, "--states", 6)
+    assert len(list((tmp_path / "cache").iterdir())) == 3, "no table replaced another"
+    model, card = read_model(source)
+    for other in (replace(card, sde=replace(card.sde, max_sigma=0.1)), replace(card, pad_mode="zero")):
+        write_model(model, other, source)
+        assert "whose hash fits" not in calibrate(source, *common, "--states", 6)
+
+
+@pytest.mark.parametrize("spoil", [{}, {"h1": None}, {"h1": 0.0}, {"h1": float("nan")}, {"h1": 10**400}, {"z": 1.0}])
+def test_a_table_without_usable_ranges_is_measured_again(
+    spoil: dict, pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    common = ("--data", pairs, "--crop", 16, "--states", 6, "--overwrite", "-o", tmp_path / "a.onnx")
+    calibrate(source, *common)
+    (path,) = tmp_path.glob("ranges-*.json")
+    right = path.read_bytes()
+    table = json.loads(right)
+    for name, value in spoil.items():
+        entry = table["tensors"].pop(name, dict.fromkeys(["lowest", "highest", *METHODS], 1.0))
+        if value is not None:
+            table["tensors"][name] = {**entry, "mse": value}
+    path.write_text(json.dumps(table))
+    assert ("whose hash fits" in calibrate(source, *common)) == (not spoil)
+    if spoil:
+        assert path.read_bytes() == right
+
+
+def test_a_manifests_table_is_used_only_unchanged(
+    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    calibrate(source, "--data", pairs, "--crop", 16, "--states", 6, "-o", tmp_path / "a.onnx")
+    again = ("--manifest", tmp_path / "a.json", "-o", tmp_path / "b.onnx", "--overwrite")
+    assert "whose hash fits" in calibrate(source, *again)
+    (path,) = tmp_path.glob("ranges-*.json")
+    table = json.loads(path.read_text())
+    table["tensors"]["h1"]["mse"] *= 1.5
+    path.write_text(json.dumps(table))
+    printed = calibrate(source, *again)
+    assert "whose hash fits" not in printed
+    assert "byte for byte" in printed
+
+
+def test_a_manifest_in_the_outputs_place_is_kept(
+    pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    output, manifest = tmp_path / "q.onnx", tmp_path / "q.json"
+    calibrate(source, "--data", pairs, "--crop", 16, "--states", 6, "-o", output)
+    # as another one's manifest is: other packages, and written differently
+    text = json.dumps({**json.loads(manifest.read_text()), "packages": {"onnx": "0"}})
+    manifest.write_text(text)
+    output.unlink()
+    calibrate(source, "--manifest", manifest, "-o", output)
+    assert manifest.read_text() == text
+    text = json.dumps({**json.loads(text), "output_sha256": "0" * 64})
+    manifest.write_text(text)
+    output.unlink()
+    fails_with(1, "differs from this manifest's", "calibrate", source, "--manifest", manifest, "-o", output)
+    assert manifest.read_text() == text
+    assert not output.exists()
+    calibrate(source, "--manifest", manifest, "-o", output, "--overwrite")
+    assert json.loads(manifest.read_text())["output_sha256"] == hashlib.sha256(output.read_bytes()).hexdigest()
+
+
+def test_folders_with_a_comma_are_repeated_from_the_manifest(
+    source: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    calibrate(source, "--data", write_pairs(tmp_path / "a,b"), "--states", 6, "-o", tmp_path / "q.onnx")
+    printed = calibrate(source, "--manifest", tmp_path / "q.json", "-o", tmp_path / "again.onnx")
+    assert "byte for byte" in printed
+
+
+def test_the_committed_calibration_is_whole() -> None:
+    """Its table is the one that it was written with, and has a range for every tensor that is in INT8."""
+    folder = ASSETS.parent / "calibration"
+    manifest = read_manifest(folder / "derain_nafnet_w16.json")
+    path = folder / manifest.ranges.name
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == manifest.ranges.sha256
+    table = read_table(path)
+    assert (table.states, table.converged, len(manifest.pictures)) == (manifest.settings.states, True, 28)
+    assert table.file_name == path.name
+    assert table.ranges("mse")["/encoders.0.0/Add_1_output_0"] == pytest.approx(4.5286, abs=1e-4)

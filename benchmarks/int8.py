@@ -12,14 +12,15 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import click
 import cv2
 import numpy as np
+import onnx
 import onnxruntime
 from models import HELD_OUT, irsde, rain
 
@@ -27,9 +28,16 @@ from irsde_deploy.calibration.calibrate import Problem
 from irsde_deploy.calibration.data import find_data
 from irsde_deploy.calibration.layers import Layer, quantisable
 from irsde_deploy.calibration.quantise import as_computed, mixed
-from irsde_deploy.calibration.ranges import METHODS, Recorder, Statistics
+from irsde_deploy.calibration.ranges import METHODS, Recorder, Statistics, timestep_groups
 from irsde_deploy.calibration.settings import CalibrationSettings
-from irsde_deploy.calibration.states import State, exact_states, noise_states, recorded_states
+from irsde_deploy.calibration.states import (
+    State,
+    exact_states,
+    forward_marginals,
+    noise_states,
+    recorded_states,
+    visited_marginals,
+)
 from irsde_deploy.errors import MissingPackageError
 from irsde_deploy.evaluation import measure
 from irsde_deploy.export.onnx_model import read_model, write_model
@@ -47,8 +55,9 @@ from irsde_deploy.runtimes.profiles import parse_profiles
 
 MODEL = Path(__file__).parents[1] / "assets" / "derain_nafnet_w16.safetensors"
 CALIBRATION_SIDE, HELD_OUT_SIDE = 512, 384
-STATES = 512
-"""Of every calibration that is compared; what convergence would choose is printed by `irsde-deploy calibrate`."""
+STATES, SEEDS = 512, 3
+"""States of every calibration that is compared, and calibrations with seeds 0, 1, ... of every row; what convergence
+would choose is printed by `irsde-deploy calibrate`."""
 
 PATH = click.Path(path_type=Path)
 
@@ -86,19 +95,41 @@ class Bench:
             found.append([mu + y for y in states(padded_evaluation(engine, mu), mu, self.table, noise)])
         return found
 
-    def row(self, name: str, graph: object, rest: str = "fp32") -> list[list[np.ndarray]]:
-        """Print a row: means of PSNR and SSIM against the clean pictures, what is lost, and PSNR against FP32's."""
-        engine = OnnxEngine.from_bytes(as_computed(graph, rest).SerializeToString(), self.problem.card)
-        paths = self.paths(engine)
-        mine, theirs = self.against_clean(paths), self.against_clean(self.fp32)
-        same = [psnr(np.clip(a[-1], 0, 1), np.clip(b[-1], 0, 1), 1.0) for a, b in zip(paths, self.fp32, strict=True)]
+    def row(
+        self, name: str, layers: Sequence[Layer], ranges: Sequence[dict[str, float]], rest: str = "fp32"
+    ) -> list[list[np.ndarray]]:
+        """`row_of` the graphs with these layers in INT8, by one range table for each calibration seed."""
+        graphs = [as_computed(mixed(self.problem.model, layers, table, rest), rest) for table in ranges]
+        return self.row_of(name, graphs)
+
+    def row_of(self, name: str, graphs: Sequence[onnx.ModelProto]) -> list[list[np.ndarray]]:
+        """Print a row: PSNR and SSIM against the clean pictures, what is lost, and PSNR against FP32's pictures.
+
+        Args:
+            graphs: one for each calibration seed; means and extremes are over all of them and all pictures.
+
+        Returns:
+            `paths` of the first.
+        """
+        theirs, found = self.against_clean(self.fp32), []
+        for graph in graphs:
+            paths = self.paths(OnnxEngine.from_bytes(graph.SerializeToString(), self.problem.card))
+            found.append((paths, self.against_clean(paths), self.against_fp32(paths)))
+        mine, same = (np.stack([entry[k] for entry in found]) for k in (1, 2))
         lost = theirs - mine
+        seeds = same.mean(axis=1)
         print(
-            f"| {name} | {mine[:, 0].mean():.2f} | {lost[:, 0].mean():.3f} | {lost[:, 0].max():.3f} | "
-            f"{mine[:, 1].mean():.4f} | {lost[:, 1].mean():.4f} | {np.mean(same):.1f} | {min(same):.1f} |",
+            f"| {name} | {mine[..., 0].mean():.2f} | {lost[..., 0].mean():.3f} | {lost[..., 0].max():.3f} | "
+            f"{mine[..., 1].mean():.4f} | {lost[..., 1].mean():.4f} | {same.mean():.1f} | "
+            f"{seeds.min():.1f} to {seeds.max():.1f} | {same.min():.1f} |",
             flush=True,
         )
-        return paths
+        return found[0][0]
+
+    def against_fp32(self, paths: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        """(pictures,): PSNR of the restored pictures against FP32's."""
+        ends = ([np.clip(path[-1], 0, 1) for path in of] for of in (paths, self.fp32))
+        return np.array([psnr(mine, theirs, 1.0) for mine, theirs in zip(*ends, strict=True)])
 
     def against_clean(self, paths: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
         """(pictures, 2): PSNR and SSIM of the restored pictures, as 8-bit files have them."""
@@ -111,8 +142,8 @@ class Bench:
 
 HEADING = "\n".join(
     [
-        "| {} | PSNR | lost, dB | lost at worst | SSIM | lost | PSNR to FP32 | at worst |",
-        "|---|---|---|---|---|---|---|---|",
+        "| {} | PSNR | lost, dB | lost at worst | SSIM | lost | PSNR to FP32 | by seed | at worst |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
 )
 
@@ -126,8 +157,8 @@ def main(photos: Path, work: Path | None) -> None:
         run(photos, work or Path(folder))
 
 
-def run(photos: Path, work: Path) -> None:
-    """All tables."""
+def bench_of(photos: Path, work: Path) -> Bench:
+    """The committed model and the pairs, written to a folder; prints what is measured."""
     calibration, held_out = make_pairs(photos, work)
     onnx_file = work / "derain.onnx"
     irsde("export", MODEL, "-o", onnx_file, "--overwrite")
@@ -140,66 +171,96 @@ def run(photos: Path, work: Path) -> None:
         f"onnxruntime {onnxruntime.__version__}, {platform.machine()}, Python {platform.python_version()}; {card.task}"
     )
     print(f"{len(problem.data.entries)} calibration pairs, {len(bench.pictures)} held-out pairs of {HELD_OUT_SIDE} px")
-    print(f"{card.sampler}, t = {', '.join(map(str, table.t))}; {STATES} states of {settings.crop} px each\n")
+    print(f"{card.sampler}, t = {', '.join(map(str, table.t))}; states of {settings.crop} px, {SEEDS} seeds of them\n")
     fp32 = bench.against_clean(bench.fp32).mean(axis=0)
     print(f"FP32: {fp32[0]:.2f} dB, SSIM {fp32[1]:.4f}\n")
+    return bench
+
+
+def run(photos: Path, work: Path) -> None:
+    """All tables."""
+    bench = bench_of(photos, work)
+    problem, model, settings = bench.problem, bench.problem.model, bench.problem.settings
+    print(f"{STATES} states a calibration\n")
     both = quantisable(model, residuals=True)
-    statistics = collected(problem, both, calibrations(problem)["the preset's timesteps, exact"])
+    statistics = collected(problem, both, calibrations(problem)[0])
     print(HEADING.format("ranges by"))
     paths = {
-        method: bench.row(method, mixed(model, problem.layers, statistics.ranges(method), "fp32")) for method in METHODS
+        method: bench.row(method, problem.layers, [seed.ranges(method) for seed in statistics]) for method in METHODS
     }
     by_states(bench)
     by_layers(bench, both, statistics)
     along_the_trajectory(bench, paths[settings.method])
-    files(bench, statistics, work)
+    files(bench, statistics[0], work)
 
 
-def calibrations(problem: Problem) -> dict[str, Callable[[], object]]:
-    """What ranges are measured on -> endless states."""
-    card, settings = problem.card, problem.settings
+@dataclass(frozen=True)
+class Calibration:
+    """What ranges are measured on: seed -> endless states; and timestep -> group, of which the widest range counts."""
+
+    name: str
+    states: Callable[[int], Iterator[State]]
+    groups: dict[int, int]
+
+
+def calibrations(problem: Problem) -> list[Calibration]:
+    """Those that are compared; the first is what `irsde-deploy calibrate` takes."""
+    card, settings, crop = problem.card, problem.settings, problem.settings.crop
     sources = problem.data.sources(card)
     engine = OnnxEngine.from_bytes(problem.model.SerializeToString(), card)
     table = settings.table(card.sde)
-    found = {
-        "the preset's timesteps, exact": lambda: exact_states(sources, card, settings.timesteps, 0, settings.crop),
-        "the same, recorded": lambda: recorded_states(sources, engine, table, 0, settings.crop),
-        "all T timesteps, exact": lambda: exact_states(sources, card, range(card.sde.T, 0, -1), 0, settings.crop),
-    }
-    for t in settings.timesteps:
-        found[f"t = {t} alone"] = lambda t=t: exact_states(sources, card, [t], 0, settings.crop)
-    found["noise alone"] = lambda: noise_states(card, settings.timesteps, 0, settings.crop)
-    return found
+    own, all_of_t = settings.timesteps, tuple(range(card.sde.T, 0, -1))
+    together = dict.fromkeys(own, 0)
+
+    def exact(timesteps: Sequence[int]) -> Callable[[int], Iterator[State]]:
+        return lambda seed: exact_states(sources, card, forward_marginals(card.sde, timesteps), seed, crop)
+
+    return [
+        Calibration("the preset's timesteps", exact(own), timestep_groups(own)),
+        Calibration("the same in one histogram", exact(own), together),
+        Calibration(
+            f"as {settings.sampler} visits them, y_0 known",
+            lambda seed: exact_states(sources, card, visited_marginals(table), seed, crop),
+            timestep_groups(own),
+        ),
+        Calibration(
+            "recorded along FP32 trajectories",
+            lambda seed: recorded_states(sources, engine, table, seed, crop),
+            timestep_groups(own),
+        ),
+        Calibration("all T timesteps", exact(all_of_t), timestep_groups(all_of_t)),
+        *(Calibration(f"t = {t} alone", exact([t]), {t: 0}) for t in own),
+        Calibration("noise alone", lambda seed: noise_states(card, own, seed, crop), together),
+    ]
 
 
-def collected(problem: Problem, layers: Sequence[Layer], made: Callable[[], object]) -> Statistics:
-    """Statistics over STATES states."""
+def collected(problem: Problem, layers: Sequence[Layer], of: Calibration, number: int = STATES) -> list[Statistics]:
+    """Statistics over so many states, for each seed."""
     recorder = Recorder(problem.model, (name for layer in layers for name in layer.inputs))
-    statistics = Statistics({})
-    state: State
-    for state in islice(made(), STATES):
-        statistics.add(recorder(state))
-    return statistics
+    found = [Statistics(of.groups) for _ in range(SEEDS)]
+    for seed, statistics in enumerate(found):
+        for state in islice(of.states(seed), number):
+            statistics.add(recorder(state), state.t)
+    return found
 
 
 def by_states(bench: Bench) -> None:
     """The ablation: what the ranges were measured on."""
     problem = bench.problem
-    measured = {name: collected(problem, problem.layers, made) for name, made in calibrations(problem).items()}
-    for method in ("mse", "minmax"):
+    measured = {of.name: collected(problem, problem.layers, of) for of in calibrations(problem)}
+    for method in ("mse", "percentile", "minmax"):
         print(f"\n{HEADING.format(f'ranges by {method} of')}")
         for name, statistics in measured.items():
-            bench.row(name, mixed(problem.model, problem.layers, statistics.ranges(method), "fp32"))
+            bench.row(name, problem.layers, [seed.ranges(method) for seed in statistics])
 
 
-def by_layers(bench: Bench, both: Sequence[Layer], statistics: Statistics) -> None:
+def by_layers(bench: Bench, both: Sequence[Layer], statistics: Sequence[Statistics]) -> None:
     """What is in INT8, and what the rest is in."""
-    problem, ranges = bench.problem, statistics.ranges(bench.problem.settings.method)
+    layers, ranges = bench.problem.layers, [seed.ranges(bench.problem.settings.method) for seed in statistics]
     print(f"\n{HEADING.format('in INT8')}")
-    bench.row(f"{len(problem.layers)} convolutions", mixed(problem.model, problem.layers, ranges, "fp32"))
-    bench.row("the same, the rest FP16 (emulated)", mixed(problem.model, problem.layers, ranges, "fp16"), "fp16")
-    sums = len(both) - len(problem.layers)
-    bench.row(f"and {sums} residual sums", mixed(problem.model, both, ranges, "fp32"))
+    bench.row(f"{len(layers)} convolutions", layers, ranges)
+    bench.row("the same, the rest FP16 (emulated)", layers, ranges, "fp16")
+    bench.row(f"and {len(both) - len(layers)} residual sums", both, ranges)
 
 
 def along_the_trajectory(bench: Bench, paths: Sequence[Sequence[np.ndarray]]) -> None:

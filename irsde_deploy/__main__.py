@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from .cli import Interrupted, cli
-from .errors import IrsdeError, MissingPackageError, is_out_of_memory
+from .errors import IrsdeError, MissingPackageError, is_out_of_memory, one_line
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -40,7 +40,7 @@ def main() -> NoReturn:
         if isinstance(error, OSError):
             _drop_stdout()
         if sentence:
-            click.echo(sentence, err=True)
+            click.echo(one_line(sentence), err=True)
         if code == EXIT_INTERRUPTED:
             _leave_at_once(code)
         sys.exit(code)

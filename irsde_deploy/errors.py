@@ -6,6 +6,7 @@ exception that a Python caller would expect, and carries the exit code of the co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -74,6 +75,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(said in words for said in short)
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MUTE = ("Exception from", "Check '", "FrontEnd API failed with", "Loading input model")
 """How lines of OpenVINO's errors begin that say where and not why."""
 
@@ -82,6 +84,11 @@ def reason(error: BaseException) -> str:
     """A library's error in a few words, for a message of one sentence: its first line, or its type if that is mute."""
     lines = [line for line in str(error).strip().splitlines() if not line.startswith(_MUTE)]
     return lines[0][:160].rstrip(". ") if lines and not lines[0].isdigit() else type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """A text without control characters: names out of files may hold line ends, or a terminal's commands."""
+    return _CONTROL.sub(" ", text)
 
 
 @contextmanager

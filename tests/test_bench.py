@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from irsde_deploy import MeanRevertingSDE, ModelCard, bench, load
 from irsde_deploy.__main__ import main
-from irsde_deploy.export.flops import count_flops
+from irsde_deploy.export.flops import count_flops, operations
 from irsde_deploy.export.networks import ConditionalNAFNet, ConditionalUNet
 from irsde_deploy.export.onnx_model import read_model
 from irsde_deploy.export.to_onnx import write_onnx
@@ -45,6 +46,25 @@ def test_operations_are_those_that_pytorch_counts(name: str, tmp_path: Path) -> 
     assert count_flops(graph, 1, 64, 64) == counted_by_pytorch(make(), 64)
     spatial = count_flops(graph, 1, 128, 128) / count_flops(graph, 1, 64, 64)
     assert 3.8 < spatial <= 4, "all but the time embedding grows with the pixels"
+
+
+def test_operations_node_by_node() -> None:
+    """Of a transposed convolution as PyTorch counts it; of what is no product, one for each value."""
+    make = onnx.helper.make_node
+    nodes = [make("ConvTranspose", ["x", "w"], ["y"], "up", strides=[2, 2]), make("Sigmoid", ["y"], ["z"], "gate")]
+    weights = np.zeros((6, 4, 2, 2), np.float32)
+    tensors = [
+        onnx.helper.make_tensor_value_info(name, 1, ["b", channels, "h", "w"])
+        for name, channels in (("x", 6), ("z", 4))
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", tensors[:1], tensors[1:], [onnx.numpy_helper.from_array(weights, "w")])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        torch.nn.functional.conv_transpose2d(torch.zeros(2, 6, 8, 16), torch.from_numpy(weights), stride=2)
+    assert operations(model, 2, 8, 16) == {"up": counter.get_total_flops(), "gate": 2 * 4 * 16 * 32}
+    assert count_flops(model, 2, 8, 16) == counter.get_total_flops()
 
 
 class Sleeper:

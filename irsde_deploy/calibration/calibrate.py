@@ -15,8 +15,9 @@ import PIL
 from .. import __version__
 from ..card import ModelCard
 from ..errors import InvalidValueError, NotFiniteError
+from ..export.flops import operations
 from ..export.onnx_model import read_model, set_metadata, write_model
-from ..export.precision_search import TrajectoryQuality, restore_seeded, smallest_set
+from ..export.precision_search import COUNTED_SIDE, SearchResult, TrajectoryQuality, cheapest_set, restore_seeded
 from ..files import write_atomically
 from ..metrics import psnr
 from ..runtimes.onnx_engine import OnnxEngine
@@ -62,6 +63,10 @@ class Problem:
         cls, model: onnx.ModelProto, card: ModelCard, data: CalibrationData, settings: CalibrationSettings
     ) -> Problem:
         """Find the layers; raises InvalidValueError where there is none, or the graph is not FP32."""
+        if card.precision != "fp32":
+            raise InvalidValueError(
+                f"the graph is {card.precision} already: calibrate the one that 'export --precision fp32' wrote"
+            )
         return cls(model, card, tuple(quantisable(model, settings.residuals)), data, settings)
 
     def range_table(
@@ -161,16 +166,19 @@ def search_float_layers(
     ranges: dict[str, float],
     budget: float,
     on_trial: Callable[[int, int], None] | None = None,
-) -> tuple[tuple[str, ...], int]:
-    """The fewest layers to leave in floating point so that restored pictures keep the budget; and the trials it took.
+) -> SearchResult:
+    """The layers to leave in floating point, in the graph's order, so that restored pictures keep the budget.
+
+    They are those with the fewest operations that the search finds.
 
     Raises:
         InvalidValueError: not even with all of them in floating point (FP16 for the rest) is the budget kept.
     """
     quality = problem.quality(ranges, [mu for mu, _ in problem.pictures()])
-    result = smallest_set([layer.name for layer in problem.layers], quality, budget, on_trial)
-    kept = set(result.kept)
-    return tuple(layer.name for layer in problem.layers if layer.name in kept), result.trials
+    of_node = operations(problem.model, 1, COUNTED_SIDE, COUNTED_SIDE)
+    costs = {layer.name: of_node[layer.name] for layer in problem.layers}
+    result = cheapest_set(costs, quality, budget, on_trial)
+    return replace(result, kept=tuple(name for name in costs if name in set(result.kept)))
 
 
 def write_int8(

@@ -17,7 +17,7 @@ from ..files import file_sha256, write_atomically
 from ..runtimes.onnx_engine import OnnxEngine
 from .data import CalibrationData
 from .layers import Layer
-from .ranges import METHODS, Recorder, collect, summary_of
+from .ranges import METHODS, Recorder, collect, summary_of, timestep_groups
 from .settings import (
     FORMAT,
     UNREADABLE,
@@ -166,9 +166,9 @@ def measure_table(
 ) -> RangeTable:
     """Run the graph on states and measure its activations; `on_state` is called with the number done."""
     recorder = Recorder(model, (name for layer in layers for name in layer.inputs))
-    first = settings.first_states
+    groups, first = timestep_groups(settings.timesteps), settings.first_states
     most = first if settings.states is not None else settings.most_states
-    statistics, rounds = collect(recorder, states, settings.method, first, most, on_state)
+    statistics, rounds = collect(recorder, states, groups, settings.method, first, most, on_state)
     tensors: dict[str, dict[str, Any]] = summary_of(statistics)
     done = rounds[-1]
     return RangeTable(key, done.states, stop_of(settings), done.converged, tuple(map(str, rounds)), tensors)

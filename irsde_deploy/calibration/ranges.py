@@ -2,6 +2,8 @@
 
 Of each tensor are kept the least and the largest value and a histogram of magnitudes, whose range is a power of two:
 when a value exceeds it, bins are merged in pairs, so that the result does not hang on the order of the states.
+Each group of timesteps is measured by itself, since activations change along the trajectory, and the widest of the
+groups' ranges is taken: pooled, the wide values of a few timesteps are rare and cut off (docs/int8.md measures it).
 A range is one number, the magnitude that becomes 127; larger ones saturate (symmetric, zero point 0, as TensorRT has
 it). Four ways to choose it:
 
@@ -14,8 +16,8 @@ it). Four ways to choose it:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,9 @@ BINS = 8192
 LEVELS = 127
 PERCENTILE = 99.99
 _TINY = 2.0**-100
+
+MOST_GROUPS = 8
+"""Of timesteps that are measured by themselves; each takes 64 kB a tensor."""
 
 
 class Magnitudes:
@@ -157,18 +162,30 @@ class Recorder:
         return dict(zip(self.tensors, values, strict=True))
 
 
+def timestep_groups(timesteps: Sequence[int], most: int = MOST_GROUPS) -> dict[int, int]:
+    """Timestep -> number of its group: neighbours, in groups as equal as can be."""
+    groups = min(most, len(timesteps))
+    return {int(t): k * groups // len(timesteps) for k, t in enumerate(timesteps)}
+
+
 @dataclass
 class Statistics:
-    """`Magnitudes` of every tensor, and the number of states that went in."""
+    """`Magnitudes` of every tensor in every group of timesteps.
 
-    of: dict[str, Magnitudes]
+    Attributes:
+        groups: timestep -> group, see `timestep_groups`.
+        of: (tensor, group) -> what was seen. states: how many went in.
+    """
+
+    groups: Mapping[int, int]
+    of: dict[tuple[str, int], Magnitudes] = field(default_factory=dict)
     states: int = 0
 
-    def add(self, recorded: Mapping[str, Float32]) -> None:
-        """Take in what a recorder gave; raises EngineError where a value is not finite."""
+    def add(self, recorded: Mapping[str, Float32], t: int) -> None:
+        """Take in what a recorder gave of a state at timestep t; raises EngineError where a value is not finite."""
         for name, values in recorded.items():
             try:
-                self.of.setdefault(name, Magnitudes()).add(values)
+                self.of.setdefault((name, self.groups[t]), Magnitudes()).add(values)
             except NotFiniteError:
                 raise EngineError(
                     f"the FP32 graph's tensor {name} is not finite on state {self.states + 1}: are its weights trained?"
@@ -176,8 +193,19 @@ class Statistics:
         self.states += 1
 
     def ranges(self, method: str) -> dict[str, float]:
-        """Tensor -> range by one of `METHODS`."""
-        return {name: METHODS[method](seen) if seen.largest > 0 else 1.0 for name, seen in self.of.items()}
+        """Tensor -> range by one of `METHODS`: the widest of its groups'; 1 for a tensor that is always 0."""
+        found: dict[str, float] = {}
+        for (name, _), seen in self.of.items():
+            found[name] = max(found.get(name, 0.0), METHODS[method](seen) if seen.largest > 0 else 0.0)
+        return {name: top or 1.0 for name, top in found.items()}
+
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Tensor -> its least and its largest value."""
+        found: dict[str, tuple[float, float]] = {}
+        for (name, _), seen in self.of.items():
+            lowest, highest = found.get(name, (np.inf, -np.inf))
+            found[name] = min(lowest, seen.lowest), max(highest, seen.highest)
+        return found
 
 
 @dataclass(frozen=True)
@@ -207,6 +235,7 @@ MEDIAN_CHANGE, LARGEST_CHANGE = 0.01, 0.05
 def collect(
     record: Callable[[State], Mapping[str, Float32]],
     states: Iterable[State],
+    groups: Mapping[int, int],
     method: str,
     first: int,
     most: int,
@@ -215,13 +244,13 @@ def collect(
     """Statistics over `first` states, then twice as many, until the ranges of a method have converged, or `most`.
 
     Args:
-        record: such as a `Recorder`. states: endless. method: one of `METHODS`.
+        record: such as a `Recorder`. states: endless. groups: of their timesteps. method: one of `METHODS`.
         first: states of the first round; `most`: where doubling ends. on_state: called with the number done.
     """
-    statistics, rounds, wanted = Statistics({}), list[Round](), first
+    statistics, rounds, wanted = Statistics(groups), list[Round](), first
     before: dict[str, float] = {}
     for state in states:
-        statistics.add(record(state))
+        statistics.add(record(state), state.t)
         if on_state is not None:
             on_state(statistics.states)
         if statistics.states < wanted:
@@ -245,10 +274,6 @@ def summary_of(statistics: Statistics) -> dict[str, dict[str, Any]]:
     """Tensor -> lowest, highest and the range by every method: what a range table holds."""
     by_method = {method: statistics.ranges(method) for method in METHODS}
     return {
-        name: {
-            "lowest": seen.lowest,
-            "highest": seen.highest,
-            **{method: by_method[method][name] for method in METHODS},
-        }
-        for name, seen in statistics.of.items()
+        name: {"lowest": lowest, "highest": highest, **{method: by_method[method][name] for method in METHODS}}
+        for name, (lowest, highest) in statistics.bounds().items()
     }

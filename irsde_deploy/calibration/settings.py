@@ -18,7 +18,7 @@ from ..samplers import SAMPLERS, StepTable, plan_steps
 from ..sde import SDE
 from .ranges import METHODS
 
-FORMAT = 2
+FORMAT = 3
 """Of manifests and range tables; another one is not read."""
 
 MAX_JSON = 16_000_000
@@ -99,10 +99,10 @@ class CalibrationSettings:
                 f"method must be one of {', '.join(METHODS)} and rest one of {', '.join(REST)}, "
                 f"not {self.method!r} and {self.rest!r}"
             )
-        if not 0 <= self.seed <= MAX_SEED or not 16 <= self.crop <= 4096:
-            raise InvalidValueError(
-                f"seed must be from 0 to 2^64 - 1 and crop from 16 to 4096 pixels, not {self.seed} and {self.crop}"
-            )
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InvalidValueError(f"seed must be from 0 to 2^64 - 1, not {self.seed}")
+        if not 16 <= self.crop <= 4096:
+            raise InvalidValueError(f"crop must be from 16 to 4096 pixels, not {self.crop}")
         count = self.most_states if self.states is None else self.states
         if not len(self.timesteps) <= count <= 1_000_000:
             raise InvalidValueError(
@@ -234,7 +234,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputFileError(f"{path}: not {what} ({error})") from None
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise InputFileError(f"{path}: not {what} of format {FORMAT}")
+        raise InputFileError(f"{path}: not {what} of format {FORMAT}: make it again with this irsde-deploy")
     return values
 
 

@@ -50,7 +50,7 @@ _WITH_MANIFEST = {"onnx_file", "data", "output", "manifest", "cache", "report", 
     "--psnr-budget",
     type=float,
     metavar="DB",
-    help="Search the fewest layers to leave out so that restored pictures have DB of PSNR against FP32's.",
+    help="Search the cheapest layers to leave out so that restored pictures have DB of PSNR against FP32's.",
 )
 @click.option("--report", type=PATH, metavar="FOLDER", help="Measure each layer's cost at each timestep.")
 @click.option("--manifest", type=PATH, help="Repeat the run that wrote this file.")
@@ -76,6 +76,8 @@ def calibrate(
     beside = output.with_suffix(".json")
     own = manifest is not None and beside.resolve() == manifest.resolve()
     require_new(beside, overwrite or own)
+    if output.name.startswith("ranges-"):
+        raise InvalidValueError(f"{output}: names that begin with ranges- are for range tables: give another one")
     if output.resolve() == onnx_file.resolve():
         raise InvalidValueError(f"{output}: must not replace the graph it is made of: give another name")
     _require_outputs(output, beside, cache, report, overwrite)
@@ -89,7 +91,10 @@ def calibrate(
         pictures, chosen = _find_data(data), _read_settings(card, settings)
     else:
         pictures, chosen = _data_of(repeated, data, manifest), repeated.settings
-    problem = Problem.of(model, card, pictures, chosen)
+    try:
+        problem = Problem.of(model, card, pictures, chosen)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{onnx_file}: {error}") from None
     click.echo(_heading(problem))
     table, table_file = _range_table(problem, cache or output.parent, None if repeated is None else repeated.ranges)
     float_layers = _float_layers(problem, table) if repeated is None else repeated.float_layers
@@ -142,6 +147,8 @@ def _data_of(manifest: Manifest, data: str | None, path: Path | None) -> Calibra
 def _read_settings(card: ModelCard, given: dict[str, Any]) -> CalibrationSettings:
     from ..calibration.settings import CalibrationSettings
 
+    if given["states"] is not None and given_options("most_states".__eq__):
+        raise InvalidValueError("--states says how many: leave out --most-states, which is where doubling ends")
     quality, sampler, steps, debias = (given.pop(name) for name in ("quality", "sampler", "steps", "debias"))
     t0, noise_level = given.pop("t0"), given.pop("noise_level")
     if card.sde.kind == "denoising" and t0 is None and noise_level is None:
@@ -217,12 +224,16 @@ def _float_layers(problem: Problem, table: RangeTable) -> tuple[str, ...]:
         def on_trial(done: int, about: int) -> None:
             advance(min(done / about, 1.0), f"{done} of about {about} trials")
 
-        found, trials = search_float_layers(problem, table.ranges(settings.method), settings.psnr_budget, on_trial)
+        result = search_float_layers(problem, table.ranges(settings.method), settings.psnr_budget, on_trial)
+    found = result.kept
     if len(found) == len(problem.layers):
         raise InvalidValueError(
             f"no layer can be in INT8 within {settings.psnr_budget:g} dB: lower --psnr-budget, or keep the FP32 graph"
         )
-    click.echo(f"{len(found)} layers stay in floating point for {settings.psnr_budget:g} dB (found in {trials} trials)")
+    click.echo(
+        f"{len(found)} layers stay in floating point for {settings.psnr_budget:g} dB, with {result.share:.1%} of the "
+        f"operations that could be in INT8 (found in {result.trials} trials)"
+    )
     click.echo("\n".join(f"  {name}" for name in found), nl=bool(found))
     return found
 

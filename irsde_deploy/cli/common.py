@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import click
 from click.core import ParameterSource
 
-from ..errors import InvalidValueError, OutputFileError
+from ..errors import InvalidValueError, OutputFileError, one_line
 from ..noise import MAX_SEED
 from ..runtimes import DEVICES, PROVIDERS_OF
 from ..runtimes.pictures import require_rgb_pictures
@@ -215,4 +215,4 @@ def progress(length: int, label: str) -> Iterator[Callable[..., None]]:
 
 def say(sentence: str) -> None:
     """One line on stderr."""
-    click.echo(f"irsde-deploy: {sentence}", err=True)
+    click.echo(one_line(f"irsde-deploy: {sentence}"), err=True)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     "--psnr-budget",
     type=float,
     metavar="DB",
-    help="Search the smallest set of FP32 nodes with which restored pictures have DB of PSNR against FP32's.",
+    help="Search the cheapest set of FP32 nodes with which restored pictures have DB of PSNR against FP32's.",
 )
 @click.option("--pictures", type=PATH, multiple=True, help="Degraded pictures or folders to measure precision on.")
 @click.option("--engine", type=PATH, help="Build this TensorRT plan (.plan) too; the options below are for it.")

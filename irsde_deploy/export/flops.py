@@ -1,9 +1,10 @@
-"""How many floating-point operations one evaluation takes: convolutions and matrix products of an ONNX graph."""
+"""How many floating-point operations one evaluation of an ONNX graph takes, in all and node by node."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import onnx
 
@@ -11,13 +12,32 @@ from ..errors import EngineError
 
 
 def count_flops(model: onnx.ModelProto, batch: int, height: int, width: int) -> int:
-    """Multiplications and additions of Conv, Gemm and MatMul for x and mu of (batch, C, height, width).
+    """Multiplications and additions of convolutions, Gemm and MatMul for x and mu of (batch, C, height, width).
 
     Everything else (norms, activations, softmax) is left out, as is usual: it is memory traffic, not arithmetic.
 
     Raises:
         EngineError: a node whose sizes cannot be inferred.
     """
+    sizes = _sizes(model, batch, height, width)
+    return sum(_products(node, sizes) for node in model.graph.node)
+
+
+def operations(model: onnx.ModelProto, batch: int, height: int, width: int) -> dict[str, int]:
+    """Node -> operations that it takes: those of `count_flops`, and one for each value that any other node makes.
+
+    Raises:
+        EngineError: a node of `count_flops` whose sizes cannot be inferred.
+    """
+    sizes = _sizes(model, batch, height, width)
+    return {
+        node.name: _products(node, sizes) or sum(math.prod(sizes.get(name, [0])) for name in node.output)
+        for node in model.graph.node
+    }
+
+
+def _sizes(model: onnx.ModelProto, batch: int, height: int, width: int) -> dict[str, list[int]]:
+    """Tensor -> its shape, as far as it can be inferred; 0 for a side that cannot."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
     for entry in sized.graph.input:
@@ -32,18 +52,20 @@ def count_flops(model: onnx.ModelProto, batch: int, height: int, width: int) -> 
     sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     for entry in itertools.chain(graph.input, graph.output, graph.value_info):
         sizes[entry.name] = [dimension.dim_value for dimension in entry.type.tensor_type.shape.dim]
-    return sum(_products(node, sizes) for node in graph.node)
+    return sizes
 
 
-def _products(node: onnx.NodeProto, sizes: dict[str, list[int]]) -> int:
+def _products(node: onnx.NodeProto, sizes: Mapping[str, list[int]]) -> int:
     """2 x multiplications of one node; 0 for those that are not counted."""
-    if node.op_type not in ("Conv", "Gemm", "MatMul"):
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return 0
-    out, first, second = (sizes.get(name, []) for name in (node.output[0], node.input[0], node.input[1]))
-    if node.op_type == "Conv":
+    out, first, second = (sizes.get(name, [0]) for name in (node.output[0], node.input[0], node.input[1]))
+    if node.op_type == "ConvTranspose":  # every value that is read goes to a kernel of all channels of its group
+        out, inner = first, math.prod(second[1:])
+    elif node.op_type == "Conv":
         inner = math.prod(second[1:])  # channels of a group x kernel
     elif node.op_type == "MatMul":
-        inner = first[-1] if first else 0
+        inner = first[-1]
     else:
         transposed = any(entry.name == "transB" and entry.i for entry in node.attribute)
         inner = second[1 if transposed else 0]

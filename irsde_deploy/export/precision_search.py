@@ -1,4 +1,4 @@
-"""The smallest set of nodes that must stay in the higher precision, by the restored picture that comes out.
+"""The cheapest set of nodes that must stay in the higher precision, by the restored picture that comes out.
 
 What counts is the end of the trajectory, not one evaluation: errors of early steps are forgotten, those of late ones
 stay. The quality of a candidate is the PSNR of its restored pictures against the FP32 graph's, the worst of the given
@@ -8,7 +8,7 @@ INT8 over its layers (`irsde_deploy.calibration`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from ..runtimes.onnx_engine import OnnxEngine
 from ..runtimes.protocol import Engine, Float32
 from ..samplers import StepTable
 from .example import SEED
+from .flops import operations
 from .half_emulation import emulate_half
 from .precision import Group, groups, lower
 
@@ -33,35 +34,49 @@ Candidate = Callable[[frozenset[str]], onnx.ModelProto]
 """Names kept in the higher precision -> a graph."""
 
 
+COUNTED_SIDE = 256
+"""Of the picture that operations, the cost of a search, are counted for."""
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """What a search found.
 
     Attributes:
-        kept: names that must stay in the higher precision, most harmful first. Where the harm of a set grows with it,
-            as roundings' does, none of them can be released alone.
+        kept: names that must stay in the higher precision. Where the harm of a set grows with it, as roundings' does,
+            none of them can be released alone.
+        share: of the cost of all names, that of those kept; 0..1.
         quality: dB with exactly these kept.
         trials: number of qualities measured.
     """
 
     kept: tuple[str, ...]
+    share: float
     quality: float
     trials: int
 
 
-def smallest_set(
-    names: Sequence[str], quality: Quality, budget: float, on_trial: Callable[[int, int], None] | None = None
+def cheapest_set(
+    costs: Mapping[str, float],
+    quality: Quality,
+    budget: float,
+    on_trial: Callable[[int, int], None] | None = None,
 ) -> SearchResult:
-    """The smallest set found of names to keep so that the quality is at least `budget` dB.
+    """The cheapest set found of names to keep so that the quality is at least `budget` dB.
 
-    Lowers everything first, and is done if that is good enough. Otherwise ranks the names by the harm that lowering
-    each alone does, finds by bisection how many of the most harmful must be kept, and then releases one by one,
-    the least harmful first, what turns out not to be needed. Needs about len(names) + log2(len(names)) + len(kept)
-    trials; `on_trial(done, about)` is called after each.
+    Lowers everything first, and is done if that is good enough. Otherwise measures the harm that lowering each alone
+    does, as power; as if harms added up, finds the cheapest set for an allowed harm (a knapsack, solved by dynamic
+    programming), and by bisection how much may be allowed so that the set's measured quality keeps the budget. Last it
+    releases one by one, the dearest first, what turns out not to be needed. Needs about n + 10 + len(kept) trials for n
+    names; `on_trial(done, about)` is called after each.
+
+    Args:
+        costs: name -> what keeping it costs, above 0.
 
     Raises:
         InvalidValueError: not even keeping all of them reaches the budget.
     """
+    names = list(costs)
     measured: dict[frozenset[str], float] = {}
 
     def measure(kept: Sequence[str] | set[str]) -> float:
@@ -69,33 +84,58 @@ def smallest_set(
         if key not in measured:
             measured[key] = quality(key)
             if on_trial is not None:
-                on_trial(len(measured), max(len(measured), len(names) + 8))
+                on_trial(len(measured), max(len(measured), len(names) + 16))
         return measured[key]
 
     if measure([]) >= budget:
-        return SearchResult((), measure([]), len(measured))
+        return SearchResult((), 0.0, measure([]), len(measured))
     if measure(names) < budget:
         raise InvalidValueError(
             f"even with nothing lowered the quality is {measure(names):.1f} dB, below {budget:g} dB"
         )
     everything = set(names)
-    ranked = sorted(names, key=lambda name: measure(everything - {name}))
-    enough = _fewest(len(ranked), lambda count: measure(ranked[:count]) >= budget)
-    kept = ranked[:enough]
-    for name in reversed(ranked[:enough]):
+    harms = {name: _power(measure(everything - {name})) for name in names}
+    kept, low, high = names, -10.0, 10.0  # of log2 of what is allowed beyond the budget's own harm
+    while high - low > 0.05:
+        middle = (low + high) / 2
+        candidate = _cheapest_within(harms, costs, _power(budget) * 2**middle)
+        if measure(candidate) >= budget:
+            kept, low = candidate, middle
+        else:
+            high = middle
+    for name in sorted(kept, key=costs.__getitem__, reverse=True):
         without = [other for other in kept if other != name]
         if measure(without) >= budget:
             kept = without
-    return SearchResult(tuple(kept), measure(kept), len(measured))
+    share = sum(costs[name] for name in kept) / sum(costs.values())
+    return SearchResult(tuple(kept), share, measure(kept), len(measured))
 
 
-def _fewest(most: int, enough: Callable[[int], bool]) -> int:
-    """The smallest count for which `enough` holds, by bisection; holds for `most`, does not for 0."""
-    low, high = 0, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+def _power(decibels: float) -> float:
+    return float(np.power(10.0, -decibels / 10))
+
+
+def _cheapest_within(harms: Mapping[str, float], costs: Mapping[str, float], allowed: float) -> list[str]:
+    """The names to keep, at the least cost, so that the harms of all others sum up to no more than what is allowed.
+
+    Harms are rounded up to whole parts of what is allowed.
+    """
+    parts = 2000
+    units = {name: int(np.ceil(min(harm / allowed, 2.0) * parts)) for name, harm in harms.items()}
+    spared = np.zeros(parts + 1)  # by harm spent, at most: the cost of what is lowered
+    lowered = np.zeros((len(units), parts + 1), bool)
+    for row, (name, unit) in enumerate(units.items()):
+        if unit <= parts:
+            with_it = spared[: parts + 1 - unit] + costs[name]
+            lowered[row, unit:] = with_it > spared[unit:]
+            spared[unit:] = np.maximum(spared[unit:], with_it)
+    kept, left = [], parts
+    for row, (name, unit) in reversed(list(enumerate(units.items()))):
+        if lowered[row, left]:
+            left -= unit
+        else:
+            kept.append(name)
+    return kept[::-1]
 
 
 @dataclass(frozen=True)
@@ -157,11 +197,13 @@ def restore_seeded(engine: Engine, mu: Float32, table: StepTable, clip: bool = F
 def search_precision(
     quality: TrajectoryQuality, budget: float, on_trial: Callable[[int, int], None] | None = None
 ) -> tuple[SearchResult, list[Group]]:
-    """`smallest_set` over the modules of a graph: the result, and the groups of nodes that it keeps."""
+    """`cheapest_set` over the modules of a graph: the result, and the groups of nodes that it keeps."""
     by_name = {f"{group.name} ({group.kind})": group for group in groups(quality.model)}
+    of_node = operations(quality.model, 1, COUNTED_SIDE, COUNTED_SIDE)
+    costs = {name: max(1, sum(of_node[node] for node in group.nodes)) for name, group in by_name.items()}
 
     def of_modules(names: frozenset[str]) -> float:
         return quality(frozenset(node for name in names for node in by_name[name].nodes))
 
-    result = smallest_set(list(by_name), of_modules, budget, on_trial)
+    result = cheapest_set(costs, of_modules, budget, on_trial)
     return result, [by_name[name] for name in result.kept]

@@ -149,7 +149,9 @@ def test_nonsense_is_refused_in_one_sentence(
     (tmp_path / "empty").mkdir()
     fails_with(1, "no pictures there", *base, "--data", tmp_path / "empty")
     fails_with(2, "two folders with a comma between", *base, "--data", f"{pairs / 'LQ'},")
-    fails_with(2, "crop from 16 to 4096", *base, "--data", pairs, "--crop", 8)
+    fails_with(2, "crop must be from 16 to 4096", *base, "--data", pairs, "--crop", 8)
+    fails_with(2, "leave out --most-states", *base, "--data", pairs, "--states", 8, "--most-states", 64)
+    fails_with(2, "are for range tables", *base[:2], "-o", tmp_path / "ranges-1.onnx", "--data", pairs)
     fails_with(2, "at least the 3 timesteps", *base, "--data", pairs, "--states", 2)
     fails_with(2, "above 0 and up to 200 dB", *base, "--data", pairs, "--psnr-budget", -1)
     fails_with(2, "must not replace the graph", "calibrate", source, "-o", source, "--data", pairs, "--overwrite")
@@ -173,7 +175,9 @@ def test_nonsense_is_refused_in_one_sentence(
     fails_with(1, "exists already", *base, "--data", pairs)
     again = ("calibrate", source, "-o", tmp_path / "again.onnx", "--manifest", output.with_suffix(".json"))
     fails_with(2, "--seed: the manifest has that already", *again, "--seed", 3)
-    fails_with(2, "not FP32 throughout", "calibrate", output, "--data", pairs, "-o", tmp_path / "twice.onnx")
+    fails_with(
+        2, f"{output}: the graph is int8 already", "calibrate", output, "--data", pairs, "-o", tmp_path / "twice.onnx"
+    )
     before = cv2.imread(str(pairs / "LQ" / "2.png"))
     cv2.imwrite(str(pairs / "LQ" / "2.png"), before // 2)
     fails_with(1, "2.png: is another file than the manifest's", *again)
@@ -194,6 +198,9 @@ def test_nonsense_is_refused_in_one_sentence(
         {"float_layers": "abc"},
         {"format": 1},
     ]
+    lines = {"pictures": [{**manifest["pictures"][0], "name": "one\ntwo\x1b[2J"}]}
+    output.with_suffix(".json").write_text(json.dumps({**manifest, **lines}))
+    fails_with(1, "has no picture one two [2J, which", *again)
     spoilt += [{"settings": {**settings, name: value}} for name, value in WRONG_SETTINGS]
     for changes in spoilt:
         output.with_suffix(".json").write_text(json.dumps({**manifest, **changes}))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import count, islice
+from collections import Counter
+from itertools import count, islice, repeat
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -11,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from small_quantisable import small_quantisable
 
 from irsde_deploy.calibration.layers import quantisable
-from irsde_deploy.calibration.ranges import BINS, METHODS, Magnitudes, Recorder, Statistics, collect
+from irsde_deploy.calibration.ranges import BINS, METHODS, Magnitudes, Recorder, Statistics, collect, timestep_groups
 from irsde_deploy.calibration.states import Source, exact_states, forward_marginals
 from irsde_deploy.errors import EngineError
 
@@ -39,9 +41,9 @@ def test_the_table_is_numpys_on_onnxs_own_interpreter() -> None:
             exact_states([Source("a", (20, 24), lambda: planes)], card, forward_marginals(card.sde, (90, 30)), 0, 16), 6
         )
     )
-    recorder, statistics = Recorder(model, tensors), Statistics({})
+    recorder, statistics = Recorder(model, tensors), Statistics(timestep_groups((90, 30)))
     for state in states:
-        statistics.add(recorder(state))
+        statistics.add(recorder(state), state.t)
     shown = onnx.ModelProto.FromString(model.SerializeToString())
     for name in dict.fromkeys(tensors):
         shown.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
@@ -49,10 +51,13 @@ def test_the_table_is_numpys_on_onnxs_own_interpreter() -> None:
     for name in dict.fromkeys(tensors):
         feeds = [{"x": s.x, "mu": s.mu, "t": np.array([s.t], np.float32)} for s in states]
         values = np.stack([interpreter.run([name], feed)[0] for feed in feeds])
-        found = statistics.of[name]
-        np.testing.assert_allclose([found.lowest, found.highest], [values.min(), values.max()], rtol=1e-5, atol=1e-6)
+        bounds = statistics.bounds()[name]
+        np.testing.assert_allclose(bounds, [values.min(), values.max()], rtol=1e-5, atol=1e-6)
         assert statistics.ranges("minmax")[name] == pytest.approx(np.abs(values).max(), rel=1e-5)
-        assert found.counts.sum() == values.size
+        for group, t in enumerate((90, 30)):
+            mine, found = values[[s.t == t for s in states]], statistics.of[name, group]
+            assert found.largest == pytest.approx(np.abs(mine).max(), rel=1e-5)
+            assert found.counts.sum() == mine.size
 
 
 def test_the_histogram_is_numpys_whatever_the_order() -> None:
@@ -107,7 +112,8 @@ def test_doubling_ends_where_ranges_hold_still() -> None:
     def record(state: object) -> dict[str, np.ndarray]:
         return {"a": np.array([2 - 1 / next(numbers)], np.float32)}
 
-    statistics, rounds = collect(record, iter(range(10**6)), "minmax", 8, 4096)
+    states = repeat(SimpleNamespace(t=5))
+    statistics, rounds = collect(record, states, {5: 0}, "minmax", 8, 4096)
     assert [r.states for r in rounds] == [8, 16, 32, 64]
     assert statistics.states == 64
     before, now = 2 - 1 / 32, 2 - 1 / 64
@@ -115,11 +121,31 @@ def test_doubling_ends_where_ranges_hold_still() -> None:
     assert rounds[-1].converged
     assert rounds[-2].median == pytest.approx(1 / 62, rel=1e-4)
     assert not rounds[-2].converged
-    _, short = collect(record, iter(range(10**6)), "minmax", 8, 20)
+    _, short = collect(record, states, {5: 0}, "minmax", 8, 20)
     assert [r.states for r in short] == [8, 16]
 
 
 def test_a_tensor_that_is_not_finite_is_named() -> None:
-    statistics = Statistics({})
+    statistics = Statistics({7: 0})
     with pytest.raises(EngineError, match="tensor a is not finite on state 1"):
-        statistics.add({"a": np.array([1, np.nan], np.float32)})
+        statistics.add({"a": np.array([1, np.nan], np.float32)}, 7)
+
+
+def test_timesteps_are_grouped_with_their_neighbours() -> None:
+    assert timestep_groups((100, 69, 41, 16)) == {100: 0, 69: 1, 41: 2, 16: 3}
+    groups = timestep_groups(range(100, 0, -1))
+    assert list(groups.values()) == sorted(groups.values())
+    assert set(Counter(groups.values()).values()) == {12, 13}
+    assert len(set(groups.values())) == 8
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_range_is_that_of_the_widest_group(method: str) -> None:
+    """Few states with wide values count as much as many with narrow ones, which would have them cut off."""
+    wide, narrow = heavy(0, 20_000), 0.05 * heavy(1, 20_000)
+    statistics = Statistics({60: 0, 20: 1})
+    for values, t in ((wide, 20), *[(narrow, 60)] * 50):
+        statistics.add({"a": values, "b": np.zeros(5, np.float32)}, t)
+    assert statistics.ranges(method) == {"a": METHODS[method](seen(wide)), "b": 1.0}
+    if method == "percentile":
+        assert METHODS[method](seen(wide, *[narrow] * 50)) < 0.5 * METHODS[method](seen(wide))

@@ -96,5 +96,5 @@ def test_the_budget_is_kept_by_layers_none_of_which_can_go(pairs: Path, source: 
     assert quality(frozenset(kept)) >= budget
     for name in kept:
         assert quality(frozenset(kept) - {name}) < budget, f"{name} could have been released"
-    assert search_float_layers(problem, ranges, budget)[0] == tuple(kept)
+    assert search_float_layers(problem, ranges, budget).kept == tuple(kept)
     assert quality(frozenset({*QUANTISABLE, SUM})) == np.inf, "with all of them in float nothing changes"

@@ -20,7 +20,7 @@ from irsde_deploy.export.half_emulation import emulate_half
 from irsde_deploy.export.lowering import KEPT_KEY, lower_model
 from irsde_deploy.export.onnx_model import read_model, write_model
 from irsde_deploy.export.precision import groups, kept_nodes, lower
-from irsde_deploy.export.precision_search import TrajectoryQuality, search_precision, smallest_set
+from irsde_deploy.export.precision_search import TrajectoryQuality, cheapest_set, search_precision
 from irsde_deploy.runtimes.onnx_engine import OnnxEngine
 
 NETWORKS = ("unet_nf8_depth4", "nafnet_w16", "latent_nafnet_w8", "ConditionalUNet", "ConditionalNAFNet")
@@ -208,11 +208,24 @@ def additive(kept: frozenset[str]) -> float:
 @pytest.mark.parametrize("budget", [-25.0, -21.0, -15.5, -7.5, 0.0, 15.0, 25.0])
 def test_the_search_finds_the_smallest_set(budget: float) -> None:
     """Where harms add up, against all 64 subsets."""
-    result = smallest_set(list(HARMS), additive, budget)
+    result = cheapest_set(dict.fromkeys(HARMS, 7.0), additive, budget)
     subsets = itertools.chain.from_iterable(itertools.combinations(HARMS, r) for r in range(7))
     best = next(len(subset) for subset in subsets if additive(frozenset(subset)) >= budget)
     assert additive(frozenset(result.kept)) == result.quality >= budget
     assert len(result.kept) == best
+    assert result.share == pytest.approx(best / 6)
+
+
+@pytest.mark.parametrize("budget", [-21.0, -20.0, -15.5, -7.5, 0.0])
+@pytest.mark.parametrize("dear", ["a", "d", "f", "df", "ab"])
+def test_the_search_finds_the_cheapest_set(budget: float, dear: str) -> None:
+    """Where harms add up, against all 64 subsets: a dear layer stays low if cheaper ones make up for it."""
+    costs = {name: 10.0 if name in dear else 1.0 for name in HARMS}
+    result = cheapest_set(costs, additive, budget)
+    subsets = itertools.chain.from_iterable(itertools.combinations(HARMS, r) for r in range(7))
+    best = min(sum(map(costs.get, subset)) for subset in subsets if additive(frozenset(subset)) >= budget)
+    assert additive(frozenset(result.kept)) == result.quality >= budget
+    assert result.share == pytest.approx(best / sum(costs.values()))
 
 
 def test_the_search_releases_what_is_not_needed() -> None:
@@ -221,12 +234,12 @@ def test_the_search_releases_what_is_not_needed() -> None:
     def quality(kept: frozenset[str]) -> float:
         return 60.0 if "a" in kept else 10.0 if "b" in kept else 0.0 if kept != {"c", "d", "e"} else -5.0
 
-    assert smallest_set(list("abcde"), quality, 50).kept == ("a",)
+    assert cheapest_set(dict.fromkeys("abcde", 1.0), quality, 50).kept == ("a",)
 
 
 def test_the_search_says_where_nothing_helps() -> None:
     with pytest.raises(InvalidValueError, match="even with nothing lowered"):
-        smallest_set(["a"], lambda kept: 10.0, 50)
+        cheapest_set({"a": 1.0}, lambda kept: 10.0, 50)
 
 
 def test_the_search_on_a_network_keeps_a_set_that_cannot_shrink(onnx_of: Callable[[str], Path]) -> None:

@@ -59,9 +59,15 @@ class Sensitivity:
     restored_psnr: Grid
 
     @property
-    def harm(self) -> npt.NDArray[np.float64]:
+    def harms(self) -> Grid:
+        """(layers, timesteps), the mean square error of the restored picture."""
+        power: Grid = 10 ** (-self.restored_psnr / 10)
+        return power
+
+    @property
+    def harm(self) -> Grid:
         """(layers,), the mean square error of the restored picture, summed over the steps."""
-        total: npt.NDArray[np.float64] = (10 ** (-self.restored_psnr / 10)).sum(axis=1)
+        total: Grid = self.harms.sum(axis=1)
         return total
 
     @property
@@ -168,20 +174,39 @@ def write_reports(sensitivity: Sensitivity, folder: Path, title: str) -> list[Pa
     _write_csv(sensitivity, paths[0])
     _write_heat_map(sensitivity, paths[1], title)
     with write_atomically(paths[2]) as temporary:
-        temporary.write_text(format_ranking(sensitivity) + "\n", encoding="utf-8")
+        tables = format_timesteps(sensitivity), format_ranking(sensitivity)
+        temporary.write_text("\n\n".join(tables) + "\n", encoding="utf-8")
     return paths
+
+
+def format_timesteps(sensitivity: Sensitivity) -> str:
+    """What each timestep does, over all layers, as a Markdown table."""
+    lines = ["| timestep | eps error of a layer, median | share of the harm |", "|---|---|---|"]
+    whole = sensitivity.harms.sum() or 1.0
+    for column, t in enumerate(sensitivity.timesteps):
+        error = np.median(sensitivity.eps_error[:, column])
+        share = sensitivity.harms[:, column].sum() / whole
+        lines.append(f"| {t} | {error:.3%} | {share:.0%} |")
+    if sensitivity.harm.sum() > 0:
+        lines += ["", f"All harms add up to {-10 * np.log10(sensitivity.harm.sum()):.1f} dB."]
+    return "\n".join(lines)
 
 
 def format_ranking(sensitivity: Sensitivity, most: int | None = None) -> str:
     """The layers as a Markdown table, most harmful first."""
-    lines = ["| rank | layer | restored, dB (all steps) | worst step | eps error there |", "|---|---|---|---|---|"]
+    lines = [
+        "| rank | layer | restored, dB (all steps) | share of the harm | worst step | eps error there |",
+        "|---|---|---|---|---|---|",
+    ]
+    whole = sensitivity.harm.sum() or 1.0
     for rank, row in enumerate(sensitivity.ranking[:most], start=1):
         column = int(np.argmin(sensitivity.restored_psnr[row]))
         harm = sensitivity.harm[row]
         decibels = f"{-10 * np.log10(harm):.1f}" if harm > 0 else "equal"
         error = f"{sensitivity.eps_error[row, column]:.2%}"
         lines.append(
-            f"| {rank} | `{sensitivity.layers[row]}` | {decibels} | t = {sensitivity.timesteps[column]} | {error} |"
+            f"| {rank} | `{sensitivity.layers[row]}` | {decibels} | {harm / whole:.1%} | "
+            f"t = {sensitivity.timesteps[column]} | {error} |"
         )
     return "\n".join(lines)
 

@@ -275,10 +275,10 @@ def _compare(before: Manifest, now: Manifest) -> None:
 
 def _report(problem: Problem, table: RangeTable, folder: Path, name: str) -> None:
     """Measure and write each layer's cost."""
-    from ..calibration.sensitivity import format_ranking, measure_sensitivity, write_reports
+    from ..calibration.sensitivity import format_ranking, format_timesteps, measure_sensitivity, write_reports
 
     with progress(len(problem.layers), "measuring layers") as advance:
         sensitivity = measure_sensitivity(problem, table.ranges(problem.settings.method), advance)
     paths = write_reports(sensitivity, folder, f"{name}: each layer alone in INT8")
-    click.echo(format_ranking(sensitivity, 10))
+    click.echo(f"{format_timesteps(sensitivity)}\n\n{format_ranking(sensitivity, 10)}")
     click.echo(f"wrote {', '.join(map(str, paths))}")

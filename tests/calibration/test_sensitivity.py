@@ -75,7 +75,10 @@ def test_a_report_has_each_layers_error_at_each_timestep(
     ranking = (tmp_path / "report" / "ranking.md").read_text()
     assert ranking.strip() in printed
     harm = {n: sum(10 ** (-float(r["restored_psnr_db"]) / 10) for r in rows if r["layer"] == n) for n in QUANTISABLE}
-    assert [line.split("`")[1] for line in ranking.splitlines()[2:]] == sorted(harm, key=harm.get, reverse=True)
+    assert [line.split("`")[1] for line in ranking.splitlines() if "`" in line] == sorted(harm, key=harm.get)[::-1]
+    of_first = sum(10 ** (-float(r["restored_psnr_db"]) / 10) for r in rows if int(r["t"]) == 100)
+    assert f"% | {of_first / sum(harm.values()):.0%} |\n" in ranking.partition("\n| 100 | ")[2]
+    assert f"add up to {-10 * np.log10(sum(harm.values())):.1f} dB" in ranking
 
 
 def test_the_budget_is_kept_by_layers_none_of_which_can_go(pairs: Path, source: Path, calibrate) -> None:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InvalidValueError
-from .noise import seeded_noise
+from .noise import FRAME_NOISES, seeded_noise
 from .restorer import load
 from .runtimes.pictures import require_rgb_pictures
 from .sampling import Pixels, Restoring, Sampling
-
-NOISES = ("fixed", "per-frame")
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class FrameSettings(Sampling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.noise not in NOISES:
-            raise InvalidValueError(f"noise must be one of {', '.join(NOISES)}, not {self.noise!r}")
+        if self.noise not in FRAME_NOISES:
+            raise InvalidValueError(f"noise must be one of {', '.join(FRAME_NOISES)}, not {self.noise!r}")
         seeded_noise(self.seed, (1, 3, 1, 1))  # raises for a seed out of range
 
 

@@ -34,6 +34,9 @@ Words: TypeAlias = npt.NDArray[np.uint64]
 NoiseSource: TypeAlias = "Callable[[int], npt.NDArray[np.float32]]"
 """k -> standard normals (B, C, H, W): k = 0 for the initial state, then one a step."""
 
+FRAME_NOISES = ("fixed", "per-frame")
+"""What a video's frames get: all the same field, or each the field of its number."""
+
 MAX_SEED = 2**64 - 1
 MAX_FRAME = 2**32 - 1
 MAX_STEP = 2**24 - 1

@@ -24,8 +24,8 @@ import numpy.typing as npt
 
 from . import __version__
 from .card import ModelCard
+from .comparison import tolerance_of
 from .errors import EngineError, InputFileError, InvalidValueError, OutputFileError, ParityError, requires_extra
-from .export.comparison import tolerance_of
 from .files import write_folder_atomically
 from .noise import given_noise, seeded_noise
 from .noise_level import blind_sde

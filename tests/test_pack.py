@@ -19,8 +19,8 @@ from packs import UNET_OPTIONS
 from irsde_deploy import MeanRevertingSDE, StepTable, load, plan_steps
 from irsde_deploy.card import PRECISIONS
 from irsde_deploy.cli import cli
+from irsde_deploy.comparison import HALF_TOLERANCE, INT8_TOLERANCE, tolerance_of
 from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, OutputFileError
-from irsde_deploy.export.comparison import HALF_TOLERANCE, INT8_TOLERANCE, tolerance_of
 from irsde_deploy.export.onnx_model import read_model, write_model
 from irsde_deploy.files import write_folder_atomically
 from irsde_deploy.noise import seeded_noise

@@ -33,7 +33,7 @@ from .engines import (
 from .whole_loop import LOOP_SETTINGS, LOOP_SUFFIX, loop_of_graph, loop_options, read_loop_options, write_loop
 
 if TYPE_CHECKING:
-    from ..export.comparison import Comparison
+    from ..comparison import Comparison
 
 
 @click.command()

@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from ..errors import InputFileError, InvalidValueError, IrsdeError, OutputFileError
+from ..noise import FRAME_NOISES
 from ..presets import PRESETS
 from .common import EXIT_SOME_FAILED, FiniteRange, progress, say
 from .pipe import run_pipe
@@ -80,9 +81,7 @@ def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--size", metavar="WxH", help="Of raw RGB frames on a pipe."),
         click.option("--resume", is_flag=True, help="Continue a video that was cut off."),
         click.option("--segment", type=FiniteRange(0.01, 3600), help="Seconds to resume by [default: 5]."),
-        click.option(
-            "--noise", type=click.Choice(["fixed", "per-frame"]), help="Field of a video's frames [default: fixed]."
-        ),
+        click.option("--noise", type=click.Choice(FRAME_NOISES), help="Field of a video's frames [default: fixed]."),
         click.option(
             "--end", type=_seconds, metavar="TIME", help="Of the part of a video, in seconds or HH:MM:SS.mmm."
         ),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
     from ..card import ModelCard
-    from ..export.comparison import Comparison
+    from ..comparison import Comparison
     from ..export.whole_loop import LoopPlan
 
 LOOP_SUFFIX = ".loop.onnx"

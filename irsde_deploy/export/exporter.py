@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..card import ModelCard
+from ..comparison import Comparison
 from ..files import write_atomically
 from ..runtimes.onnx_engine import OnnxEngine
 from ..runtimes.torch_engine import TorchEngine
 from .checkpoints import Checkpoint, naming
-from .comparison import Comparison
 from .detection import build_network
 from .parity import compare_evaluations, compare_trajectories, require
 from .to_onnx import OPSET, write_onnx

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from ..card import ModelCard
+from ..comparison import DIVERGED, HALF_TOLERANCE, Comparison, compare, worst_of
 from ..errors import EngineError, NotFiniteError, ParityError, reason
 from ..files import write_atomically
 from ..noise import NoiseSource, seeded_noise
@@ -17,7 +18,6 @@ from ..runtimes.numpy_loop import restore
 from ..runtimes.onnx_engine import OnnxEngine
 from ..runtimes.onnx_session import LOOP_KEY, open_session
 from ..runtimes.protocol import Float32
-from .comparison import DIVERGED, HALF_TOLERANCE, Comparison, compare, worst_of
 from .example import SEED, example_picture, normals
 from .onnx_model import set_metadata, write_model
 from .whole_loop import LoopPlan, whole_loop

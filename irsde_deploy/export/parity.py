@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..card import ModelCard
+from ..comparison import DIVERGED, Comparison, compare, tolerance_of, worst_of
 from ..errors import ParityError
 from ..noise import given_noise
 from ..runtimes import Engine
@@ -21,7 +22,6 @@ from ..runtimes.protocol import Float32
 from ..runtimes.torch_engine import TorchEngine
 from ..samplers import plan_steps
 from .checkpoints import Checkpoint, naming
-from .comparison import DIVERGED, Comparison, compare, tolerance_of, worst_of
 from .detection import build_network
 from .example import SEED, example_picture, normals
 

@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..comparison import Comparison
 from ..errors import requires_extra
 from ..files import write_atomically
-from .comparison import Comparison
 
 if TYPE_CHECKING:
     from .parity import Trajectory

@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import __version__
 from ..card import ModelCard
-from ..errors import EngineError, OutputFileError
+from ..errors import EngineError, OutOfMemoryError, OutputFileError
 from ..files import file_sha256, write_atomically
 from ..threads import usable_threads
 from .cpu_graph import REWRITES
@@ -74,13 +74,17 @@ class AutoEngine:
                 path = self._memory(shape)
                 index = _remembered(path, len(self._engines))
                 if index is None:
-                    index = self._fastest(shape)
-                    _remember(path, index, self._engines[index].name)
+                    index, lasting = self._fastest(shape)
+                    if lasting:
+                        _remember(path, index, self._engines[index].name)
                 self._chosen[shape] = self._engines[index]
             return self._chosen[shape]
 
-    def _fastest(self, shape: tuple[int, ...]) -> int:
-        """The engine with the fastest evaluation; one that fails, such as for want of memory, is the slowest."""
+    def _fastest(self, shape: tuple[int, ...]) -> tuple[int, bool]:
+        """The engine with the fastest evaluation, and whether that is to last.
+
+        One that fails is the slowest; where it was for want of memory, there may be more of it another day.
+        """
         x = np.full(shape, 0.5, dtype=np.float32)
         t = np.full(shape[0], 1, dtype=np.float32)
         best = [float("inf")] * len(self._engines)
@@ -100,7 +104,7 @@ class AutoEngine:
         for index, engine in enumerate(self._engines):
             if index != fastest and isinstance(engine, OpenVinoEngine):
                 engine.forget(shape)
-        return fastest
+        return fastest, not any(isinstance(failure, OutOfMemoryError) for failure in failures.values())
 
     def _memory(self, shape: tuple[int, ...]) -> Path:
         """Where the choice is kept: by model, versions, rewrites, shape, processor and threads."""

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from irsde_deploy import load
-from irsde_deploy.errors import EngineError, InvalidValueError
+from irsde_deploy.errors import EngineError, InvalidValueError, OutOfMemoryError
 from irsde_deploy.runtimes import auto_engine, open_engine
 from irsde_deploy.runtimes.auto_engine import AutoEngine
 from irsde_deploy.runtimes.onnx_engine import OnnxEngine
@@ -129,15 +129,33 @@ def test_a_cache_that_cannot_be_written_only_costs_the_memory(monkeypatch: pytes
     assert AutoEngine(engines, "a model").engine_for((1, 3, 8, 8)) is engines[1]
 
 
-def test_an_engine_that_fails_is_not_taken() -> None:
-    class Failing(Slow):
-        def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
-            raise EngineError(f"{self.name} has no memory")
+class Failing(Slow):
+    """An engine that raises an error of its own."""
 
+    error = EngineError
+
+    def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+        raise self.error(f"{self.name} cannot")
+
+
+class Short(Failing):
+    error = OutOfMemoryError
+
+
+def test_an_engine_that_fails_is_not_taken() -> None:
     slow = Slow("B", 0.01, 0)
     assert AutoEngine([Failing("A", 0, 0), slow], "a model").engine_for((1, 3, 8, 8)) is slow
-    with pytest.raises(EngineError, match="A has no memory"):
+    with pytest.raises(EngineError, match="A cannot"):
         AutoEngine([Failing("A", 0, 0), Failing("B", 0, 0)], "another model").engine_for((1, 3, 8, 8))
+
+
+def test_a_want_of_memory_is_not_remembered() -> None:
+    """It may pass: the next process measures again. Other failures stay."""
+    slow, quick = Slow("B", 0.01, 0), Slow("A", 0.0, 0)
+    for failing, next_one in ((Short("A", 0, 0), quick), (Failing("A", 0, 0), slow)):
+        model = type(failing).__name__
+        assert AutoEngine([failing, slow], model).engine_for((1, 3, 8, 8)) is slow
+        assert AutoEngine([quick, slow], model).engine_for((1, 3, 8, 8)) is next_one
 
 
 def test_a_choice_is_of_a_machine_its_versions_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:

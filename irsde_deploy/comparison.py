@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..metrics import psnr
+from .metrics import psnr
 
 HALF_TOLERANCE = 2e-2
 """For engines with FP16 inside: 40 units of its last place (2^-11), since some 30 layers each round once."""

@@ -151,10 +151,11 @@ HEADING = "\n".join(
 @click.command()
 @click.argument("photos", type=PATH)
 @click.option("--work", type=PATH, help="Folder for pairs and graphs [default: a temporary one].")
-def main(photos: Path, work: Path | None) -> None:
+@click.option("--prepare", is_flag=True, help="Write pairs and the FP32 graph to --work, and no more.")
+def main(photos: Path, work: Path | None, prepare: bool) -> None:
     """Measure INT8 on the held-out ones of PHOTOS."""
     with tempfile.TemporaryDirectory() as folder:
-        run(photos, work or Path(folder))
+        (bench_of if prepare else run)(photos, work or Path(folder))
 
 
 def bench_of(photos: Path, work: Path) -> Bench:

@@ -72,7 +72,9 @@ def by_modelopt(python: Path, graph: Path, states: Path, options: list[str]) -> 
         shutil.copyfile(graph, given)
         command = [python, "-m", "modelopt.onnx.quantization", "--onnx_path", given, "--quantize_mode", "int8"]
         command += ["--calibration_data_path", states, "--calibration_eps", "cpu", "--high_precision_dtype", "fp32"]
-        subprocess.run([*command, *options, "--output_path", made], check=True, capture_output=True)
+        done = subprocess.run([*command, *options, "--output_path", made], check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"ModelOpt failed:\n{done.stderr}")
         return onnx.load(made)
 
 

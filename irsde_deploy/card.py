@@ -157,6 +157,8 @@ class ModelCard:
 
     def _require_span(self, span: Sequence[int]) -> None:
         whole = all(isinstance(t, Integral) and not isinstance(t, bool) for t in span)
+        if self.precision != "int8":
+            raise InvalidValueError(f"calibrated is for INT8: a card of {self.precision} has none")
         if len(span) != 2 or not whole or not self.sde.T >= span[0] >= span[1] >= 1:
             raise InvalidValueError(
                 f"calibrated must be the first and the last timestep, falling within 1..{self.sde.T}, not {span!r}"
@@ -170,12 +172,15 @@ class ModelCard:
         return [int(t) for t in timesteps if not last <= t <= first]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, in the order of the fields."""
+        """Plain JSON types, in the order of the fields; `calibrated` only where it is something."""
         card = {name: getattr(self, name) for name in self.__dataclass_fields__}
         card["settings"] = dict(self.settings)
         card["sde"] = {"kind": self.sde.kind, **asdict(self.sde)}
-        for name in _PAIRS:
-            card[name] = list(card[name]) if card[name] else None
+        card["value_range"] = list(self.value_range) if self.value_range else None
+        if self.calibrated is None:
+            del card["calibrated"]  # which only cards of INT8 have
+        else:
+            card["calibrated"] = list(self.calibrated)
         return card
 
     def to_json(self) -> str:
@@ -207,14 +212,12 @@ class ModelCard:
         if missing:
             raise InvalidValueError(f"the model card lacks {', '.join(missing)}")
         fields["sde"] = _sde(fields["sde"])
-        for name in _PAIRS:
+        for name in ("value_range", "calibrated"):
             if fields.get(name) is not None:
                 fields[name] = tuple(fields[name])
         return cls(**fields)
 
 
-_PAIRS = ("value_range", "calibrated")
-"""Fields of two numbers, lists in JSON."""
 _REQUIRED = frozenset({"network", "settings", "channels", "multiple_of", "pad_mode", "sde", "schema_version"})
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "network": str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .errors import InputFileError, requires_extra
+from .errors import InputFileError, one_line, requires_extra
 from .files import require_readable
 from .runtimes import ENGINES
 
@@ -38,7 +38,7 @@ def format_inspection(description: dict[str, Any], indent: str = "") -> str:
             lines.append(f"{indent}{name}:")
             lines += [f"{indent}  " + ", ".join(f"{key} {item}" for key, item in entry.items()) for entry in value]
         else:
-            lines.append(f"{indent}{name}: {'none' if value is None or value == '' else value}")
+            lines.append(one_line(f"{indent}{name}: {'none' if value is None or value == '' else value}"))
     return "\n".join(lines)
 
 

@@ -64,7 +64,7 @@ class Restoring:
         sampler: its name. steps: network evaluations a picture, at most.
         levels: lowest and highest noise level estimated so far; empty without any.
         tilings: how pictures were cut into tiles, each way once.
-        uncalibrated: timesteps visited, or to be visited, that an INT8 engine was not calibrated for.
+        uncalibrated: timesteps visited, or to be visited, outside of the span that an INT8 engine was calibrated for.
 
     Raises:
         InvalidValueError: settings that do not fit each other or the model.

@@ -93,6 +93,21 @@ def free_port() -> int:
 
 
 @pytest.fixture
+def succeeds(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """Run a command in this process, which must end well; gives its stdout and stderr, C libraries' included."""
+
+    def run(*arguments: object) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        stdout, stderr = capfd.readouterr()
+        assert not stop.value.code, stderr
+        return stdout, stderr
+
+    return run
+
+
+@pytest.fixture
 def fails_with(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., None]:
     """Run a command in this process: it must end with this code and one sentence on stderr, C libraries included."""
 

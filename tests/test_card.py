@@ -72,10 +72,11 @@ def test_the_same_network_in_pixels_keeps_its_range(card: ModelCard) -> None:
         ({"value_range": [-1, 1]}, "range 0..1"),
         ({"value_range": ["a"]}, "range 0..1"),
         *(
-            ({"calibrated": span}, "first and the last")
+            ({"calibrated": span, "precision": "int8"}, "first and the last")
             for span in ([9], [9, 30], [101, 9], [9, 0], ["9", 4], [9.5, 2])
         ),
         ({"calibrated": 9}, "wrong type"),
+        ({"calibrated": [90, 10]}, "a card of fp32 has none"),
         ({"sampler": "magic"}, "sampler must be"),
         ({"colour_space": "sRGB"}, "unknown field"),
         ({"sde": {"kind": "diffusion"}}, "kind 'diffusion'"),
@@ -133,3 +134,4 @@ def test_timesteps_outside_of_the_calibration_are_named(card: ModelCard) -> None
     assert ModelCard.from_json(calibrated.to_json()) == calibrated
     assert calibrated.uncalibrated(np.array([100, 70, 69, 40, 16, 15])) == [100, 70, 15]
     assert card.uncalibrated([100, 1]) == []
+    assert "calibrated" not in card.to_dict(), "older readers refuse fields that they do not know"

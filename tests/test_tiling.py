@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import ctypes
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 from irsde_deploy import MeanRevertingSDE, ModelCard, Restorer, load
-from irsde_deploy.__main__ import main
 from irsde_deploy.errors import EngineError, InvalidValueError, OutOfMemoryError
 from irsde_deploy.images import Picture, read_picture, write_picture
 from irsde_deploy.memory import SHARE, loop_bytes
@@ -296,19 +294,14 @@ def test_a_plans_profile_decides_where_memory_does_not(onnx_of: Callable[[str], 
 
 
 def test_run_and_verify_by_tiles(
-    onnx_of: Callable[[str], Path], tmp_path: Path, monkeypatch, capfd, fails_with: Callable[..., None]
+    onnx_of: Callable[[str], Path], tmp_path: Path, succeeds: Callable[..., tuple[str, str]], fails_with
 ) -> None:
     engine = onnx_of("nafnet_w16")
     picture = np.random.default_rng(4).integers(0, 256, (48, 112, 3), dtype=np.uint8)
     write_picture(tmp_path / "in.png", Picture(picture))
 
     def command(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capfd.readouterr()
-        assert not stop.value.code, printed.err
-        return printed.out + printed.err
+        return "".join(succeeds(*arguments))
 
     sampling = ("--sampler", "mean", "--steps", 2)
     told = command(

@@ -15,9 +15,8 @@ import PIL
 from .. import __version__
 from ..card import ModelCard
 from ..errors import InvalidValueError, NotFiniteError
-from ..export.flops import operations
 from ..export.onnx_model import read_model, set_metadata, write_model
-from ..export.precision_search import COUNTED_SIDE, SearchResult, TrajectoryQuality, cheapest_set, restore_seeded
+from ..export.precision_search import SearchResult, TrajectoryQuality, cheapest_set, operation_costs, restore_seeded
 from ..files import write_atomically
 from ..metrics import psnr
 from ..runtimes.onnx_engine import OnnxEngine
@@ -175,8 +174,7 @@ def search_float_layers(
         InvalidValueError: not even with all of them in floating point (FP16 for the rest) is the budget kept.
     """
     quality = problem.quality(ranges, [mu for mu, _ in problem.pictures()])
-    of_node = operations(problem.model, 1, COUNTED_SIDE, COUNTED_SIDE)
-    costs = {layer.name: of_node[layer.name] for layer in problem.layers}
+    costs = operation_costs(problem.model, {layer.name: [layer.name] for layer in problem.layers})
     result = cheapest_set(costs, quality, budget, on_trial)
     return replace(result, kept=tuple(name for name in costs if name in set(result.kept)))
 

@@ -73,9 +73,16 @@ class CalibrationData:
         for wanted in hashes:
             entry = there.get(wanted["name"] or "")
             if entry is None:
-                raise InputFileError(f"{self.given}: has no picture {wanted['name']}, which the manifest names")
+                raise InputFileError(
+                    f"{self.given}: has no picture {wanted['name']}, which the manifest names: give the folders that "
+                    "have it with --data"
+                )
             if (entry.lq_sha256, entry.gt_sha256) != (wanted["lq_sha256"], wanted["gt_sha256"]):
-                raise InputFileError(f"{entry.lq}: is another file than the manifest's (their SHA-256 differ)")
+                other = entry.lq if entry.lq_sha256 != wanted["lq_sha256"] else entry.gt or entry.lq
+                raise InputFileError(
+                    f"{other}: is another file than the manifest's (their SHA-256 differ): give the folders of the "
+                    "manifest's files with --data, or calibrate without the manifest"
+                )
             chosen.append(entry)
         return CalibrationData(self.folders, tuple(chosen))
 

@@ -32,6 +32,8 @@ from .settings import (
 )
 from .states import State, exact_states, forward_marginals, recorded_states
 
+_LEAST = 1e-30
+"""A range whose 127th part float32 still holds."""
 _TYPES: dict[str, type] = {
     "key": str,
     "states": int,
@@ -47,7 +49,7 @@ class RangeTable:
     """Ranges of the activations of one graph.
 
     Attributes:
-        key: hash of what went in: graph, SDE, padding, pictures, timesteps, seed, crop.
+        key: hash of what went in, see `table_key`.
         states: how many. stop: what decided on their number. converged: whether the ranges had.
         rounds: in words, how ranges moved from doubling to doubling.
         tensors: activation -> lowest, highest, and the range by each method.
@@ -81,8 +83,10 @@ class RangeTable:
 
 
 def _usable(values: Mapping[str, float]) -> bool:
-    ranges = [values[method] for method in METHODS]
-    return values["lowest"] <= values["highest"] and all(top > 0 for top in ranges)
+    """Whether ranges are positive and none is wider than what was seen; of a tensor that is always 0 they are 1."""
+    lowest, highest = values["lowest"], values["highest"]
+    largest = max(highest, -lowest) or 1.0
+    return lowest <= highest and all(_LEAST < values[method] <= largest for method in METHODS)
 
 
 def stop_of(settings: CalibrationSettings) -> str:
@@ -91,8 +95,8 @@ def stop_of(settings: CalibrationSettings) -> str:
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:
-    """Of the graph and its opset alone: whatever the card or the tool's version says."""
-    bare = onnx.ModelProto(graph=model.graph, opset_import=model.opset_import)
+    """Of the graph, its functions and opset alone: whatever the card or the tool's version says."""
+    bare = onnx.ModelProto(graph=model.graph, functions=model.functions, opset_import=model.opset_import)
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 

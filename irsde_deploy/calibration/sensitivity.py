@@ -48,13 +48,14 @@ class Sensitivity:
     """Layer by timestep.
 
     Attributes:
-        layers: names. timesteps: that were measured, first to last.
+        layers: names. timesteps: that were measured, first to last. steps: of the whole trajectory.
         eps_error: (layers, timesteps), relative root mean square error of eps.
         restored_psnr: (layers, timesteps), dB of the restored picture against FP32's; infinite where nothing changes.
     """
 
     layers: tuple[str, ...]
     timesteps: tuple[int, ...]
+    steps: int
     eps_error: Grid
     restored_psnr: Grid
 
@@ -66,7 +67,7 @@ class Sensitivity:
 
     @property
     def harm(self) -> Grid:
-        """(layers,), the mean square error of the restored picture, summed over the steps."""
+        """(layers,), the mean square error of the restored picture, summed over the steps that were measured."""
         total: Grid = self.harms.sum(axis=1)
         return total
 
@@ -130,7 +131,8 @@ def measure_sensitivity(
             restored[row, column] = min(trajectory.psnr_with(engine, step) for trajectory in trajectories)
         if on_layer is not None:
             on_layer(row + 1)
-    return Sensitivity(tuple(layer.name for layer in problem.layers), timesteps, eps_error, restored)
+    names = tuple(layer.name for layer in problem.layers)
+    return Sensitivity(names, timesteps, len(everywhere), eps_error, restored)
 
 
 def _eps(engine: Engine, state: State) -> Float32:
@@ -188,14 +190,16 @@ def format_timesteps(sensitivity: Sensitivity) -> str:
         share = sensitivity.harms[:, column].sum() / whole
         lines.append(f"| {t} | {error:.3%} | {share:.0%} |")
     if sensitivity.harm.sum() > 0:
-        lines += ["", f"All harms add up to {-10 * np.log10(sensitivity.harm.sum()):.1f} dB."]
+        measured = len(sensitivity.timesteps)
+        of = f" (at {measured} of {sensitivity.steps} steps)" if measured < sensitivity.steps else ""
+        lines += ["", f"Single harms{of} add up to {-10 * np.log10(sensitivity.harm.sum()):.1f} dB."]
     return "\n".join(lines)
 
 
 def format_ranking(sensitivity: Sensitivity, most: int | None = None) -> str:
     """The layers as a Markdown table, most harmful first."""
     lines = [
-        "| rank | layer | restored, dB (all steps) | share of the harm | worst step | eps error there |",
+        "| rank | layer | restored, dB (steps above) | share of the harm | worst step | eps error there |",
         "|---|---|---|---|---|---|",
     ]
     whole = sensitivity.harm.sum() or 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,8 +19,9 @@ from ..samplers import SAMPLERS, StepTable, plan_steps
 from ..sde import SDE
 from .ranges import METHODS
 
-FORMAT = 3
-"""Of manifests and range tables; another one is not read."""
+FORMAT = 4
+"""Of manifests and range tables; another one is not read. To be raised with every change of how states are drawn or
+ranges chosen: their keys hold it."""
 
 MAX_JSON = 16_000_000
 REST = ("fp32", "fp16")
@@ -55,6 +57,8 @@ _SETTINGS_TYPES: dict[str, type | tuple[type, ...]] = {
     "psnr_budget": (int, float),
 }
 _PICTURE = ("name", "lq_sha256", "gt_sha256")
+_SHA256 = re.compile("[0-9a-f]{64}")
+_TABLE_NAME = re.compile(r"ranges-[\w-]+\.json", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -175,16 +179,20 @@ def read_manifest(path: Path) -> Manifest:
         require_fields(values, Manifest)
         require_types(values, _MANIFEST_TYPES)
         texts(values["packages"].values())
+        for name in ("model_sha256", "graph_sha256", "output_sha256"):
+            _require_sha256(values[name])
         read = {
             "settings": _settings(values["settings"]),
             "data": _folders(values["data"]),
-            "pictures": tuple(_picture(picture) for picture in values["pictures"]),
+            "pictures": _pictures(values["pictures"]),
             "float_layers": tuple(texts(values["float_layers"])),
             "ranges": _table_file(values["ranges"]),
         }
         return Manifest(**{**values, **read})
     except (*UNREADABLE, InvalidValueError) as error:
-        raise InputFileError(f"{path}: not a calibration manifest that this irsde-deploy can read ({error})") from None
+        raise InputFileError(
+            f"{path}: not a calibration manifest that this irsde-deploy can read ({error}): calibrate again without it"
+        ) from None
 
 
 def _settings(values: dict[str, Any]) -> CalibrationSettings:
@@ -207,9 +215,22 @@ def _folders(values: list[Any]) -> tuple[str, ...]:
 def _table_file(values: dict[str, Any]) -> TableFile:
     require_fields(values, TableFile)
     require_types(values, {"name": str, "sha256": str})
-    if Path(values["name"]).name != values["name"] or "\0" in values["name"]:
-        raise ValueError(f"{values['name']!r} is not the name of a file beside it")
+    if not _TABLE_NAME.fullmatch(values["name"]):
+        raise ValueError(f"{values['name']!r} is not the name of a range table")
+    _require_sha256(values["sha256"])
     return TableFile(**values)
+
+
+def _require_sha256(value: str) -> None:
+    if not _SHA256.fullmatch(value):
+        raise ValueError(f"{value[:80]!r} is not a SHA-256 in hexadecimal digits")
+
+
+def _pictures(values: list[Any]) -> tuple[dict[str, str | None], ...]:
+    found = tuple(map(_picture, values))
+    if not found or len({picture["name"] for picture in found}) < len(found):
+        raise ValueError("pictures must be at least one, and none twice")
+    return found
 
 
 def _picture(values: dict[str, Any]) -> dict[str, str | None]:
@@ -240,8 +261,11 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 def require_fields(values: Mapping[str, Any], of: Any) -> None:
     """Raise ValueError unless the entries are just the fields of a dataclass."""
-    if set(values) != {field.name for field in fields(of)}:
-        raise ValueError(f"its entries are {', '.join(sorted(values))}")
+    expected = {field.name for field in fields(of)}
+    if missing := expected - set(values):
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    if surplus := set(values) - expected:
+        raise ValueError(f"it has {min(surplus)!r}, which is unknown")
 
 
 def require_types(values: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]]) -> None:
@@ -249,7 +273,7 @@ def require_types(values: Mapping[str, Any], types: Mapping[str, type | tuple[ty
     for name, kind in types.items():
         value = values[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise TypeError(f"{name} has the wrong type: {str(value)[:80]!r}")
+            raise TypeError(f"{name} has the wrong type: {json.dumps(value)[:80]}")
 
 
 def texts(values: Iterable[Any]) -> list[str]:

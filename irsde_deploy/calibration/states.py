@@ -9,9 +9,11 @@ of the forward process: a sampler that drops the posterior's noise, as `mean` do
 first step (docs/int8.md has the numbers). Without clean pictures states are recorded along trajectories of the
 full-precision network, the start included, and are those that the sampler visits.
 
-Stratified: round j takes one state of each timestep, state k of it from picture j + k, so that each timestep meets
-each picture equally often; crops follow a low-discrepancy sequence (Roberts' R2) from one state to the next. A state
-hangs on the seed and its own number alone: the first 32 states of 64 are the 32.
+Stratified: round j takes one state of each timestep, the k-th from picture j + k, so that each timestep meets each
+picture equally often. The crops that a timestep takes of a picture follow a low-discrepancy sequence (Roberts' R2),
+and begin elsewhere for each picture and timestep, by sequences of other irrational steps. Trajectories take the
+pictures in turn, their crops likewise. A state hangs on the seed and its own number alone: the first 32 of 64 states
+are the 32.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ from ..samplers import StepTable
 from ..sde import SDE
 
 Shape = tuple[int, int]
-_R2 = 0.7548776662466927, 0.5698402909980532
+_VISIT_STEPS = 0.7548776662466927, 0.5698402909980532
+_PICTURE_STEPS = 2**0.5, 3**0.5
+_TIMESTEP_STEPS = 5**0.5, 7**0.5
+"""How far crops move, as shares of the free height and width, modulo 1; rationally independent."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def forward_marginals(sde: SDE, timesteps: Sequence[int]) -> list[Marginal]:
 
 
 def visited_marginals(table: StepTable) -> list[Marginal]:
-    """Of the states that a step table visits with a network that predicts y_0 exactly.
+    """Of the states that a step table visits with a network that predicts y_0 exactly; for comparison only.
 
     Then q = y_0 at every step, so that eps = (y_0 - p y) / r and a step is y' = f y + g y_0 + s z with f = a - c p/r
     and g = c/r + d: the signal becomes f signal + g, the variance f^2 noise^2 + s^2. The start is lam z.
@@ -103,8 +108,10 @@ def exact_states(
     """
     for number in count():
         turn, k = divmod(number, len(marginals))
-        source, marginal = sources[(turn + k) % len(sources)], marginals[k]
-        mu, y0 = (_cut(array, window(source.shape, number, seed, crop)) for array in _both(source))
+        visit, picture = turn // len(sources), (turn + k) % len(sources)
+        source, marginal = sources[picture], marginals[k]
+        cut = window(source.shape, visit, picture, k, seed, crop)
+        mu, y0 = (_cut(array, cut) for array in _both(source))
         z = normal_field(seed, 0, _shape(mu), frame=number)
         y = np.float32(marginal.signal) * y0 + np.float32(marginal.noise) * z
         yield _state(card, mu[None], y[None], marginal.t)
@@ -119,8 +126,9 @@ def recorded_states(
         NotFiniteError: the engine's own states are not finite.
     """
     for turn in count():
-        source = sources[turn % len(sources)]
-        mu = _cut(source.read()[0], window(source.shape, turn, seed, crop))[None]
+        visit, picture = divmod(turn, len(sources))
+        source = sources[picture]
+        mu = _cut(source.read()[0], window(source.shape, visit, picture, 0, seed, crop))[None]
         evaluate = padded_evaluation(engine, mu)
         steps = table.t.tolist()
 
@@ -143,10 +151,11 @@ def noise_states(card: ModelCard, timesteps: Sequence[int], seed: int, side: int
         yield _state(card, mu, x - mu, int(timesteps[number % len(timesteps)]))
 
 
-def window(shape: Shape, number: int, seed: int, crop: int) -> tuple[slice, slice]:
-    """The crop that state `number` takes of a picture (H, W): rows and columns."""
-    first = np.random.default_rng(seed).random(2)
-    places = (first + np.multiply(_R2, number)) % 1
+def window(shape: Shape, visit: int, picture: int, k: int, seed: int, crop: int) -> tuple[slice, slice]:
+    """The crop, rows and columns, that the k-th timestep takes of a picture (H, W) at its `visit`-th visit."""
+    places = np.random.default_rng(seed).random(2)
+    for steps, number in ((_VISIT_STEPS, visit), (_PICTURE_STEPS, picture), (_TIMESTEP_STEPS, k)):
+        places = (places + np.multiply(steps, number)) % 1
     sides = [min(side, crop) for side in shape]
     tops = [int(place * (side - cut + 1)) for place, side, cut in zip(places, shape, sides, strict=True)]
     return slice(tops[0], tops[0] + sides[0]), slice(tops[1], tops[1] + sides[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from ..errors import InputFileError, InvalidValueError, OutputFileError, requires_extra
 from ..files import file_sha256, require_writable
 from ..runtimes.pictures import require_rgb_pictures
-from .common import PATH, SEED, given_options, progress, require_new, require_onnx_name, say
+from .common import PATH, SEED, counted, given_options, progress, require_new, require_onnx_name, say
 from .sampling import plan_options
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ _WITH_MANIFEST = {"onnx_file", "data", "output", "manifest", "cache", "report", 
 @click.option("--most-states", type=int, default=2048, show_default=True, help="Where doubling ends.")
 @click.option("--residuals", is_flag=True, help="Quantise residual sums too, which TensorRT can fuse.")
 @click.option(
-    "--rest", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Precision of what stays."
+    "--rest",
+    type=click.Choice(["fp32", "fp16"]),
+    help="Precision of what stays in floating point [default: fp16 with --psnr-budget, else fp32].",
 )
 @click.option(
     "--psnr-budget",
@@ -120,6 +123,8 @@ def _require_outputs(output: Path, manifest: Path, cache: Path | None, report: P
         return
     with requires_extra("cpu", "calibrating"):
         from ..calibration.sensitivity import REPORTS
+    with requires_extra("export", "plotting a report"):
+        import matplotlib  # noqa: F401 (said before anything long starts)
     existing = [report / name for name in REPORTS if (report / name).exists()]
     if existing and not overwrite:
         raise OutputFileError(f"{existing[0]}: exists already: pass --overwrite to replace it")
@@ -147,7 +152,8 @@ def _data_of(manifest: Manifest, data: str | None, path: Path | None) -> Calibra
 def _read_settings(card: ModelCard, given: dict[str, Any]) -> CalibrationSettings:
     from ..calibration.settings import CalibrationSettings
 
-    if given["states"] is not None and given_options("most_states".__eq__):
+    given["rest"] = given["rest"] or ("fp32" if given["psnr_budget"] is None else "fp16")
+    if given["states"] is not None and given_options(lambda name: name == "most_states"):
         raise InvalidValueError("--states says how many: leave out --most-states, which is where doubling ends")
     quality, sampler, steps, debias = (given.pop(name) for name in ("quality", "sampler", "steps", "debias"))
     t0, noise_level = given.pop("t0"), given.pop("noise_level")
@@ -169,9 +175,15 @@ def _read_manifest(path: Path, model: onnx.ModelProto, card: ModelCard) -> Manif
         raise InvalidValueError(f"{', '.join(surplus)}: the manifest has that already: leave it out")
     manifest = read_manifest(path)
     if manifest.graph_sha256 != graph_sha256(model):
-        raise InputFileError(f"{path}: is of another graph than this ONNX file's (their SHA-256 differ)")
+        raise InputFileError(
+            f"{path}: is of another graph than this ONNX file's (their SHA-256 differ): give the file that it is of, "
+            "or calibrate without the manifest"
+        )
     if manifest.sde != sde_of(card):
-        raise InputFileError(f"{path}: is of another SDE ({manifest.sde}) than this ONNX file's ({sde_of(card)})")
+        mine, theirs = (json.dumps(sde) for sde in (sde_of(card), manifest.sde))
+        raise InputFileError(
+            f"{path}: is of another SDE ({theirs}) than this ONNX file's ({mine}): give the file it names"
+        )
     try:
         manifest.settings.table(card.sde)
     except InvalidValueError as error:
@@ -191,12 +203,12 @@ def _require_same(path: Path, manifest: Manifest | None, where: Path) -> None:
 def _heading(problem: Problem) -> str:
     settings, pictures = problem.settings, problem.data.entries
     source = (
-        f"{len(pictures)} pairs, states drawn exactly"
+        f"{counted(len(pictures), 'pair')}, states drawn exactly"
         if problem.data.paired
-        else f"{len(pictures)} pictures without clean ones, states recorded along FP32 trajectories"
+        else f"{counted(len(pictures), 'picture')} without clean ones, states recorded along FP32 trajectories"
     )
     timesteps = ", ".join(map(str, settings.timesteps[:12])) + (", ..." if len(settings.timesteps) > 12 else "")
-    return f"{source}\n{settings.sampler}, {len(settings.timesteps)} steps: t = {timesteps}"
+    return f"{source}\n{settings.sampler}, {counted(len(settings.timesteps), 'step')}: t = {timesteps}"
 
 
 def _range_table(problem: Problem, folder: Path, expected: TableFile | None) -> tuple[RangeTable, Path]:
@@ -209,6 +221,8 @@ def _range_table(problem: Problem, folder: Path, expected: TableFile | None) -> 
         most = f"not converged: --most-states {settings.most_states} allows no more"
         click.echo("converged" if table.converged else most)
     click.echo(f"ranges by {settings.method}" + (f", of {path}, whose hash fits" if reused else ""))
+    if expected is not None and not reused:
+        say(f"note: {folder / expected.name} is not the table of the manifest, so that ranges were measured again")
     return table, path
 
 
@@ -231,8 +245,8 @@ def _float_layers(problem: Problem, table: RangeTable) -> tuple[str, ...]:
             f"no layer can be in INT8 within {settings.psnr_budget:g} dB: lower --psnr-budget, or keep the FP32 graph"
         )
     click.echo(
-        f"{len(found)} layers stay in floating point for {settings.psnr_budget:g} dB, with {result.share:.1%} of the "
-        f"operations that could be in INT8 (found in {result.trials} trials)"
+        f"for {settings.psnr_budget:g} dB {counted(len(found), 'layer')} must stay in floating point, with "
+        f"{result.share:.1%} of the operations that could be in INT8 (found in {counted(result.trials, 'trial')})"
     )
     click.echo("\n".join(f"  {name}" for name in found), nl=bool(found))
     return found

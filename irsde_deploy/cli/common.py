@@ -158,15 +158,16 @@ def require_rgb(restorer: Restorer, engine: Path) -> Restorer:
 
 
 def note_uncalibrated(engine: Path, card: ModelCard, timesteps: Iterable[int]) -> None:
-    """Say which timesteps lie outside of what an INT8 engine was calibrated for."""
+    """Say which timesteps lie outside of the span that an INT8 engine was calibrated for."""
     outside = card.uncalibrated(sorted(timesteps, reverse=True))
     if card.calibrated is None or not outside:
         return
     first, last = card.calibrated
+    span = f"from t = {first} to {last}" if first > last else f"at t = {first} alone"
     these = f"t = {', '.join(map(str, outside[:8]))}{', ...' if len(outside) > 8 else ''}"
     say(
-        f"note: {engine}: INT8 is calibrated from t = {first} to {last}, and may be far off at {these}, which these "
-        "settings visit: calibrate for the sampler and the steps that are run"
+        f"note: {engine}: INT8 is calibrated {span}, and may be far off at {these}, which these settings visit: "
+        "calibrate with the settings that are run"
     )
 
 
@@ -211,6 +212,11 @@ def progress(length: int, label: str) -> Iterator[Callable[..., None]]:
             bar.render_progress()  # update() leaves out what changes the text alone
 
         yield advance
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def say(sentence: str) -> None:

@@ -118,7 +118,7 @@ def _verify_parity(
     sampler = sampler or (candidate.card.sampler if int8 else "posterior")
     if steps is None:
         steps = candidate.card.steps if int8 else candidate.sde.T
-    t0 = candidate.card.t0 if int8 else None
+    t0 = candidate.card.calibrated[0] if candidate.card.calibrated else candidate.card.t0 if int8 else None
     table = candidate.plan(sampler, steps, t0=t0 or candidate.sde.T)
     note_uncalibrated(engine, candidate.card, table.t)
     evaluations = [] if int8 else list(compare_evaluations(candidate.engine, reference))
@@ -151,6 +151,8 @@ def _verify_tiles(
     restorer = require_rgb(load(engine, **device_settings), engine)
     if blind_sde(restorer.sde, None, None):
         options = {**options, "t0": restorer.sde.T}
+    table = restorer.plan(options["sampler"], options["steps"], t0=options.get("t0"))
+    note_uncalibrated(engine, restorer.card, table.t)
     report = compare_tiled(restorer, read_picture(picture).rgb, tiling, **options)
     write_csv(report, csv_path)
     write_plot(report, plot_path, engine.name)

@@ -59,7 +59,9 @@ def _products(node: onnx.NodeProto, sizes: Mapping[str, list[int]]) -> int:
     """2 x multiplications of one node; 0 for those that are not counted."""
     if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return 0
-    out, first, second = (sizes.get(name, [0]) for name in (node.output[0], node.input[0], node.input[1]))
+    out, first, second = (sizes.get(name, []) for name in (node.output[0], node.input[0], node.input[1]))
+    if not all(side > 0 for shape in (out, first, second) for side in shape or [0]):
+        raise EngineError(f"the sizes of node {node.name!r} cannot be inferred")
     if node.op_type == "ConvTranspose":  # every value that is read goes to a kernel of all channels of its group
         out, inner = first, math.prod(second[1:])
     elif node.op_type == "Conv":
@@ -69,7 +71,4 @@ def _products(node: onnx.NodeProto, sizes: Mapping[str, list[int]]) -> int:
     else:
         transposed = any(entry.name == "transB" and entry.i for entry in node.attribute)
         inner = second[1 if transposed else 0]
-    total = 2 * math.prod(out) * inner
-    if total == 0:
-        raise EngineError(f"the sizes of node {node.name!r} cannot be inferred")
-    return total
+    return 2 * math.prod(out) * inner

@@ -8,7 +8,7 @@ INT8 over its layers (`irsde_deploy.calibration`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,21 +84,22 @@ def cheapest_set(
         if key not in measured:
             measured[key] = quality(key)
             if on_trial is not None:
-                on_trial(len(measured), max(len(measured), len(names) + 16))
+                on_trial(len(measured), max(len(measured), 3 * len(names) // 2))
         return measured[key]
 
     if measure([]) >= budget:
         return SearchResult((), 0.0, measure([]), len(measured))
     if measure(names) < budget:
         raise InvalidValueError(
-            f"even with nothing lowered the quality is {measure(names):.1f} dB, below {budget:g} dB"
+            f"even with nothing lowered restored pictures have {measure(names):.1f} dB, not {budget:g}: lower it"
         )
     everything = set(names)
-    harms = {name: _power(measure(everything - {name})) for name in names}
-    kept, low, high = names, -10.0, 10.0  # of log2 of what is allowed beyond the budget's own harm
+    least = _power(measure(names))  # what is there with nothing lowered, as FP16 around layers that may be INT8
+    harms = {name: max(_power(measure(everything - {name})) - least, 0.0) for name in names}
+    kept, low, high = names, -10.0, 10.0  # of log2 of what is allowed over what the budget says
     while high - low > 0.05:
         middle = (low + high) / 2
-        candidate = _cheapest_within(harms, costs, _power(budget) * 2**middle)
+        candidate = _cheapest_within(harms, costs, (_power(budget) - least) * 2**middle)
         if measure(candidate) >= budget:
             kept, low = candidate, middle
         else:
@@ -188,6 +189,12 @@ class TrajectoryQuality:
         return min(psnr(mine, theirs, 1.0) for mine, theirs in zip(restored, self.reference, strict=True))
 
 
+def operation_costs(model: onnx.ModelProto, nodes_of: Mapping[str, Iterable[str]]) -> dict[str, float]:
+    """Names of groups of nodes -> operations of each, at least 1, for `cheapest_set`."""
+    of_node = operations(model, 1, COUNTED_SIDE, COUNTED_SIDE)
+    return {name: max(1.0, sum(of_node[node] for node in nodes)) for name, nodes in nodes_of.items()}
+
+
 def restore_seeded(engine: Engine, mu: Float32, table: StepTable, clip: bool = False) -> Float32:
     """Degraded pictures restored with the noise that comparisons share."""
     batch, channels, height, width = mu.shape
@@ -199,8 +206,7 @@ def search_precision(
 ) -> tuple[SearchResult, list[Group]]:
     """`cheapest_set` over the modules of a graph: the result, and the groups of nodes that it keeps."""
     by_name = {f"{group.name} ({group.kind})": group for group in groups(quality.model)}
-    of_node = operations(quality.model, 1, COUNTED_SIDE, COUNTED_SIDE)
-    costs = {name: max(1, sum(of_node[node] for node in group.nodes)) for name, group in by_name.items()}
+    costs = operation_costs(quality.model, {name: group.nodes for name, group in by_name.items()})
 
     def of_modules(names: frozenset[str]) -> float:
         return quality(frozenset(node for name in names for node in by_name[name].nodes))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import pytest
 from calibration_pairs import write_pairs
 from small_quantisable import small_quantisable
 
-from irsde_deploy.__main__ import main
-from irsde_deploy.export.onnx_model import write_model
+from irsde_deploy.export.onnx_model import read_model, write_model
+from irsde_deploy.sde import DenoisingSDE
 
 
 @pytest.fixture
@@ -28,16 +28,28 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def irsde(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def run(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capfd.readouterr()
-        assert not stop.value.code, printed.err
-        return printed.out
+def denoising(source: Path) -> Path:
+    """The same graph without mu, of a Denoising-SDE."""
+    model, card = read_model(source)
+    for node in model.graph.node:
+        node.input[:] = ["x" if name == "mu" else name for name in node.input]
+    del model.graph.input[1]
+    sde = DenoisingSDE(max_sigma=50, T=100, schedule="cosine", eps=0.5)
+    path = source.with_name("denoising.onnx")
+    write_model(model, replace(card, sde=sde, settings={"conditional": False}), path)
+    return path
 
-    return run
+
+@pytest.fixture
+def irsde(succeeds: Callable[..., tuple[str, str]]) -> Callable[..., str]:
+    """Run a command; gives what it prints on stdout."""
+    return lambda *arguments: succeeds(*arguments)[0]
+
+
+@pytest.fixture
+def told(succeeds: Callable[..., tuple[str, str]]) -> Callable[..., str]:
+    """Run a command; gives what it prints on stderr."""
+    return lambda *arguments: succeeds(*arguments)[1]
 
 
 @pytest.fixture

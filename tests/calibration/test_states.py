@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -59,14 +59,40 @@ def test_each_timestep_meets_each_picture_equally_often() -> None:
         assert len(met) == pictures * len(TIMESTEPS)
 
 
-def test_crops_spread_over_the_picture() -> None:
-    """Of 32 crops every quarter of the places holds its share, give or take what a low-discrepancy sequence allows."""
-    tops = np.array([[axis.start for axis in window((300, 500), k, 9, 100)] for k in range(32)]) / [200, 400]
-    assert tops.min() >= 0
-    assert tops.max() <= 1
-    quarters = Counter(map(tuple, (tops >= 0.5).astype(int)))
-    assert all(6 <= count <= 10 for count in quarters.values())
-    assert window((20, 30), 7, 0, 100) == (slice(0, 20), slice(0, 30))
+def ramp() -> Source:
+    """A picture whose first two channels are row and column."""
+    rows, columns = np.indices((300, 500), dtype=np.float32)
+    planes = np.stack([rows, columns, 0 * rows])
+    return Source("ramp", (300, 500), lambda: (planes, 0 * planes))
+
+
+@pytest.mark.parametrize("timesteps", [1, 3, 4, 8, 100])
+@pytest.mark.parametrize("pictures", [1, 3, 4, 28])
+def test_crops_of_each_timestep_spread_over_the_pictures(timesteps: int, pictures: int) -> None:
+    """Of 64 crops every quarter of the places holds its 16, give or take what a low-discrepancy sequence allows."""
+    _, card = small_quantisable()
+    marginals = forward_marginals(card.sde, range(timesteps, 0, -1))
+    tops = defaultdict(list)
+    for state in islice(exact_states([ramp()] * pictures, card, marginals, 9, 4), 64 * timesteps):
+        tops[state.t].append(state.mu[0, :2, 0, 0] / [296, 496])
+    for places in map(np.array, tops.values()):
+        assert len(places) == 64
+        assert 0 <= places.min() <= places.max() <= 1
+        quarters = Counter(map(tuple, (places >= 0.5).astype(int)))
+        assert all(10 <= count <= 22 for count in quarters.values()), quarters
+        for axis in (0, 1):
+            gaps = np.diff(np.sort(np.concatenate([[0], places[:, axis], [1]])))
+            assert gaps.max() < 0.12
+    together = np.array([places[0] for places in tops.values()])
+    assert len(np.unique(together, axis=0)) == timesteps, "timesteps begin elsewhere"
+
+
+def test_crops_of_trajectories_spread_over_each_picture() -> None:
+    """With four pictures too, whose every fourth trajectory it is; R2's rows come back near after four steps."""
+    for pictures in (1, 4):
+        tops = [window((300, 500), visit, pictures - 1, 0, 9, 100)[0].start / 200 for visit in range(32)]
+        assert np.diff(np.sort([0, *tops, 1])).max() < 0.15
+    assert window((20, 30), 7, 0, 0, 0, 100) == (slice(0, 20), slice(0, 30))
 
 
 def test_a_state_hangs_on_seed_and_number_alone() -> None:

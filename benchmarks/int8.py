@@ -31,6 +31,7 @@ from irsde_deploy.calibration.quantise import as_computed, mixed
 from irsde_deploy.calibration.ranges import METHODS, Recorder, Statistics, timestep_groups
 from irsde_deploy.calibration.settings import CalibrationSettings
 from irsde_deploy.calibration.states import (
+    Marginal,
     State,
     exact_states,
     forward_marginals,
@@ -213,24 +214,24 @@ def calibrations(problem: Problem) -> list[Calibration]:
     own, all_of_t = settings.timesteps, tuple(range(card.sde.T, 0, -1))
     together = dict.fromkeys(own, 0)
 
-    def exact(timesteps: Sequence[int]) -> Callable[[int], Iterator[State]]:
-        return lambda seed: exact_states(sources, card, forward_marginals(card.sde, timesteps), seed, crop)
+    def drawn(marginals: Sequence[Marginal]) -> Callable[[int], Iterator[State]]:
+        return lambda seed: exact_states(sources, card, marginals, seed, crop)
 
+    def forward(timesteps: Sequence[int]) -> Callable[[int], Iterator[State]]:
+        return drawn(forward_marginals(card.sde, timesteps))
+
+    visited = visited_marginals(table)
     return [
-        Calibration("the preset's timesteps", exact(own), timestep_groups(own)),
-        Calibration("the same in one histogram", exact(own), together),
-        Calibration(
-            f"as {settings.sampler} visits them, y_0 known",
-            lambda seed: exact_states(sources, card, visited_marginals(table), seed, crop),
-            timestep_groups(own),
-        ),
+        Calibration(f"as {settings.sampler} visits them, y_0 known", drawn(visited), timestep_groups(own)),
+        Calibration("the same in one histogram", drawn(visited), together),
+        *(Calibration(f"the same, t = {one.t} alone", drawn([one]), {one.t: 0}) for one in visited),
         Calibration(
             "recorded along FP32 trajectories",
             lambda seed: recorded_states(sources, engine, table, seed, crop),
             timestep_groups(own),
         ),
-        Calibration("all T timesteps", exact(all_of_t), timestep_groups(all_of_t)),
-        *(Calibration(f"t = {t} alone", exact([t]), {t: 0}) for t in own),
+        Calibration("forward process, the preset's timesteps", forward(own), timestep_groups(own)),
+        Calibration("forward process, all T timesteps", forward(all_of_t), timestep_groups(all_of_t)),
         Calibration("noise alone", lambda seed: noise_states(card, own, seed, crop), together),
     ]
 
@@ -249,7 +250,7 @@ def by_states(bench: Bench) -> None:
     """The ablation: what the ranges were measured on."""
     problem = bench.problem
     measured = {of.name: collected(problem, problem.layers, of) for of in calibrations(problem)}
-    for method in ("mse", "percentile", "minmax"):
+    for method in ("mse", "percentile"):
         print(f"\n{HEADING.format(f'ranges by {method} of')}")
         for name, statistics in measured.items():
             bench.row(name, problem.layers, [seed.ranges(method) for seed in statistics])

@@ -30,7 +30,7 @@ from .settings import (
     sde_of,
     texts,
 )
-from .states import State, exact_states, forward_marginals, recorded_states
+from .states import State, exact_states, recorded_states, visited_marginals
 
 _LEAST = 1e-30
 """A range whose 127th part float32 still holds."""
@@ -104,7 +104,6 @@ def table_key(
     graph: str, card: ModelCard, layers: Sequence[Layer], data: CalibrationData, settings: CalibrationSettings
 ) -> str:
     """Hash of everything that ranges hang on, but for the number of states."""
-    trajectory = {} if data.paired else {"sampler": settings.sampler, "debias": settings.debias, "clip": settings.clip}
     parts = {
         "format": FORMAT,
         "graph": graph,
@@ -116,7 +115,9 @@ def table_key(
         "timesteps": settings.timesteps,
         "seed": settings.seed,
         "crop": settings.crop,
-        **trajectory,
+        "sampler": settings.sampler,
+        "debias": settings.debias,
+        "clip": settings.clip,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -152,11 +153,10 @@ def states_of(
 ) -> Iterator[State]:
     """The states of a calibration, endless: exact with pairs, recorded without."""
     sources = data.sources(card)
-    if data.paired:
-        marginals = forward_marginals(card.sde, settings.timesteps)
-        return exact_states(sources, card, marginals, settings.seed, settings.crop)
-    engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
     table = settings.table(card.sde)
+    if data.paired:
+        return exact_states(sources, card, visited_marginals(table), settings.seed, settings.crop)
+    engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
     return recorded_states(sources, engine, table, settings.seed, settings.crop, settings.clip)
 
 

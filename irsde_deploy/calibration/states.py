@@ -2,12 +2,13 @@
 
 With the clean picture a state is known in closed form at every timestep,
 
-    y_t = a_t y_0 + sigma_t z,      y_0 = GT - LQ,      mu = LQ,      x = mu + y        (irsde_deploy.sde)
+    y_t = signal y_0 + noise z,     y_0 = GT - LQ,      mu = LQ,      x = mu + y        (irsde_deploy.sde)
 
-so that states are drawn exactly, without the network, for the timesteps that a step table visits. These are the states
-of the forward process: a sampler that drops the posterior's noise, as `mean` does, visits less noisy ones after its
-first step (docs/int8.md has the numbers). Without clean pictures states are recorded along trajectories of the
-full-precision network, the start included, and are those that the sampler visits.
+so that states are drawn exactly, without the network, for the timesteps that a step table visits. In the forward
+process signal and noise are a_t and sigma_t. A sampler that drops the posterior's noise, as `mean` does, visits less
+noisy states after its first step: with a network that predicts y_0 exactly, these follow from the table
+(`visited_marginals`), and are what is calibrated on. Without clean pictures states are recorded along trajectories of
+the full-precision network. benchmarks/int8.py compares the three.
 
 Stratified: round j takes one state of each timestep, the k-th from picture j + k, so that each timestep meets each
 picture equally often. The crops that a timestep takes of a picture follow a low-discrepancy sequence (Roberts' R2),
@@ -75,12 +76,12 @@ class Marginal:
 
 
 def forward_marginals(sde: SDE, timesteps: Sequence[int]) -> list[Marginal]:
-    """Of the forward process, which the network was trained on: a_t y_0 + sigma_t z."""
+    """Of the forward process, which the network was trained on: a_t y_0 + sigma_t z. For comparison only."""
     return [Marginal(int(t), float(sde.a[t]), float(sde.sigma[t])) for t in timesteps]
 
 
 def visited_marginals(table: StepTable) -> list[Marginal]:
-    """Of the states that a step table visits with a network that predicts y_0 exactly; for comparison only.
+    """Of the states that a step table visits with a network that predicts y_0 exactly.
 
     Then q = y_0 at every step, so that eps = (y_0 - p y) / r and a step is y' = f y + g y_0 + s z with f = a - c p/r
     and g = c/r + d: the signal becomes f signal + g, the variance f^2 noise^2 + s^2. The start is lam z.

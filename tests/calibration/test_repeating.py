@@ -9,6 +9,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from calibration_pairs import write_pairs
 
@@ -71,6 +73,27 @@ def test_a_table_has_the_widest_range_of_the_timesteps(pairs: Path, source: Path
             assert top == max(choose(seen[name, t]) for t in timesteps)
     pooled = {name: METHODS["mse"](seen[name, 0]) for name in recorder.tensors}
     assert min(pooled[name] / table.ranges("mse")[name] for name in pooled) < 0.99, "which one histogram does not give"
+
+
+def test_with_pairs_states_are_those_that_the_sampler_visits(pairs: Path, source: Path) -> None:
+    """`mean` drops the posterior's noise: from y = lam z its first step goes to cy lam z + cq y_0 where q = y_0."""
+    model, card = read_model(source)
+    first, second = card.plan(steps=2).t.tolist()
+    cy, cq, _ = card.sde.posterior(second, first)
+    settings = CalibrationSettings("mean", (first, second), crop=64, states=24)
+    residuals = {}
+    for name in "012":
+        lq, gt = (cv2.imread(str(pairs / kind / f"{name}.png"))[:, :, ::-1] / 255 for kind in ("LQ", "GT"))
+        residuals[lq[0, 0].astype(np.float32).tobytes()] = (gt - lq).transpose(2, 0, 1)
+    found = {first: [], second: []}
+    for state in islice(states_of(model, card, find_data(str(pairs)), settings), 24):
+        y0 = residuals[state.mu[0, :, 0, 0].tobytes()]
+        y = (state.x - state.mu)[0, :, :24, :28]
+        found[state.t].append((y - (cq * y0 if state.t == second else 0)) / card.sde.start)
+    for t, kept in ((first, 1), (second, cy)):
+        z = np.stack(found[t]) / kept
+        assert abs(z.mean()) < 5 / np.sqrt(z.size)
+        assert abs(z.std() - 1) < 5 / np.sqrt(2 * z.size)
 
 
 def test_a_table_serves_its_own_number_of_states_sde_and_padding(

@@ -110,23 +110,22 @@ def test_scratch_memory_that_is_too_little_says_what_to_do(onnx_of: Callable[[st
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5])
 def test_interrupts_end_a_build_with_one_sentence(
     seconds: float, onnx_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """Wherever they hit: while it is parsed, built, or before; and more than one."""
     sizes = [word for size in ("64x64", "256x256", "512x512", "1024x1024", "128x128") for word in ("--opt", size)]
     arguments = ["build", str(onnx_of("unet_nf8_depth4")), "-o", str(tmp_path / "a.plan"), "--backend", "tensorrt-rtx"]
-    program = "from irsde_deploy.__main__ import main; main()"
+    program = "from irsde_deploy.__main__ import main; print('imported', flush=True); main()"
     command = [sys.executable, "-c", program, *arguments, *sizes]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "imported\n"
     time.sleep(seconds)
     for _ in range(3):
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)
     _, stderr = process.communicate(timeout=120)
-    if process.returncode < 0 and "Traceback" in stderr and seconds == 1.0:
-        pytest.skip("this machine had not even imported the package")
     assert (process.returncode, len(stderr.strip().splitlines())) == (130, 1), stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -2,7 +2,7 @@
 
     python3 -m venv modelopt
     modelopt/bin/pip install 'nvidia-modelopt[onnx]' torch==2.13.0
-    python benchmarks/modelopt.py PHOTOS --python modelopt/bin/python
+    python benchmarks/int8_modelopt.py PHOTOS --python modelopt/bin/python
 
 ModelOpt has an environment of its own, since its pins clash with ours. It forgets the model card, which is put back,
 and rewrites the file that it reads, so that it is given a copy.

@@ -34,6 +34,7 @@ Candidate = Callable[[frozenset[str]], onnx.ModelProto]
 """Names kept in the higher precision -> a graph."""
 
 
+_LEAST_POWER = 1e-30
 COUNTED_SIDE = 256
 """Of the picture that operations, the cost of a search, are counted for."""
 
@@ -96,10 +97,11 @@ def cheapest_set(
     everything = set(names)
     least = _power(measure(names))  # what is there with nothing lowered, as FP16 around layers that may be INT8
     harms = {name: max(_power(measure(everything - {name})) - least, 0.0) for name in names}
+    budgeted = max(_power(budget) - least, _LEAST_POWER)
     kept, low, high = names, -10.0, 10.0  # of log2 of what is allowed over what the budget says
     while high - low > 0.05:
         middle = (low + high) / 2
-        candidate = _cheapest_within(harms, costs, (_power(budget) - least) * 2**middle)
+        candidate = _cheapest_within(harms, costs, budgeted * 2**middle)
         if measure(candidate) >= budget:
             kept, low = candidate, middle
         else:

@@ -237,6 +237,12 @@ def test_the_search_releases_what_is_not_needed() -> None:
     assert cheapest_set(dict.fromkeys("abcde", 1.0), quality, 50).kept == ("a",)
 
 
+def test_a_budget_that_only_everything_keeps() -> None:
+    """To the last digit: nothing is left to be allowed."""
+    result = cheapest_set({"a": 1.0, "b": 2.0}, lambda kept: 40.0 + 5 * len(kept), 50)
+    assert (result.kept, result.share, result.quality) == (("a", "b"), 1.0, 50.0)
+
+
 def test_the_search_says_where_nothing_helps() -> None:
     with pytest.raises(InvalidValueError, match="even with nothing lowered"):
         cheapest_set({"a": 1.0}, lambda kept: 10.0, 50)

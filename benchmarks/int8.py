@@ -174,6 +174,8 @@ def bench_of(photos: Path, work: Path) -> Bench:
     )
     print(f"{len(problem.data.entries)} calibration pairs, {len(bench.pictures)} held-out pairs of {HELD_OUT_SIDE} px")
     print(f"{card.sampler}, t = {', '.join(map(str, table.t))}; states of {settings.crop} px, {SEEDS} seeds of them\n")
+    for name, marginals in (("visited", visited_marginals(table)), ("forward", forward_marginals(card.sde, table.t))):
+        print(f"noise {name}, of 255: {', '.join(f'{255 * one.noise:.1f}' for one in marginals)}")
     fp32 = bench.against_clean(bench.fp32).mean(axis=0)
     print(f"FP32: {fp32[0]:.2f} dB, SSIM {fp32[1]:.4f}\n")
     return bench

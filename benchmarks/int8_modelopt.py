@@ -20,9 +20,7 @@ from pathlib import Path
 import click
 import numpy as np
 import onnx
-from int8 import HEADING, PATH, SEEDS, Bench, bench_of, calibrations, collected
-
-from irsde_deploy.calibration.calibrate import Problem
+from int8 import HEADING, PATH, SEEDS, Bench, Calibration, bench_of, calibrations, collected
 
 
 @click.command()
@@ -43,7 +41,8 @@ def main(photos: Path, python: Path, states: int) -> None:
 def compare(bench: Bench, python: Path, states: int, work: Path) -> None:
     """Print the rows."""
     print(f"{states} states a calibration\n")
-    files = [save_states(bench.problem, seed, states, work / f"states{seed}.npz") for seed in range(SEEDS)]
+    calibration = calibrations(bench.problem)[0]
+    files = [save_states(calibration, seed, states, work / f"states{seed}.npz") for seed in range(SEEDS)]
     layers = bench.problem.layers
     ours = ["--op_types_to_quantize", "Conv", "--nodes_to_quantize", *(f"{re.escape(layer.name)}$" for layer in layers)]
     print(HEADING.format("quantised by"))
@@ -52,14 +51,14 @@ def compare(bench: Bench, python: Path, states: int, work: Path) -> None:
             options = ["--calibration_method", method, *chosen]
             graphs = [by_modelopt(python, work / "derain.onnx", path, options) for path in files]
             bench.row_of(f"ModelOpt, {method}, {where}", graphs)
-    statistics = collected(bench.problem, layers, calibrations(bench.problem)[0], states)
+    statistics = collected(bench.problem, layers, calibration, states)
     for method in ("minmax", "entropy", "mse"):
         bench.row(f"ours, {method}", layers, [seed.ranges(method) for seed in statistics])
 
 
-def save_states(problem: Problem, seed: int, number: int, path: Path) -> Path:
+def save_states(calibration: Calibration, seed: int, number: int, path: Path) -> Path:
     """Write calibration states as ModelOpt reads them: the graph's inputs by name, each (number, ...)."""
-    states = list(islice(calibrations(problem)[0].states(seed), number))
+    states = list(islice(calibration.states(seed), number))
     arrays = {name: np.concatenate([getattr(state, name) for state in states]) for name in ("x", "mu")}
     np.savez(path, t=np.array([state.t for state in states], np.float32), **arrays)
     return path

@@ -230,7 +230,7 @@ class Round:
 
 MEDIAN_CHANGE, LARGEST_CHANGE = 0.01, 0.1
 """Ranges have converged where doubling the states moves them no further than this. Heavy tails move longest, and matter
-least: around its minimum the square error is flat, so that a tenth more or less of a range changes it by some 4 %."""
+least: around its minimum the square error is flat, so that a tenth more or less of a range hardly changes it."""
 
 
 def collect(

@@ -16,10 +16,11 @@ test: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest
 
 test-vapoursynth: .venv-vapoursynth/stamp
-	.venv-vapoursynth/bin/python -m pytest tests/test_vapoursynth.py
+	.venv-vapoursynth/bin/python -m pytest tests/plugins/test_vapoursynth.py
 
 .venv/run.stamp: pyproject.toml
 	$(PYTHON) -m venv .venv

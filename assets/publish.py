@@ -16,11 +16,11 @@ from pathlib import Path
 import click
 
 from irsde_deploy import ModelCard
-from irsde_deploy.export.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
-from irsde_deploy.export.detection import build_network
-from irsde_deploy.export.run_folder import read_run
-from irsde_deploy.export.training_plan import TrainingPlan
-from irsde_deploy.export.validation import Validated, read_examples, validate, write_sheet
+from irsde_deploy.networks.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
+from irsde_deploy.networks.detection import build_network
+from irsde_deploy.training.plan import TrainingPlan
+from irsde_deploy.training.run_folder import read_run
+from irsde_deploy.training.validation import Validated, read_examples, validate, write_sheet
 
 HERE = Path(__file__).parent
 FREE = ("astronaut", "coffee", "rocket")

@@ -27,9 +27,9 @@ from models import HELD_OUT, irsde, rain
 from irsde_deploy.calibration.calibrate import Problem
 from irsde_deploy.calibration.data import find_data
 from irsde_deploy.calibration.layers import Layer, quantisable
+from irsde_deploy.calibration.manifest import CalibrationSettings
 from irsde_deploy.calibration.quantise import as_computed, mixed
 from irsde_deploy.calibration.ranges import METHODS, Recorder, Statistics, timestep_groups
-from irsde_deploy.calibration.settings import CalibrationSettings
 from irsde_deploy.calibration.states import (
     Marginal,
     State,
@@ -39,20 +39,21 @@ from irsde_deploy.calibration.states import (
     recorded_states,
     visited_marginals,
 )
+from irsde_deploy.core.comparison import psnr
+from irsde_deploy.core.noise import seeded_noise
+from irsde_deploy.core.pixels import from_network, to_network
 from irsde_deploy.errors import MissingPackageError
-from irsde_deploy.evaluation import measure
-from irsde_deploy.export.onnx_model import read_model, write_model
-from irsde_deploy.export.to_tensorrt import build_plan
-from irsde_deploy.images import Picture, read_picture, write_picture
-from irsde_deploy.metrics import CROP_BORDER, psnr
-from irsde_deploy.noise import seeded_noise
-from irsde_deploy.pairs import pair_folders
-from irsde_deploy.runtimes import open_engine
-from irsde_deploy.runtimes.build_options import BuildOptions
-from irsde_deploy.runtimes.numpy_loop import padded_evaluation, states
-from irsde_deploy.runtimes.onnx_engine import OnnxEngine
-from irsde_deploy.runtimes.pictures import from_network, to_network
-from irsde_deploy.runtimes.profiles import parse_profiles
+from irsde_deploy.graphs.onnx_file import read_model, write_model
+from irsde_deploy.pictures.files import Picture, read_picture, write_picture
+from irsde_deploy.pictures.metrics import CROP_BORDER
+from irsde_deploy.pictures.pairs import pair_folders
+from irsde_deploy.reports.evaluation import measure
+from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine
+from irsde_deploy.runtimes.loops.numpy_loop import padded_evaluation, states
+from irsde_deploy.runtimes.opening import open_engine
+from irsde_deploy.runtimes.tensorrt.builder import build_plan
+from irsde_deploy.runtimes.tensorrt.options import BuildOptions
+from irsde_deploy.runtimes.tensorrt.profiles import parse_profiles
 
 MODEL = Path(__file__).parents[1] / "assets" / "derain_nafnet_w16.safetensors"
 CALIBRATION_SIDE, HELD_OUT_SIDE = 512, 384

@@ -23,10 +23,10 @@ import click
 import cv2
 import numpy as np
 
-from irsde_deploy.degradations import degradation, degrade_picture
-from irsde_deploy.evaluation import format_summary
-from irsde_deploy.export.settings import read_recipe
-from irsde_deploy.images import Picture, read_picture, write_picture
+from irsde_deploy.export.description import read_recipe
+from irsde_deploy.pictures.degradations import degradation, degrade_picture
+from irsde_deploy.pictures.files import Picture, read_picture, write_picture
+from irsde_deploy.reports.evaluation import format_summary
 
 ASSETS = Path(__file__).parents[1] / "assets"
 HELD_OUT = ("astronaut", "coffee", "rocket", "chelsea", "Garden", "friends_by_Aitzol_Berasategi")

@@ -16,12 +16,12 @@ import click
 import numpy as np
 import torch
 
-from irsde_deploy.export.datasets import TrainingSamples
-from irsde_deploy.export.objectives import OBJECTIVES
-from irsde_deploy.export.settings import read_recipe
-from irsde_deploy.export.training import Process, Trainer, batches
-from irsde_deploy.export.training_plan import DataPlan, TrainingPlan, initial_network, make_plan
-from irsde_deploy.export.validation import mean_psnr, read_examples, validate
+from irsde_deploy.export.description import read_recipe
+from irsde_deploy.training.data import TrainingSamples
+from irsde_deploy.training.objectives import OBJECTIVES
+from irsde_deploy.training.plan import DataPlan, TrainingPlan, initial_network, make_plan
+from irsde_deploy.training.trainer import Process, Trainer, batches
+from irsde_deploy.training.validation import mean_psnr, read_examples, validate
 
 SAMPLERS = [("mean", 4), ("mean", 10), ("sde-2m", 10), ("posterior", 20)]
 

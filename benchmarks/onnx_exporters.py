@@ -22,8 +22,8 @@ import onnxruntime
 import torch
 
 from irsde_deploy import MeanRevertingSDE, ModelCard
-from irsde_deploy.export.networks import ConditionalNAFNet, ConditionalUNet
 from irsde_deploy.export.to_onnx import OPSET, write_onnx
+from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet
 
 REPEATS = 9
 NETWORKS = {

@@ -3,7 +3,7 @@
     python benchmarks/onnxruntime_spinning.py
 
 Interleaved, medians of 15: one evaluation with and without spinning, then 50 small PyTorch convolutions right after it.
-The engine turns spinning off (irsde_deploy/runtimes/onnx_session.py).
+The engine turns spinning off (irsde_deploy/runtimes/engines/onnx_session.py).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import onnxruntime
 import torch
 
 from irsde_deploy import MeanRevertingSDE, ModelCard
-from irsde_deploy.export.networks import ConditionalNAFNet
 from irsde_deploy.export.to_onnx import write_onnx
+from irsde_deploy.networks import ConditionalNAFNet
 
 REPEATS = 15
 

@@ -1,6 +1,6 @@
 """What FP16 costs: PSNR of restored pictures against FP32's, by precision and by kind of node, and sizes of the files.
 
-FP16 is emulated on the CPU (irsde_deploy/export/half_emulation.py); plans are built ahead of time by TensorRT-RTX,
+FP16 is emulated on the CPU (irsde_deploy/precision/half_emulation.py); plans are built ahead of time by TensorRT-RTX,
 where it is installed. Prints Markdown.
 
     python benchmarks/precision.py [PICTURE ...]
@@ -16,20 +16,20 @@ import onnx
 import onnxruntime
 import torch
 
+from irsde_deploy.core.pixels import check_picture, to_network
 from irsde_deploy.errors import MissingPackageError
-from irsde_deploy.export.checkpoints import read_checkpoint
-from irsde_deploy.export.detection import build_network
-from irsde_deploy.export.lowering import lower_model
-from irsde_deploy.export.onnx_model import read_model, write_model
-from irsde_deploy.export.precision import GROUP_KINDS, groups
-from irsde_deploy.export.precision_search import TrajectoryQuality
-from irsde_deploy.export.settings import describe
+from irsde_deploy.export.description import describe
 from irsde_deploy.export.to_onnx import write_onnx
-from irsde_deploy.export.to_tensorrt import build_plan
-from irsde_deploy.images import read_picture
-from irsde_deploy.runtimes.build_options import BuildOptions
-from irsde_deploy.runtimes.pictures import check_picture, to_network
-from irsde_deploy.runtimes.profiles import parse_profiles
+from irsde_deploy.graphs.onnx_file import read_model, write_model
+from irsde_deploy.networks.checkpoints import read_checkpoint
+from irsde_deploy.networks.detection import build_network
+from irsde_deploy.pictures.files import read_picture
+from irsde_deploy.precision.lowering import lower_model
+from irsde_deploy.precision.nodes import GROUP_KINDS, groups
+from irsde_deploy.precision.trajectory import TrajectoryQuality
+from irsde_deploy.runtimes.tensorrt.builder import build_plan
+from irsde_deploy.runtimes.tensorrt.options import BuildOptions
+from irsde_deploy.runtimes.tensorrt.profiles import parse_profiles
 
 ASSETS = Path(__file__).parents[1] / "assets"
 CHECKPOINTS = ("derain_nafnet_w16.safetensors", "denoise_nafnet_w16.safetensors")

@@ -33,9 +33,9 @@ from onnx import helper, numpy_helper
 
 from irsde_deploy import ModelCard
 from irsde_deploy.export.to_onnx import write_onnx
-from irsde_deploy.runtimes.cpu_graph import REWRITES, GraphEditor, Rewrite, for_cpu
-from irsde_deploy.runtimes.onnx_session import open_session
-from irsde_deploy.runtimes.openvino_engine import compiled
+from irsde_deploy.graphs.cpu_rewrites import REWRITES, GraphEditor, Rewrite, for_cpu
+from irsde_deploy.runtimes.engines.onnx_session import open_session
+from irsde_deploy.runtimes.engines.openvino_engine import compiled
 
 REPEATS = 9
 T = 30.0

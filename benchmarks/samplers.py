@@ -24,12 +24,13 @@ import onnxruntime
 from models import HELD_OUT, rain
 
 from irsde_deploy import plan_steps
-from irsde_deploy.images import read_picture
-from irsde_deploy.metrics import psnr, ssim
-from irsde_deploy.noise import normal_field, seeded_noise
-from irsde_deploy.runtimes import open_engine
-from irsde_deploy.runtimes.numpy_loop import padded_evaluation, restore
-from irsde_deploy.samplers import ADJACENT_ONLY, GRID_EXPONENT, SAMPLERS
+from irsde_deploy.core.comparison import psnr
+from irsde_deploy.core.noise import normal_field, seeded_noise
+from irsde_deploy.core.samplers import ADJACENT_ONLY, GRID_EXPONENT, SAMPLERS
+from irsde_deploy.pictures.files import read_picture
+from irsde_deploy.pictures.metrics import ssim
+from irsde_deploy.runtimes.loops.numpy_loop import padded_evaluation, restore
+from irsde_deploy.runtimes.opening import open_engine
 
 SIDE = 96
 SEEDS = (0, 1, 2)

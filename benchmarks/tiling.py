@@ -5,8 +5,8 @@
     python benchmarks/tiling.py large ENGINE.onnx PICTURE [--megapixels 12]
 
 `memory`: bytes that an evaluation takes for each pixel, of networks with random weights, beyond what the process has at
-256x256; what `irsde_deploy/memory.py` assumes must be above. `large`: most that `irsde-deploy run` has in memory.
-Prints Markdown.
+256x256; what `irsde_deploy/runtimes/loops/footprint.py` assumes must be above. `large`: most that `irsde-deploy run`
+has in memory. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import numpy as np
 from engines import NETWORKS, SDE, random_network
 
 from irsde_deploy import ModelCard, load
-from irsde_deploy.bench import Contestant, peak_memory
+from irsde_deploy.core.tiling import Tiling
 from irsde_deploy.export.to_onnx import write_onnx
-from irsde_deploy.images import Picture, read_picture, write_picture
-from irsde_deploy.tile_report import compare_tiled
-from irsde_deploy.tiling import Tiling
+from irsde_deploy.pictures.files import Picture, read_picture, write_picture
+from irsde_deploy.reports.bench import Contestant, peak_memory
+from irsde_deploy.reports.tiles import compare_tiled
 
 TILINGS = [(side, overlap) for side in (128, 256, 384) for overlap in (0, 16, 32, 64)]
 PATH = click.Path(path_type=Path, exists=True)

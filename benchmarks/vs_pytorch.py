@@ -23,11 +23,11 @@ import torch
 from models import HELD_OUT, rain
 
 from irsde_deploy import Restorer, load, plan_steps
-from irsde_deploy.export.checkpoints import read_checkpoint
+from irsde_deploy.core.comparison import psnr
+from irsde_deploy.core.presets import PRESETS
 from irsde_deploy.export.parity import reference_engine
-from irsde_deploy.images import read_picture
-from irsde_deploy.metrics import psnr
-from irsde_deploy.presets import PRESETS
+from irsde_deploy.networks.checkpoints import read_checkpoint
+from irsde_deploy.pictures.files import read_picture
 
 SIDE = 256
 PATH = click.Path(path_type=Path, exists=True)

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from irsde_deploy import load
-from irsde_deploy.images import Picture, read_picture, write_picture
-from irsde_deploy.metrics import psnr
+from irsde_deploy.core.comparison import psnr
+from irsde_deploy.pictures.files import Picture, read_picture, write_picture
 
 PATH = click.Path(path_type=Path, exists=True)
 

@@ -5,11 +5,18 @@ Importing this package needs NumPy alone; engines import their libraries when th
 
 from __future__ import annotations
 
-from .card import ModelCard
+from ._version import __version__ as __version__
+from .core.card import ModelCard
+from .core.samplers import StepTable, plan_steps
+from .core.sde import DenoisingSDE, MeanRevertingSDE
 from .restorer import Restorer, load
-from .samplers import StepTable, plan_steps
-from .sde import DenoisingSDE, MeanRevertingSDE
 
-__version__ = "0.1.0"
-
-__all__ = ["DenoisingSDE", "MeanRevertingSDE", "ModelCard", "Restorer", "StepTable", "load", "plan_steps"]
+__all__ = [
+    "DenoisingSDE",
+    "MeanRevertingSDE",
+    "ModelCard",
+    "Restorer",
+    "StepTable",
+    "load",
+    "plan_steps",
+]

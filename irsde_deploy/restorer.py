@@ -10,20 +10,21 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .card import ModelCard
+from .core.card import ModelCard
+from .core.noise import NoiseSource, given_noise, seeded_noise
+from .core.pixels import check_picture, check_shape
+from .core.samplers import StepTable, plan_steps
+from .core.sampling import blind_sde
+from .core.sde import DenoisingSDE, MeanRevertingSDE
+from .core.tiling import Tile, Tiling
 from .errors import InvalidValueError, NotFiniteError
-from .noise import NoiseSource, given_noise, seeded_noise
-from .noise_level import blind_sde
-from .runtimes import Engine, open_engine
-from .runtimes.device_array import LEGACY_STREAM, DeviceArray
-from .runtimes.device_engine import DeviceEngine
-from .runtimes.device_loop import DeviceLoop
-from .runtimes.numpy_loop import NumpyLoop
-from .runtimes.pictures import check_picture, check_shape
-from .runtimes.tile_choice import Tile, choices, first_that_fits
-from .samplers import StepTable, plan_steps
-from .sde import DenoisingSDE, MeanRevertingSDE
-from .tiling import Tiling
+from .runtimes.device.arrays import LEGACY_STREAM, DeviceArray
+from .runtimes.device.engine import DeviceEngine
+from .runtimes.loops.device_loop import DeviceLoop
+from .runtimes.loops.numpy_loop import NumpyLoop
+from .runtimes.loops.tile_choice import choices, first_that_fits
+from .runtimes.opening import open_engine
+from .runtimes.protocol import Engine
 
 Restored = TypeVar("Restored")
 
@@ -96,7 +97,7 @@ class Restorer:
 
         Args:
             picture: (H, W, C) or (B, H, W, C), RGB; uint8, uint16, or floating point in [0, 1].
-            sampler: one of `irsde_deploy.samplers.SAMPLERS`; the card's by default.
+            sampler: one of `irsde_deploy.core.samplers.SAMPLERS`; the card's by default.
             steps: number of network evaluations; the card's by default.
             seed: of the noise field. Each picture of a batch gets the same field, alone or in a batch.
             noise: (steps+1, B, C, H, W) standard normals in place of the seed: [0] for the initial state, then one
@@ -106,11 +107,11 @@ class Restorer:
             clip: keep the predicted picture within [0, 1] at each step.
             on_step: called with the number of steps done, 0..N.
             noise_level: for models of a Denoising-SDE, which need it or t0: standard deviation of the picture's
-                noise on the 0..255 scale; `irsde_deploy.noise_level.estimate_noise` estimates it.
-            quality: a preset of `irsde_deploy.presets` in place of sampler and steps.
-            tile: side in pixels of tiles to evaluate one by one (`irsde_deploy.tiling`); `auto`: whole where memory and
-                the engine allow, else the largest that they do; None: whole. Where memory runs out, smaller ones are
-                tried, but for None.
+                noise on the 0..255 scale; `irsde_deploy.pictures.noise_level.estimate_noise` estimates it.
+            quality: a preset of `irsde_deploy.core.presets` in place of sampler and steps.
+            tile: side in pixels of tiles to evaluate one by one (`irsde_deploy.core.tiling`); `auto`: whole where
+                memory and the engine allow, else the largest that they do; None: whole. Where memory runs out, smaller
+                ones are tried, but for None.
             overlap: of tiles, in pixels; by default 64, or half a side where that is less.
             frames: one number a picture, 0..2^32-1: those of different numbers get different fields of the seed; 0 each
                 by default.
@@ -192,8 +193,8 @@ class Restorer:
     ) -> float:
         """What one network evaluation, with the update after it, takes at the size of a picture or batch.
 
-        For `irsde_deploy.presets.quality_within`. With tiles, all of them are one evaluation. A restorer whose states
-        are not finite takes its fallback's time.
+        For `irsde_deploy.core.presets.quality_within`. With tiles, all of them are one evaluation. A restorer whose
+        states are not finite takes its fallback's time.
 
         Args:
             picture, tile, overlap: as for restoring. repeats: at least 1; the fastest counts.
@@ -238,7 +239,7 @@ class Restorer:
         if blind_sde(self.sde, noise_level, t0):
             raise InvalidValueError(
                 "this model starts at the timestep that matches the picture's noise: give noise_level (standard "
-                "deviation on the 0..255 scale; irsde_deploy.noise_level.estimate_noise estimates it) or t0"
+                "deviation on the 0..255 scale; irsde_deploy.pictures.noise_level.estimate_noise estimates it) or t0"
             )
         if clip and self.card.value_range is None:
             raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
@@ -304,7 +305,7 @@ def load(
     """Open an engine file as a Restorer: `.onnx`, `.plan`, or a PyTorch checkpoint.
 
     Args:
-        path, device, card, driver, provider: see `irsde_deploy.runtimes.open_engine`.
+        path, device, card, driver, provider: see `irsde_deploy.runtimes.opening.open_engine`.
         fallback: engine file of the same model to restore with where this one's states are not finite; where no device
             is named and this one is a plan, on the GPU if it can be used there, else on the CPU.
     """

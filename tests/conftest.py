@@ -24,9 +24,9 @@ def case(request: pytest.FixtureRequest) -> GoldenCase:
 @pytest.fixture(scope="session")
 def unet_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The golden U-Net exported by the command's own code: (folder)/unet.onnx."""
-    from irsde_deploy.export.checkpoints import read_checkpoint
+    from irsde_deploy.export.description import describe, flags
     from irsde_deploy.export.exporter import export_checkpoint
-    from irsde_deploy.export.settings import describe, flags
+    from irsde_deploy.networks.checkpoints import read_checkpoint
 
     golden = load_case("unet_nf8_depth4")
     checkpoint = read_checkpoint(golden.weights)
@@ -49,9 +49,9 @@ def onnx_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     from golden import torch_engine
     from unconditional import CASES, random_network
 
-    from irsde_deploy.card import ModelCard
+    from irsde_deploy.core.card import ModelCard
+    from irsde_deploy.core.sde import DenoisingSDE
     from irsde_deploy.export.to_onnx import write_onnx
-    from irsde_deploy.sde import DenoisingSDE
 
     folder = tmp_path_factory.mktemp("onnx")
 
@@ -78,7 +78,7 @@ def unet_pack(unet_onnx: Path) -> Path:
     pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
     from packs import UNET_OPTIONS
 
-    from irsde_deploy.pack import write_pack
+    from irsde_deploy.embedding.pack import write_pack
 
     folder = unet_onnx.with_name("unet.pack")
     write_pack(unet_onnx, folder, UNET_OPTIONS)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from irsde_deploy.runtimes.drivers.host import HostDriver
-from irsde_deploy.runtimes.onnx_engine import OnnxEngine
-from irsde_deploy.runtimes.profiles import Profile
+from irsde_deploy.runtimes.device.drivers.host import HostDriver
+from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine
+from irsde_deploy.runtimes.tensorrt.profiles import Profile
 
 SCRATCH = 4096
 """Bytes that every context asks for."""

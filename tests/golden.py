@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irsde_deploy.runtimes import Engine, open_engine
+from irsde_deploy.runtimes.opening import open_engine
+from irsde_deploy.runtimes.protocol import Engine
 
 HERE = Path(__file__).parent
 GOLDEN_FOLDERS = (HERE / "data" / "golden", HERE.parents[1] / "shared" / "golden")
@@ -39,8 +40,8 @@ class GoldenCase:
 
 def torch_engine(case: GoldenCase) -> Engine:
     """The network of a case as the PyTorch engine, described by its own settings."""
-    from irsde_deploy.export.checkpoints import read_checkpoint
-    from irsde_deploy.export.settings import describe, flags
+    from irsde_deploy.export.description import describe, flags
+    from irsde_deploy.networks.checkpoints import read_checkpoint
 
     checkpoint = read_checkpoint(case.weights)
     card = describe(checkpoint, [flags(form=case.settings.get("form"), **case.sde)]).card

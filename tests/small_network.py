@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from irsde_deploy.card import ModelCard
-from irsde_deploy.export.onnx_model import write_model
-from irsde_deploy.sde import MeanRevertingSDE
+from irsde_deploy.core.card import ModelCard
+from irsde_deploy.core.sde import MeanRevertingSDE
+from irsde_deploy.graphs.onnx_file import write_model
 
 
 def write_small_network(path: Path) -> Path:

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from irsde_deploy.card import ModelCard
-from irsde_deploy.sde import MeanRevertingSDE
+from irsde_deploy.core.card import ModelCard
+from irsde_deploy.core.sde import MeanRevertingSDE
 
 CHANNELS = 6
 QUANTISABLE = ("/middle.0/Conv", "/middle.1/Conv", "/middle.2/Conv")

@@ -8,15 +8,15 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from places import ROOT
 
 from irsde_deploy import errors
 from irsde_deploy.__main__ import EXIT_BUG, EXIT_INTERRUPTED
 from irsde_deploy.cli import cli
 from irsde_deploy.cli.common import EXIT_SOME_FAILED, KINDS
-from irsde_deploy.degradations import DEGRADATIONS, parameters_of
-from irsde_deploy.samplers import SAMPLERS
+from irsde_deploy.core.samplers import SAMPLERS
+from irsde_deploy.pictures.degradations import DEGRADATIONS, parameters_of
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
 
 

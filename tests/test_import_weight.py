@@ -9,8 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from places import DATA
 
-GOLDEN = Path(__file__).parent / "data" / "golden" / "latent_nafnet_w8" / "weights.pth"
+GOLDEN = DATA / "golden" / "latent_nafnet_w8" / "weights.pth"
 BLOCKER = """
 import sys
 class Blocker:

@@ -16,13 +16,14 @@ from onnx import numpy_helper
 from irsde_deploy import ModelCard, Restorer, load, plan_steps
 from irsde_deploy.__main__ import main
 from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, MissingPackageError, NotFiniteError
-from irsde_deploy.export.checkpoints import read_checkpoint, save_checkpoint
-from irsde_deploy.export.lowering import lower_model
-from irsde_deploy.export.onnx_model import read_model, write_model
-from irsde_deploy.images import Picture, read_picture, write_picture
-from irsde_deploy.runtimes import Engine, open_engine
-from irsde_deploy.runtimes.drivers.probe import devices
-from irsde_deploy.runtimes.onnx_session import require_provider
+from irsde_deploy.graphs.onnx_file import read_model, write_model
+from irsde_deploy.networks.checkpoints import read_checkpoint, save_checkpoint
+from irsde_deploy.pictures.files import Picture, read_picture, write_picture
+from irsde_deploy.precision.lowering import lower_model
+from irsde_deploy.runtimes.device.drivers.probe import devices
+from irsde_deploy.runtimes.engines.onnx_session import require_provider
+from irsde_deploy.runtimes.opening import open_engine
+from irsde_deploy.runtimes.protocol import Engine
 
 RNG = np.random.default_rng(0)
 
@@ -74,7 +75,7 @@ def test_any_size(restorer: Restorer, size: tuple[int, int]) -> None:
     """Equal to padding the picture by hand for each evaluation."""
     mu = RNG.random((*size, 3), dtype=np.float32)
     out = restorer(mu, sampler="mean", steps=2, seed=5)
-    from irsde_deploy.noise import normal_field
+    from irsde_deploy.core.noise import normal_field
 
     table = plan_steps(restorer.sde, "mean", 2)
     height, width = size

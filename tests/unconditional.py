@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from irsde_deploy.export.detection import NETWORKS
+from irsde_deploy.networks.detection import NETWORKS
 
 CASES = {
     "ConditionalNAFNet": {

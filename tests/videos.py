@@ -10,16 +10,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from pictures import photograph
+from sample_pictures import photograph
 
 from irsde_deploy import Restorer
-from irsde_deploy.card import ModelCard
-from irsde_deploy.colour import Colour, Layout, Planes, to_planes
-from irsde_deploy.encoding import choose_encoding
-from irsde_deploy.probing import probe
-from irsde_deploy.sde import MeanRevertingSDE
-from irsde_deploy.video import Span
-from irsde_deploy.video_job import Progress, RestoreFrames, VideoJob, prepare, restore_video
+from irsde_deploy.core.card import ModelCard
+from irsde_deploy.core.sde import MeanRevertingSDE
+from irsde_deploy.video.colour import Colour, Layout, Planes, to_planes
+from irsde_deploy.video.encoding import choose_encoding
+from irsde_deploy.video.job import RestoreFrames, VideoJob, VideoProgress, prepare, restore_video
+from irsde_deploy.video.probing import probe
+from irsde_deploy.video.reading import Span
 
 YUV420, SD = Layout("yuv", 8, 1, 1), Colour("bt601")
 
@@ -180,16 +180,16 @@ def restore(
     lossless: bool = True,
     codec: str | None = None,
     cut: bool | None = None,
-    progress: Progress | None = None,
+    progress: VideoProgress | None = None,
     **more: object,
-) -> Progress:
+) -> VideoProgress:
     """The job that the command does."""
     found = probe(source)
     encoding = choose_encoding(found, target, codec, 0 if lossless and codec is None else None, None, pixel_format)
     given = span or Span()
     cut = bool(given.start) if cut is None else cut
     job = VideoJob(found, target, encoding, {"engine": "test"}, given, cut, **more)  # type: ignore[arg-type]
-    progress = progress or Progress()
+    progress = progress or VideoProgress()
     work, pieces = prepare(job)
     restore_video(job, work, pieces, restorer, progress)
     return progress

@@ -1,1 +1,1 @@
-"""INT8: states along the sampling trajectory, ranges of activations on them, quantised graphs, layers' costs."""
+"""INT8: states along the trajectory, ranges, which layers, and the quantised graph."""

@@ -12,31 +12,25 @@ import numpy as np
 import onnx
 import PIL
 
-from .. import __version__
-from ..card import ModelCard
+from .._version import __version__
+from ..core.arrays import Float32
+from ..core.card import ModelCard
+from ..core.comparison import psnr
+from ..core.samplers import ADJACENT_ONLY
+from ..core.sde import DenoisingSDE
 from ..errors import InvalidValueError, NotFiniteError
-from ..export.onnx_model import read_model, set_metadata, write_model
-from ..export.precision_search import SearchResult, TrajectoryQuality, cheapest_set, operation_costs, restore_seeded
-from ..files import write_atomically
-from ..metrics import psnr
-from ..runtimes.onnx_engine import OnnxEngine
-from ..runtimes.onnx_session import INT8_KEY, onnxruntime_for
-from ..runtimes.protocol import Float32
-from ..samplers import ADJACENT_ONLY
-from ..sde import DenoisingSDE
+from ..graphs.metadata import INT8_KEY
+from ..graphs.onnx_file import read_model, set_metadata, write_model
+from ..precision.search import SearchResult, cheapest_set, operation_costs
+from ..precision.trajectory import TrajectoryQuality, restore_seeded
+from ..runtimes.engines.onnx_engine import OnnxEngine
+from ..runtimes.engines.onnx_session import onnxruntime_for
+from ..system.files import write_atomically
 from .data import CalibrationData
 from .layers import Layer, quantisable
+from .manifest import CalibrationSettings, TableFile
 from .quantise import as_computed, mixed
-from .range_table import (
-    RangeTable,
-    find_table,
-    graph_sha256,
-    measure_table,
-    states_of,
-    table_key,
-    write_table,
-)
-from .settings import CalibrationSettings, TableFile
+from .range_table import RangeTable, find_table, graph_sha256, measure_table, states_of, table_key, write_table
 
 MEASURED, MEASURED_SIDE = 4, 192
 """Pictures that a whole trajectory is measured on, spread over those given, and the side that is cut out of each."""

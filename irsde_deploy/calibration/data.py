@@ -9,15 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ..card import ModelCard
+from ..core.arrays import Float32
+from ..core.card import ModelCard
+from ..core.pixels import check_picture, to_network
 from ..errors import InputFileError, InvalidValueError
-from ..evaluation import GT_NAMES, find_pairs
-from ..files import file_sha256
-from ..images import read_picture
-from ..pairs import Pair, enlarged, pair_folders, picture_size, pictures_below, require_fitting_sizes
-from ..runtimes.pictures import check_picture, to_network
-from ..runtimes.protocol import Float32
-from .states import Source
+from ..pictures.files import read_picture
+from ..pictures.pairs import (
+    GT_NAMES,
+    Pair,
+    enlarged,
+    find_pairs,
+    pair_folders,
+    picture_size,
+    pictures_below,
+    require_fitting_sizes,
+)
+from ..system.files import file_sha256
+from .states import PictureSource
 
 MAX_PICTURES = 1024
 _KEPT, _KEPT_PIXELS = 16, 4_000_000
@@ -86,7 +94,7 @@ class CalibrationData:
             chosen.append(entry)
         return CalibrationData(self.folders, tuple(chosen))
 
-    def sources(self, card: ModelCard) -> list[Source]:
+    def sources(self, card: ModelCard) -> list[PictureSource]:
         """The pictures for `states`."""
 
         def read(entry: Entry) -> tuple[Float32, Float32 | None]:
@@ -94,9 +102,11 @@ class CalibrationData:
 
         kept = lru_cache(maxsize=_KEPT)(read)
 
-        def source(entry: Entry) -> Source:
+        def source(entry: Entry) -> PictureSource:
             height, width = picture_size(entry.gt or entry.lq)
-            return Source(entry.name, (height, width), partial(kept if height * width <= _KEPT_PIXELS else read, entry))
+            return PictureSource(
+                entry.name, (height, width), partial(kept if height * width <= _KEPT_PIXELS else read, entry)
+            )
 
         return [source(entry) for entry in self.entries]
 

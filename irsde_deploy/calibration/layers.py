@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx
 
 from ..errors import InvalidValueError
-from ..export.precision import groups
+from ..precision.nodes import groups
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 

@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 
 from ..errors import InvalidValueError
-from ..export.half_emulation import emulate_half
-from ..export.precision import kept_nodes, lower
-from ..runtimes.onnx_session import onnxruntime_for
+from ..precision.half_emulation import emulate_half
+from ..precision.nodes import kept_nodes, lower
+from ..runtimes.engines.onnx_session import onnxruntime_for
 from .layers import CONVOLUTIONS, Layer
 
 _INFERRED = "onnx.infer"

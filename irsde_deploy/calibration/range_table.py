@@ -11,14 +11,13 @@ from typing import Any
 
 import onnx
 
-from ..card import ModelCard
+from ..core.card import ModelCard
 from ..errors import InputFileError, InvalidValueError
-from ..files import file_sha256, write_atomically
-from ..runtimes.onnx_engine import OnnxEngine
+from ..runtimes.engines.onnx_engine import OnnxEngine
+from ..system.files import file_sha256, write_atomically
 from .data import CalibrationData
 from .layers import Layer
-from .ranges import METHODS, Recorder, collect, summary_of, timestep_groups
-from .settings import (
+from .manifest import (
     FORMAT,
     UNREADABLE,
     CalibrationSettings,
@@ -30,6 +29,7 @@ from .settings import (
     sde_of,
     texts,
 )
+from .ranges import METHODS, Recorder, collect, summary_of, timestep_groups
 from .states import State, exact_states, recorded_states, visited_marginals
 
 _LEAST = 1e-30

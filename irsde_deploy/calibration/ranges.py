@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from ..core.arrays import Float32
 from ..errors import EngineError, NotFiniteError, evaluation_failure
-from ..runtimes.onnx_session import open_session
-from ..runtimes.protocol import Float32
+from ..runtimes.engines.onnx_session import open_session
 from .states import State
 
 BINS = 8192

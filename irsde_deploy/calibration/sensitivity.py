@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..core.arrays import Float32
+from ..core.comparison import psnr
 from ..errors import requires_extra
-from ..export.precision_search import restore_seeded
-from ..files import write_atomically
-from ..metrics import psnr
-from ..runtimes.onnx_engine import OnnxEngine
-from ..runtimes.protocol import Engine, Float32
+from ..precision.trajectory import restore_seeded
+from ..runtimes.engines.onnx_engine import OnnxEngine
+from ..runtimes.protocol import Engine
+from ..system.files import write_atomically
 from .calibrate import Problem
 from .quantise import quantise
 from .range_table import states_of

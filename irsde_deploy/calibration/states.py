@@ -2,7 +2,7 @@
 
 With the clean picture a state is known in closed form at every timestep,
 
-    y_t = signal y_0 + noise z,     y_0 = GT - LQ,      mu = LQ,      x = mu + y        (irsde_deploy.sde)
+    y_t = signal y_0 + noise z,     y_0 = GT - LQ,      mu = LQ,      x = mu + y        (irsde_deploy.core.sde)
 
 so that states are drawn exactly, without the network, for the timesteps that a step table visits. In the forward
 process signal and noise are a_t and sigma_t. A sampler that drops the posterior's noise, as `mean` does, visits less
@@ -26,15 +26,16 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from ..card import ModelCard
+from ..core.arrays import Float32
+from ..core.card import ModelCard
+from ..core.noise import normal_field
+from ..core.samplers import StepTable
+from ..core.sde import SDE
 from ..errors import NotFiniteError
-from ..noise import normal_field
-from ..runtimes.numpy_loop import padded_evaluation
-from ..runtimes.numpy_loop import states as reverse_states
-from ..runtimes.padding import pad_to_multiple
-from ..runtimes.protocol import Engine, Float32
-from ..samplers import StepTable
-from ..sde import SDE
+from ..runtimes.loops.numpy_loop import padded_evaluation
+from ..runtimes.loops.numpy_loop import states as reverse_states
+from ..runtimes.loops.padding import pad_to_multiple
+from ..runtimes.protocol import Engine
 
 Shape = tuple[int, int]
 _VISIT_STEPS = 0.7548776662466927, 0.5698402909980532
@@ -44,7 +45,7 @@ _TIMESTEP_STEPS = 5**0.5, 7**0.5
 
 
 @dataclass(frozen=True)
-class Source:
+class PictureSource:
     """A picture to draw states from, read when it is needed.
 
     Attributes:
@@ -96,7 +97,7 @@ def visited_marginals(table: StepTable) -> list[Marginal]:
 
 
 def exact_states(
-    sources: Sequence[Source], card: ModelCard, marginals: Sequence[Marginal], seed: int, crop: int
+    sources: Sequence[PictureSource], card: ModelCard, marginals: Sequence[Marginal], seed: int, crop: int
 ) -> Iterator[State]:
     """States of pictures with known clean ones, drawn exactly; endless.
 
@@ -119,7 +120,7 @@ def exact_states(
 
 
 def recorded_states(
-    sources: Sequence[Source], engine: Engine, table: StepTable, seed: int, crop: int, clip: bool = False
+    sources: Sequence[PictureSource], engine: Engine, table: StepTable, seed: int, crop: int, clip: bool = False
 ) -> Iterator[State]:
     """States that the full-precision engine passes through, all of a trajectory in turn; endless.
 
@@ -162,7 +163,7 @@ def window(shape: Shape, visit: int, picture: int, k: int, seed: int, crop: int)
     return slice(tops[0], tops[0] + sides[0]), slice(tops[1], tops[1] + sides[1])
 
 
-def _both(source: Source) -> tuple[Float32, Float32]:
+def _both(source: PictureSource) -> tuple[Float32, Float32]:
     mu, y0 = source.read()
     assert y0 is not None, "exact states need clean pictures"
     return mu, y0

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .. import __version__
+from .._version import __version__
 from .bench import bench
 from .build import build
 from .calibrate import calibrate

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.presets import PRESETS
 from ..errors import InputFileError, InvalidValueError, OutputFileError, requires_extra
-from ..presets import PRESETS
-from ..runtimes.profiles import parse_size
-from ..threads import usable_threads
+from ..runtimes.tensorrt.profiles import parse_size
+from ..system.threads import usable_threads
 from .common import PATH, PROVIDERS, require_rgb, say
 
 if TYPE_CHECKING:
-    from ..bench import Contestant, PictureTiming
-    from ..pairs import Pair
+    from ..pictures.pairs import Pair
+    from ..reports.bench import Contestant, PictureTiming
 
 
 @click.command()
@@ -60,7 +60,7 @@ def bench(
     overwrite: bool,
 ) -> None:
     """Measure ENGINES: one evaluation and whole pictures, in turns; share of the machine's peak, memory, PSNR."""
-    from .. import bench as measuring
+    from ..reports import bench as measuring
 
     if output is not None:
         _require_output(output, overwrite)
@@ -92,7 +92,7 @@ def bench(
 
 
 def _require_output(output: Path, overwrite: bool) -> None:
-    from ..files import require_writable
+    from ..system.files import require_writable
 
     if output.exists() and not output.is_dir():
         raise OutputFileError(f"{output}: is a file, and a report goes into a folder: give another name with -o")
@@ -103,7 +103,7 @@ def _require_output(output: Path, overwrite: bool) -> None:
 
 def _open(engines: tuple[Path, ...], providers: tuple[str, ...], device: str | None) -> list[Contestant]:
     """Every engine; .onnx files once a provider. Files of one name are told apart by their folders."""
-    from ..bench import Contestant
+    from ..reports.bench import Contestant
     from ..restorer import load
 
     paths = list(dict.fromkeys(engines))
@@ -123,8 +123,8 @@ def _operations(path: Path) -> Callable[[int, int, int], int] | None:
     if path.suffix.lower() != ".onnx":
         return None
     try:
-        from ..export.flops import count_flops
-        from ..export.onnx_model import read_model
+        from ..graphs.flops import count_flops
+        from ..graphs.onnx_file import read_model
     except ImportError:
         say("note: operations are counted with the package onnx, which is not installed")
         return None
@@ -135,14 +135,14 @@ def _operations(path: Path) -> Callable[[int, int, int], int] | None:
 
 def _pairs(data: Path) -> list[Pair]:
     with requires_extra("evaluate", "measuring PSNR"):
-        from ..evaluation import find_pairs
+        from ..pictures.pairs import find_pairs
     return find_pairs(data)
 
 
 def _psnr(pairs: list[Pair], contestant: Contestant, quality: str) -> float | None:
     """Mean PSNR of a data set, as `irsde-deploy evaluate` measures it."""
-    from ..evaluation import Evaluation, evaluate
-    from ..metrics import CROP_BORDER
+    from ..pictures.metrics import CROP_BORDER
+    from ..reports.evaluation import Evaluation, evaluate
 
     def restore(lq: Any) -> tuple[Any, int]:
         return contestant.restorer(lq, quality=quality, **contestant.options), 0
@@ -156,7 +156,7 @@ def _psnr(pairs: list[Pair], contestant: Contestant, quality: str) -> float | No
 
 
 def _write(output: Path, report: dict[str, Any], pictures: list[PictureTiming]) -> None:
-    from ..files import write_atomically
+    from ..system.files import write_atomically
 
     with write_atomically(output / "bench.json") as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
@@ -173,7 +173,7 @@ def _plot(path: Path, pictures: list[PictureTiming]) -> None:
     with requires_extra("export", "plotting"):
         from matplotlib.figure import Figure
 
-    from ..files import write_atomically
+    from ..system.files import write_atomically
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
@@ -190,7 +190,7 @@ def _plot(path: Path, pictures: list[PictureTiming]) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    from ..images import MAX_PIXELS
+    from ..pictures.files import MAX_PIXELS
 
     size = parse_size(text)
     if not 0 < size[0] * size[1] <= MAX_PIXELS:

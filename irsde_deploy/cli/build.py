@@ -39,7 +39,7 @@ def build(
     output = output or onnx_file.with_suffix(".plan")
     require_plan_name(output, overwrite)
     with requires_extra("gpu", "building a plan"):
-        from ..export.onnx_model import read_model
+        from ..graphs.onnx_file import read_model
     model, card = read_model(onnx_file)
     build_settings["opt_sizes"] += opt_short
     options = read_build_options(card, build_settings)

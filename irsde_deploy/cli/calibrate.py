@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.pixels import require_rgb_pictures
 from ..errors import InputFileError, InvalidValueError, OutputFileError, requires_extra
-from ..files import file_sha256, require_writable
-from ..runtimes.pictures import require_rgb_pictures
+from ..system.files import file_sha256, require_writable
 from .common import PATH, SEED, counted, given_options, progress, require_new, require_onnx_name, say
 from .sampling import plan_options
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from ..calibration.calibrate import Problem
     from ..calibration.data import CalibrationData
+    from ..calibration.manifest import CalibrationSettings, Manifest, TableFile
     from ..calibration.range_table import RangeTable
-    from ..calibration.settings import CalibrationSettings, Manifest, TableFile
-    from ..card import ModelCard
+    from ..core.card import ModelCard
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 """Of `calibration.ranges`, whose module imports onnx."""
@@ -86,7 +86,7 @@ def calibrate(
     _require_outputs(output, beside, cache, report, overwrite)
     with requires_extra("cpu", "calibrating"):
         from ..calibration.calibrate import Problem, write_int8
-        from ..export.onnx_model import read_model
+        from ..graphs.onnx_file import read_model
     model, card = read_model(onnx_file)
     require_rgb_pictures(card, onnx_file)
     repeated = None if manifest is None else _read_manifest(manifest, model, card)
@@ -150,7 +150,7 @@ def _data_of(manifest: Manifest, data: str | None, path: Path | None) -> Calibra
 
 
 def _read_settings(card: ModelCard, given: dict[str, Any]) -> CalibrationSettings:
-    from ..calibration.settings import CalibrationSettings
+    from ..calibration.manifest import CalibrationSettings
 
     given["rest"] = given["rest"] or ("fp32" if given["psnr_budget"] is None else "fp16")
     if given["states"] is not None and given_options(lambda name: name == "most_states"):
@@ -168,8 +168,8 @@ def _read_settings(card: ModelCard, given: dict[str, Any]) -> CalibrationSetting
 
 def _read_manifest(path: Path, model: onnx.ModelProto, card: ModelCard) -> Manifest:
     """A manifest, if it is of this graph and SDE and no option says otherwise."""
+    from ..calibration.manifest import read_manifest, sde_of
     from ..calibration.range_table import graph_sha256
-    from ..calibration.settings import read_manifest, sde_of
 
     if surplus := given_options(lambda name: name not in _WITH_MANIFEST):
         raise InvalidValueError(f"{', '.join(surplus)}: the manifest has that already: leave it out")
@@ -256,8 +256,8 @@ def _manifest(
     problem: Problem, table: RangeTable, table_file: Path, float_layers: tuple[str, ...], source: Path, output: Path
 ) -> Manifest:
     from ..calibration.calibrate import packages
+    from ..calibration.manifest import Manifest, TableFile, sde_of
     from ..calibration.range_table import graph_sha256
-    from ..calibration.settings import Manifest, TableFile, sde_of
 
     def relative(part: str) -> str:
         return Path(os.path.relpath(Path(part).resolve(), output.parent.resolve())).as_posix()

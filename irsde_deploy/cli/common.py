@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import click
 from click.core import ParameterSource
 
+from ..core.noise import MAX_SEED
+from ..core.pixels import require_rgb_pictures
+from ..core.sde import SCHEDULES
 from ..errors import InvalidValueError, OutputFileError, one_line
-from ..noise import MAX_SEED
-from ..runtimes import DEVICES, PROVIDERS_OF
-from ..runtimes.pictures import require_rgb_pictures
-from ..sde import SCHEDULES
+from ..runtimes.opening import PROVIDERS_OF
+from ..runtimes.protocol import DEVICES
 
 if TYPE_CHECKING:
-    from ..card import ModelCard
-    from ..export.checkpoints import Checkpoint
-    from ..export.settings import Description, Source
+    from ..core.card import ModelCard
+    from ..export.description import Description, SettingsSource
+    from ..networks.checkpoints import Checkpoint
     from ..restorer import Restorer
 
 EXIT_SOME_FAILED = 4
@@ -127,8 +128,8 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def describe_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Checkpoint, Description]:
     """Read a checkpoint, settle its settings, and print what was taken from where."""
-    from ..export.checkpoints import read_checkpoint
-    from ..export.settings import describe
+    from ..export.description import describe
+    from ..networks.checkpoints import read_checkpoint
 
     sources = read_sources(settings)
     loaded = read_checkpoint(path)
@@ -138,9 +139,9 @@ def describe_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Checkpoin
     return loaded, description
 
 
-def read_sources(settings: dict[str, Any]) -> list[Source]:
+def read_sources(settings: dict[str, Any]) -> list[SettingsSource]:
     """The sources that `model_options` name: flags, the options file, the recipe."""
-    from ..export.settings import flags, read_options_file, read_recipe
+    from ..export.description import flags, read_options_file, read_recipe
 
     opt, recipe = settings.pop("opt"), settings.pop("recipe")
     sources = [flags(T=settings.pop("timesteps"), **settings)]

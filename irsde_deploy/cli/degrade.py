@@ -25,9 +25,9 @@ def degrade(picture: Path, kind: str, output: Path, seed: int, assigned: tuple[s
 
     What training makes on the fly; parameters that are left out are drawn by the seed.
     """
-    from ..degradations import degradation, degrade_picture
-    from ..images import losses, read_picture, require_target, to_eight_bit, write_picture
-    from ..metrics import psnr
+    from ..core.comparison import psnr
+    from ..pictures.degradations import degradation, degrade_picture
+    from ..pictures.files import losses, read_picture, require_target, to_eight_bit, write_picture
 
     if os.path.lexists(output) and not overwrite:
         raise OutputFileError(f"{output}: exists already: pass --overwrite to replace it")

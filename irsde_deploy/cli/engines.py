@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import EngineError, InputFileError, requires_extra
-from ..files import require_writable
-from ..runtimes.build_options import BACKENDS, BuildOptions
+from ..runtimes.tensorrt.options import BACKENDS, BuildOptions
+from ..system.files import require_writable
 from .common import gathered, progress, say
 
 if TYPE_CHECKING:
     import onnx
 
-    from ..card import ModelCard
-    from ..export.lowering import Lowered
-    from ..runtimes.protocol import Float32
+    from ..core.arrays import Float32
+    from ..core.card import ModelCard
+    from ..precision.lowering import Lowered
 
 PRECISIONS = ("fp32", "fp16", "mixed")
 """That a graph can be written in."""
@@ -76,7 +76,7 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_build_options(card: ModelCard, settings: dict[str, Any]) -> BuildOptions:
     """BuildOptions for a model from what `build_options` gave."""
-    from ..runtimes.profiles import parse_profiles
+    from ..runtimes.tensorrt.profiles import parse_profiles
 
     rest = dict(settings)
     sizes, shapes = (
@@ -94,7 +94,7 @@ def in_precision(
     psnr_budget: float | None = None,
 ) -> Lowered:
     """Lower a graph with progress, and print what was kept and what it costs."""
-    from ..export.lowering import lower_model
+    from ..precision.lowering import lower_model
 
     with progress(1, f"measuring {precision}") as advance:
 
@@ -110,8 +110,8 @@ def in_precision(
 
 def read_pictures(card: ModelCard, paths: Sequence[Path]) -> list[Any]:
     """Pictures of files and folders as the network takes them, each (1, C, H, W)."""
-    from ..images import is_picture_file, read_picture
-    from ..runtimes.pictures import check_picture, to_network
+    from ..core.pixels import check_picture, to_network
+    from ..pictures.files import is_picture_file, read_picture
 
     files: list[Path] = []
     for path in paths:
@@ -128,7 +128,7 @@ def require_builder(options: BuildOptions, plan: Path) -> None:
     """Raise before any work, where the plan cannot be written or built: no folder, no backend, no GPU that it needs."""
     require_writable(plan)
     with requires_extra("gpu", "building a plan"):
-        from ..export import to_tensorrt
+        from ..runtimes.tensorrt import builder as to_tensorrt
     to_tensorrt.require_builder(options)
 
 
@@ -138,9 +138,9 @@ def rebuild_where_unfit(plan: Path) -> None:
     Raises:
         MissingPackageError: there is no GPU to run it on.
     """
-    from ..runtimes.drivers.probe import require_device
-    from ..runtimes.plan_card import read_plan_card
-    from ..runtimes.tensorrt_engine import unfit
+    from ..runtimes.device.drivers.probe import require_device
+    from ..runtimes.tensorrt.engine import unfit
+    from ..runtimes.tensorrt.plan_card import read_plan_card
 
     reasons = unfit(read_plan_card(plan), plan)
     if reasons:
@@ -155,8 +155,8 @@ def rebuild(plan: Path) -> None:
     Raises:
         EngineError: that file is not there, or no longer the same model.
     """
-    from ..runtimes.drivers.probe import first_device
-    from ..runtimes.plan_card import read_plan_card
+    from ..runtimes.device.drivers.probe import first_device
+    from ..runtimes.tensorrt.plan_card import read_plan_card
 
     card = read_plan_card(plan)
     source = card.source(plan)
@@ -164,7 +164,7 @@ def rebuild(plan: Path) -> None:
     if not source.is_file():
         raise EngineError(f"{plan}: to rebuild it, {source} must be there, which it was built from")
     with requires_extra("gpu", "building a plan"):
-        from ..export.onnx_model import read_model
+        from ..graphs.onnx_file import read_model
     require_builder(options, plan)
     model, own = read_model(source)
     if own.precision != card.model.precision:
@@ -176,7 +176,7 @@ def rebuild(plan: Path) -> None:
 def build(model: onnx.ModelProto, card: ModelCard, source: Path, plan: Path, options: BuildOptions) -> None:
     """Build a plan, with the elapsed time on a terminal, and print what was built."""
     with requires_extra("gpu", "building a plan"):
-        from ..export.to_tensorrt import build_plan
+        from ..runtimes.tensorrt.builder import build_plan
 
     for profile in options.profiles:
         click.echo(f"profile: {profile} (batch x height x width)")

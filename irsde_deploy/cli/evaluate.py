@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidValueError, OutputFileError, requires_extra
-from ..metrics import CROP_BORDER
+from ..pictures.metrics import CROP_BORDER
 from .common import EXIT_SOME_FAILED, PATH, device_options, note_uncalibrated, progress, require_rgb, say
 from .sampling import sampling_options
 
 if TYPE_CHECKING:
-    from ..evaluation import Measurement, Perceptual, WorstPictures
-    from ..export.perceptual import FrechetDistance
-    from ..pairs import Pair
-    from ..sampling import Restoring, Sampling
+    from ..core.sampling import Sampling
+    from ..networks.perceptual import FrechetDistance
+    from ..pictures.pairs import Pair
+    from ..pictures.restoring import Restoring
+    from ..reports.evaluation import Measurement, Perceptual, WorstPictures
 
 
 @click.command()
@@ -60,10 +61,10 @@ def evaluate(
     """
     with requires_extra("evaluate", "evaluating"):
         import skimage  # noqa: F401 (SSIM; said before anything long starts)
-    from ..evaluation import Evaluation, WorstPictures, format_summary, write_reports
-    from ..evaluation import evaluate as evaluate_pairs
+    from ..pictures.restoring import Restoring
+    from ..reports.evaluation import Evaluation, WorstPictures, format_summary, write_reports
+    from ..reports.evaluation import evaluate as evaluate_pairs
     from ..restorer import load
-    from ..sampling import Restoring
 
     pairs = _pairs(data, lq, gt)
     _require_output(output, pairs, overwrite)
@@ -98,7 +99,7 @@ def evaluate(
 
 
 def _require_output(output: Path, pairs: list[Pair], overwrite: bool) -> None:
-    from ..files import require_writable
+    from ..system.files import require_writable
 
     if (output / "summary.json").exists() and not overwrite:
         raise OutputFileError(f"{output}: holds a report already: pass --overwrite to replace it")
@@ -124,18 +125,17 @@ class _Keeping:
     folder: Path | None
 
     def __call__(self, measurement: Measurement, lq: Any, restored: Any, gt: Any) -> None:
-        from ..images import Picture, write_picture
+        from ..pictures.files import Picture, to_eight_bit, write_picture
 
         if self.folder is not None:
             write_picture(self.folder / "restored" / f"{measurement.name}.png", Picture(restored))
         self.worst.add(measurement, (lq, restored, gt))
         if self.frechet is not None:
-            self.frechet.add(restored, gt)
+            self.frechet.add(to_eight_bit(restored), to_eight_bit(gt))
 
 
 def _pairs(data: Path | None, lq: Path | None, gt: Path | None) -> list[Pair]:
-    from ..evaluation import find_pairs
-    from ..pairs import pair_folders
+    from ..pictures.pairs import find_pairs, pair_folders
 
     if data is not None and lq is None and gt is None:
         return find_pairs(data)
@@ -148,7 +148,7 @@ def _perceptual(lpips_weights: Path | None) -> dict[str, Perceptual]:
     if lpips_weights is None:
         return {}
     with requires_extra("export", "LPIPS"):
-        from ..export.perceptual import open_lpips
+        from ..networks.perceptual import open_lpips
     return {"lpips": open_lpips(lpips_weights)}
 
 
@@ -156,5 +156,5 @@ def _frechet(weights: Path | None) -> FrechetDistance | None:
     if weights is None:
         return None
     with requires_extra("export", "FID"):
-        from ..export.perceptual import FrechetDistance
+        from ..networks.perceptual import FrechetDistance
     return FrechetDistance(weights)

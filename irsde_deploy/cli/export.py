@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidValueError, requires_extra
-from ..files import write_atomically
+from ..system.files import write_atomically
 from .build import require_plan_name
 from .common import (
     DIVERGENCE,
@@ -33,7 +33,7 @@ from .engines import (
 from .whole_loop import LOOP_SETTINGS, LOOP_SUFFIX, loop_of_graph, loop_options, read_loop_options, write_loop
 
 if TYPE_CHECKING:
-    from ..comparison import Comparison
+    from ..core.comparison import Comparison
 
 
 @click.command()
@@ -97,9 +97,9 @@ def export(
         raise InvalidValueError("--pictures is for measuring fp16 or mixed: add --precision, or leave it out")
     with requires_extra("export", "exporting a checkpoint"):
         from ..export.exporter import export_checkpoint
-        from ..export.lowering import check_budget
-        from ..export.onnx_model import read_model, write_model
-        from ..export.report import format_comparison, format_heading
+        from ..graphs.onnx_file import read_model, write_model
+        from ..precision.lowering import check_budget
+        from ..reports.parity import format_comparison, format_heading
     check_budget(precision, psnr_budget)
     loaded, description = describe_checkpoint(checkpoint, settings)
     loop = read_loop_options(description.card, loop_settings, opset) if whole_loop else None

@@ -15,7 +15,7 @@ from .common import PATH
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def inspect(file: Path, as_json: bool) -> None:
     """Show what a model FILE holds: its card, graph inputs and sizes."""
-    from ..inspection import format_inspection, inspect_file
+    from ..reports.inspection import format_inspection, inspect_file
 
     description = inspect_file(file)
     click.echo(json.dumps(description, indent=2) if as_json else format_inspection(description))
@@ -24,7 +24,7 @@ def inspect(file: Path, as_json: bool) -> None:
 @click.command()
 def doctor() -> None:
     """Show what is installed, which providers and devices work, and the command that installs what is missing."""
-    from ..doctor import examine
+    from ..reports.doctor import examine
 
     for finding in examine():
         mark = "ok     " if finding.found else "missing"

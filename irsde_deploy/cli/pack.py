@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..errors import InvalidValueError
-from ..runtimes.profiles import parse_size
+from ..runtimes.tensorrt.profiles import parse_size
 from .common import PATH, SEED, gathered, note_uncalibrated
 from .sampling import PLAN_OPTIONS
 
@@ -48,8 +48,8 @@ def pack(
     ENGINE is an exported .onnx, for OpenVINO, or a .plan. The folder holds it with its card, the step table, and a
     reference input, noise and output to check it with.
     """
-    from ..images import read_picture
-    from ..pack import DEFAULT_SIZE, PackOptions, card_of, write_pack
+    from ..embedding.pack import DEFAULT_SIZE, PackOptions, card_of, write_pack
+    from ..pictures.files import read_picture
 
     if size is not None and picture is not None:
         raise InvalidValueError("--size is of the synthetic reference: leave it or --picture out")
@@ -72,7 +72,7 @@ def pack(
 @click.argument("folder", type=PATH)
 def selftest(folder: Path) -> None:
     """Restore the reference input of a pack and compare with its reference output; exit code 3 where they differ."""
-    from ..pack import selftest as check
+    from ..embedding.pack import selftest as check
 
     with _counting("restoring the reference") as show:
         found = check(folder, show)

@@ -19,12 +19,12 @@ from .common import say
 from .sampling import Model, for_frames, quality_for
 
 if TYPE_CHECKING:
-    from ..colour import Float32
-    from ..sampling import Sampling
-    from ..y4m import Frame, PipeFormat
+    from ..core.arrays import Float32
+    from ..core.sampling import Sampling
+    from ..video.pipes import PipeFormat, PipeFrame
     from .video import VideoOptions
 
-_Item: TypeAlias = "tuple[Frame, float, Float32]"
+_Item: TypeAlias = "tuple[PipeFrame, float, Float32]"
 """A frame, when it was there, its colours."""
 
 _PATIENCE = 1.0
@@ -38,7 +38,7 @@ def run_pipe(model: Model, sampling: Sampling, target: float | None, batch: int,
 
     A reader that closes the pipe ends it well.
     """
-    from ..y4m import raw_format, read_format, read_frames, write_header
+    from ..video.pipes import raw_format, read_format, read_frames, write_header
 
     given, output = _claim_pipes()
     raw = None if options.size is None else raw_format(options.size, options.pix_fmt or "rgb24")
@@ -100,9 +100,9 @@ class _Stream:
         self.latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self.started = time.perf_counter()
 
-    def run(self, frames: Iterator[Frame], batch: int) -> None:
+    def run(self, frames: Iterator[PipeFrame], batch: int) -> None:
         """Restore every frame."""
-        from ..pipeline import in_batches, run_pipeline
+        from ..video.pipeline import in_batches, run_pipeline
 
         arriving = ((frame, time.perf_counter(), self.form.to_rgb(frame)) for frame in frames)
         run_pipeline(in_batches(arriving, batch), self._work, self._write, depth=1, patience=_PATIENCE)
@@ -112,7 +112,7 @@ class _Stream:
         return [(frame, arrived, rgb) for (frame, arrived, _), rgb in zip(batch, restored, strict=True)]
 
     def _write(self, batch: list[_Item]) -> None:
-        from ..y4m import write_frame
+        from ..video.pipes import write_frame
 
         for frame, arrived, rgb in batch:
             write_frame(self.output, self.form, self.form.restored(frame, rgb))

@@ -18,9 +18,11 @@ from .sampling import Model, quality_for, sampling_options, seconds_wanted
 from .video import VideoOptions, of_videos, refuse_picture_options, refuse_video_options, run_videos, video_options
 
 if TYPE_CHECKING:
-    from ..batch import Job, Outcome
+    from ..core.sampling import Sampling
+    from ..pictures.batch import Outcome
+    from ..pictures.planning import Job
+    from ..pictures.restoring import Restoring
     from ..restorer import Restorer
-    from ..sampling import Restoring, Sampling
 
 
 @click.command()
@@ -78,7 +80,7 @@ def run(
 
     Or videos: INPUTS are video files. Or a pipe: INPUTS and the output are "-", y4m or raw RGB on stdin and stdout.
     """
-    from ..batch import plan_jobs
+    from ..pictures.planning import plan_jobs
 
     target = seconds_wanted(target_seconds, target_fps, sampling)
     model = Model(engine, fallback, device_settings, rebuild)
@@ -89,7 +91,7 @@ def run(
     refuse_video_options(video)
     planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None)
     jobs = _still_to_do(planned, existing)
-    from ..sampling import Restoring
+    from ..pictures.restoring import Restoring
 
     restorer = model.load()
     if target is not None:
@@ -111,11 +113,11 @@ def run(
         sys.exit(EXIT_SOME_FAILED)
 
 
-def _restore_all(restoring: Restoring, jobs: list[Job], batch: int) -> _Tally:
+def _restore_all(restoring: Restoring, jobs: list[Job], batch: int) -> _Outcomes:
     """Restore and write every job, with progress."""
-    from ..batch import restore_files
+    from ..pictures.batch import restore_files
 
-    tally = _Tally(pictures=len(jobs), steps=restoring.steps)
+    tally = _Outcomes(pictures=len(jobs), steps=restoring.steps)
     with progress(len(jobs) * restoring.steps, "") as advance:
 
         def restore(pictures: Any) -> Any:
@@ -134,7 +136,7 @@ def _levels(levels: list[float]) -> str:
 def _quality_for(target: float, restorer: Restorer, sampling: Sampling, jobs: list[Job], batch: int) -> str | None:
     """The best preset within the target at the size of the first picture that can be restored; None without any."""
     from ..errors import IrsdeError
-    from ..images import read_picture
+    from ..pictures.files import read_picture
 
     for job in jobs:
         try:
@@ -157,7 +159,7 @@ def _still_to_do(planned: list[Job], existing: str | None) -> list[Job]:
 
 
 @dataclass
-class _Tally:
+class _Outcomes:
     """How far a run is; says what went wrong as it is counted."""
 
     pictures: int

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.presets import PRESETS, quality_within
+from ..core.samplers import SAMPLERS
 from ..errors import InvalidValueError
-from ..presets import PRESETS, quality_within
-from ..samplers import SAMPLERS
 from .common import SEED, note_uncalibrated, require_rgb, say
 from .engines import rebuild_where_unfit
 
 if TYPE_CHECKING:
+    from ..core.sampling import Sampling
+    from ..pictures.restoring import Restoring
     from ..restorer import Restorer
-    from ..sampling import Restoring, Sampling
 
 
 class _TileType(click.ParamType[Any]):
@@ -79,7 +80,7 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_sampling(**settings: Any) -> Any:
-        from ..sampling import Sampling
+        from ..core.sampling import Sampling
 
         names = Sampling.__dataclass_fields__
         given = {name: settings.pop(name) for name in names}
@@ -139,9 +140,9 @@ def quality_for(target: float, restorer: Restorer, sampling: Sampling, pictures:
 
 def for_frames(engine: Path, restorer: Restorer, sampling: Sampling, picture: Any) -> Restoring:
     """What restores a video, whose first frame settles the noise level of all; says so."""
-    from ..sampling import Restoring
+    from ..pictures.restoring import Restoring, settled_by
 
-    settled = sampling.of_first_frame(restorer, picture)
+    settled = settled_by(sampling, restorer, picture)
     if settled != sampling:
         level = f"{settled.noise_level:.1f}"
         say(f"note: noise level {level}, estimated on the first frame, is used for all: --noise-level sets it")

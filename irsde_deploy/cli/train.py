@@ -13,10 +13,10 @@ from ..errors import InvalidValueError, requires_extra
 from .common import KINDS, PATH, model_options, progress, read_sources
 
 if TYPE_CHECKING:
-    from ..export.checkpoints import Checkpoint
-    from ..export.training import Process
-    from ..export.training_plan import DataPlan, TrainingPlan
-    from ..export.training_run import Progress
+    from ..networks.checkpoints import Checkpoint
+    from ..training.plan import DataPlan, TrainingPlan
+    from ..training.run import TrainingProgress
+    from ..training.trainer import Process
 
 DEFAULT_RECIPE = "small"
 
@@ -60,12 +60,12 @@ def train(
     many GPUs or machines: torchrun -m irsde_deploy train ...
     """
     with requires_extra("train", "training"):
-        from ..export.checkpoints import read_checkpoint
-        from ..export.run_folder import read_run
-        from ..export.training import process_group
-        from ..export.training_plan import TrainingPlan
-        from ..export.training_run import Ending
-        from ..export.training_run import train as train_run
+        from ..networks.checkpoints import read_checkpoint
+        from ..training.plan import TrainingPlan
+        from ..training.run import Ending
+        from ..training.run import train as train_run
+        from ..training.run_folder import read_run
+        from ..training.trainer import process_group
 
     if (output is None) == (resume is None):
         raise InvalidValueError("give either -o FOLDER for a new run or --resume FOLDER for one to continue")
@@ -102,7 +102,7 @@ def _require_nothing_else(given: Mapping[str, Any], init: Path | None) -> None:
 
 
 def _new_plan(given: dict[str, Any], initial: Checkpoint | None) -> TrainingPlan:
-    from ..export.training_plan import make_plan
+    from ..training.plan import make_plan
 
     model = {name: given.pop(name) for name in _MODEL_OPTIONS}
     if initial is None and model["opt"] is None and model["recipe"] is None:
@@ -125,7 +125,7 @@ _DATA_OPTIONS = (*_FOLDERS, "degradation", "hold_out", "validation_noise")
 
 def _data_plan(given: dict[str, Any], offered: list[Mapping[str, Any]]) -> DataPlan:
     """Folders from flags, else from an options file; a degradation from the flag, else from the recipe."""
-    from ..export.training_plan import DataPlan
+    from ..training.plan import DataPlan
 
     flags = {name: given.pop(name) for name in _DATA_OPTIONS}
     chosen: dict[str, Any] = {
@@ -166,14 +166,14 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 @contextmanager
-def _reporter(plan: TrainingPlan, process: Process) -> Iterator[Callable[[Progress], None]]:
+def _reporter(plan: TrainingPlan, process: Process) -> Iterator[Callable[[TrainingProgress], None]]:
     """The function to call after every iteration: moves the bar and prints validations, in the first process."""
     if not process.first:
         yield lambda state: None
         return
     with progress(plan.settings.iterations, "training") as advance:
 
-        def report(state: Progress) -> None:
+        def report(state: TrainingProgress) -> None:
             psnr = "" if state.psnr is None else f", {state.psnr:.2f} dB"
             advance(state.iteration, f"{state.iteration}/{state.iterations}, loss {state.loss:.4g}{psnr}")
             if state.validated is not None:
@@ -182,7 +182,7 @@ def _reporter(plan: TrainingPlan, process: Process) -> Iterator[Callable[[Progre
         yield report
 
 
-def _validation_line(state: Progress) -> str:
+def _validation_line(state: TrainingProgress) -> str:
     assert state.validated is not None
     before = sum(result.before for result in state.validated) / len(state.validated)
     return f"iteration {state.iteration}: loss {state.loss:.4g}, PSNR {before:.2f} -> {state.psnr:.2f} dB"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.samplers import SAMPLERS
+from ..core.sampling import blind_sde
+from ..core.tiling import Tiling
 from ..errors import InvalidValueError, requires_extra
-from ..noise_level import blind_sde
-from ..samplers import SAMPLERS
-from ..tiling import Tiling
 from .common import DIVERGENCE, PATH, SEED, device_options, note_uncalibrated, progress, require_rgb, say
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ def _verify_parity(
     plot_path: Path,
 ) -> None:
     with requires_extra("export", "comparing with PyTorch"):
-        from ..export.checkpoints import read_checkpoint
         from ..export.parity import compare_evaluations, compare_trajectories, reference_engine, require
-        from ..export.report import format_comparison, format_trajectory, write_csv, write_plot
+        from ..networks.checkpoints import read_checkpoint
+        from ..reports.parity import format_comparison, format_trajectory, write_csv, write_plot
     from ..restorer import load
 
     if tolerance is not None and not 0 < tolerance <= 1:
@@ -144,9 +144,9 @@ def _verify_tiles(
     csv_path: Path,
     plot_path: Path,
 ) -> None:
-    from ..images import read_picture
+    from ..pictures.files import read_picture
+    from ..reports.tiles import compare_tiled, format_report, write_csv, write_plot
     from ..restorer import load
-    from ..tile_report import compare_tiled, format_report, write_csv, write_plot
 
     restorer = require_rgb(load(engine, **device_settings), engine)
     if blind_sde(restorer.sde, None, None):
@@ -161,7 +161,7 @@ def _verify_tiles(
 
 
 def _read_network_input(restorer: Restorer, engine: Path, picture: Path) -> Any:
-    from ..images import read_picture
-    from ..runtimes.pictures import check_picture, to_network
+    from ..core.pixels import check_picture, to_network
+    from ..pictures.files import read_picture
 
     return to_network(check_picture(require_rgb(restorer, engine).card, read_picture(picture).rgb))

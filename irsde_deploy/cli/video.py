@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from ..core.noise import FRAME_NOISES
+from ..core.presets import PRESETS
 from ..errors import InputFileError, InvalidValueError, IrsdeError, OutputFileError
-from ..noise import FRAME_NOISES
-from ..presets import PRESETS
 from .common import EXIT_SOME_FAILED, FiniteRange, progress, say
 from .pipe import run_pipe
 from .sampling import Model, for_frames, quality_for
 
 if TYPE_CHECKING:
-    from ..colour import Float32
+    from ..core.arrays import Float32
+    from ..core.sampling import Sampling
+    from ..pictures.restoring import Restoring
     from ..restorer import Restorer
-    from ..sampling import Restoring, Sampling
-    from ..video import Source
-    from ..video_job import Progress, VideoJob
+    from ..video.job import VideoJob, VideoProgress
+    from ..video.reading import VideoSource
 
 PIPE = "-"
 _PIPE_OPTIONS = ("noise", "pix_fmt", "size", "matrix")
@@ -97,7 +98,7 @@ def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def of_videos(inputs: Sequence[str]) -> bool:
     """Whether the inputs are, or seem to be, videos or a pipe."""
-    from ..video import is_video_name
+    from ..pictures.planning import is_video_name
 
     return any(text == PIPE or (is_video_name(text) and not Path(text).is_dir()) for text in inputs)
 
@@ -125,7 +126,7 @@ def run_videos(
     options: VideoOptions,
 ) -> None:
     """Restore a pipe, or video files one after another."""
-    from ..video_job import runs_on
+    from ..video.job import runs_on
 
     if PIPE in inputs or str(output) == PIPE:
         _require_pipe(inputs, output, existing, options)
@@ -175,9 +176,9 @@ def _require_pipe(inputs: Sequence[str], output: Path, existing: str | None, opt
 
 def _plan(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
     """(input, output) of every video."""
-    from ..encoding import CONTAINERS
-    from ..video import is_video_name
-    from ..work_folder import partial_of
+    from ..pictures.planning import is_video_name
+    from ..video.encoding import CONTAINERS
+    from ..video.work_folder import partial_of
 
     for text in inputs:
         if not Path(text).is_file():
@@ -224,10 +225,10 @@ class _Run:
 
     def restore(self, path: Path, goal: Path, overwrite: bool) -> bool:
         """Restore a video; whether some of it could not be used."""
-        from ..video_job import Progress, prepare
+        from ..video.job import VideoProgress, prepare
 
         job = self._job(path, goal, overwrite)
-        done = Progress()
+        done = VideoProgress()
         work, pieces = prepare(job)
         frames = f"{job.expected_frames} frames, " if job.expected_frames else ""
         height, width = job.source.shown_size
@@ -256,10 +257,10 @@ class _Run:
 
     def _job(self, path: Path, goal: Path, overwrite: bool) -> VideoJob:
         """Look at the source, and settle everything that the result depends on."""
-        from ..encoding import choose_encoding
-        from ..probing import probe
-        from ..video import Span
-        from ..video_job import SEGMENT_SECONDS, VideoJob, engine_fingerprint
+        from ..video.encoding import choose_encoding
+        from ..video.job import SEGMENT_SECONDS, VideoJob, engine_fingerprint
+        from ..video.probing import probe
+        from ..video.reading import Span
 
         options = self.options
         span = Span(options.start or Fraction(0), options.end)
@@ -286,9 +287,9 @@ class _Run:
             overwrite,
         )
 
-    def _settle(self, source: Source, span: Any, goal: Path) -> None:
+    def _settle(self, source: VideoSource, span: Any, goal: Path) -> None:
         """Choose quality and noise level by the first frame, where they are not given."""
-        from ..video import Losses, read_frames
+        from ..video.reading import Losses, read_frames
 
         first = next(read_frames(source, span, Losses()), None)
         if first is None:
@@ -303,7 +304,7 @@ class _Run:
 
     def _earlier_quality(self, goal: Path) -> str | None:
         """What a run that is to be resumed has chosen; another measurement might choose another."""
-        from ..work_folder import WorkFolder
+        from ..video.work_folder import WorkFolder
 
         work = WorkFolder(goal)
         sampling = work.settings.get("sampling") if self.options.resume and work.exists else None
@@ -313,8 +314,8 @@ class _Run:
         click.echo(f"{quality} ({PRESETS[quality]}), as in the run that was cut off")
         return str(quality)
 
-    def _restore(self, job: VideoJob, work: Any, pieces: Any, done: Progress) -> None:
-        from ..video_job import restore_video
+    def _restore(self, job: VideoJob, work: Any, pieces: Any, done: VideoProgress) -> None:
+        from ..video.job import restore_video
 
         steps = self.restoring.steps
         started = time.monotonic()
@@ -333,7 +334,7 @@ class _Run:
             restore_video(job, work, pieces, restore, done, tell)
 
 
-def _tell_losses(path: Path, done: Progress) -> bool:
+def _tell_losses(path: Path, done: VideoProgress) -> bool:
     losses = done.losses
     if losses.damaged:
         packets = "1 damaged packet" if losses.damaged == 1 else f"{losses.damaged} damaged packets"

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidValueError, requires_extra
-from ..files import write_atomically
+from ..system.files import write_atomically
 from .common import gathered, given_options, note_uncalibrated, progress, require_onnx_name, say
 from .sampling import PLAN_OPTIONS
 
 if TYPE_CHECKING:
     import onnx
 
-    from ..card import ModelCard
-    from ..comparison import Comparison
-    from ..export.whole_loop import LoopPlan
+    from ..core.card import ModelCard
+    from ..core.comparison import Comparison
+    from ..graphs.whole_loop import LoopPlan
 
 LOOP_SUFFIX = ".loop.onnx"
 
@@ -42,7 +42,7 @@ loop_options = gathered(_LOOP_OPTIONS, LOOP_SETTINGS, "loop_settings")
 
 def read_loop_options(card: ModelCard, settings: dict[str, Any], opset: int | None = None) -> LoopPlan:
     """The plan of a model's whole loop from what `loop_options` gave; `opset`: of the graph, where it is known."""
-    from ..export.whole_loop import plan_loop, require_opset
+    from ..graphs.whole_loop import plan_loop, require_opset
 
     planned = {name: value for name, value in settings.items() if name != "noise_input"}
     plan = plan_loop(card, seeded=settings["noise_input"] == "seed", **planned)
@@ -55,8 +55,8 @@ def read_loop_options(card: ModelCard, settings: dict[str, Any], opset: int | No
 
 def write_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan, path: Path) -> None:
     """Write the whole loop of a score graph, with the comparisons that it has passed printed."""
-    from ..export.loop_export import CASES, export_whole_loop
-    from ..export.report import format_comparison, format_heading
+    from ..embedding.whole_loop_file import CASES, export_whole_loop
+    from ..reports.parity import format_comparison, format_heading
 
     second = {"noise": f", noise ({len(plan.draws)}, batch, {card.channels}, height, width)", "seed": ", seed (1)"}
     click.echo(
@@ -87,7 +87,7 @@ def loop_of_graph(source: Path, output: Path | None, overwrite: bool, settings: 
     if output.resolve() == source.resolve():
         raise InvalidValueError(f"{output}: a whole loop must not replace the graph it is made of: give another name")
     with requires_extra("cpu", "writing a whole loop"):
-        from ..export.onnx_model import read_model
+        from ..graphs.onnx_file import read_model
     model, card = read_model(source)
     plan = read_loop_options(card, settings)
     note_uncalibrated(source, card, plan.table.t)

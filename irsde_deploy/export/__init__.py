@@ -1,1 +1,1 @@
-"""The PyTorch side: checkpoints, networks, export to ONNX, parity. Needs the extra `export`."""
+"""A checkpoint to ONNX: its description, the reference's options files, recipes, and the proof against PyTorch."""

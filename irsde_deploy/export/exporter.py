@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..card import ModelCard
-from ..comparison import Comparison
-from ..files import write_atomically
-from ..runtimes.onnx_engine import OnnxEngine
-from ..runtimes.torch_engine import TorchEngine
-from .checkpoints import Checkpoint, naming
-from .detection import build_network
+from ..core.card import ModelCard
+from ..core.comparison import Comparison
+from ..networks.checkpoints import Checkpoint, naming
+from ..networks.detection import build_network
+from ..runtimes.engines.onnx_engine import OnnxEngine
+from ..runtimes.engines.torch_engine import TorchEngine
+from ..system.files import write_atomically
 from .parity import compare_evaluations, compare_trajectories, require
 from .to_onnx import OPSET, write_onnx
 

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..card import ModelCard
-from ..comparison import DIVERGED, Comparison, compare, tolerance_of, worst_of
+from ..core.arrays import Float32
+from ..core.card import ModelCard
+from ..core.comparison import DIVERGED, Comparison, compare, tolerance_of, worst_of
+from ..core.example import SEED, example_picture, normals
+from ..core.noise import given_noise
+from ..core.samplers import plan_steps
 from ..errors import ParityError
-from ..noise import given_noise
-from ..runtimes import Engine
-from ..runtimes.numpy_loop import padded_evaluation, states
-from ..runtimes.protocol import Float32
-from ..runtimes.torch_engine import TorchEngine
-from ..samplers import plan_steps
-from .checkpoints import Checkpoint, naming
-from .detection import build_network
-from .example import SEED, example_picture, normals
+from ..networks.checkpoints import Checkpoint, naming
+from ..networks.detection import build_network
+from ..runtimes.engines.torch_engine import TorchEngine
+from ..runtimes.loops.numpy_loop import padded_evaluation, states
+from ..runtimes.protocol import Engine
 
 EVALUATION_TOLERANCE = 1e-4
 TRAJECTORY_TOLERANCE = 1e-3

@@ -18,9 +18,9 @@ import torch
 from onnxscript import optimizer
 from torch import nn
 
-from ..card import ModelCard
+from ..core.card import ModelCard
 from ..errors import InvalidValueError
-from .onnx_model import write_model
+from ..graphs.onnx_file import write_model
 
 OPSET = 18
 OPSETS = range(17, 21)

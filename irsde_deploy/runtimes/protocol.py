@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
-from ..card import ModelCard
-
-Float32: TypeAlias = npt.NDArray[np.float32]
-
+from ..core.arrays import Float32
+from ..core.card import ModelCard
 
 DEVICES = ("cpu", "cuda", "auto")
 """Where an engine can run; `auto`: on the GPU where it can be used, else on the CPU."""

@@ -11,8 +11,8 @@ import pytest
 from calibration_pairs import write_pairs
 from small_quantisable import small_quantisable
 
-from irsde_deploy.export.onnx_model import read_model, write_model
-from irsde_deploy.sde import DenoisingSDE
+from irsde_deploy.core.sde import DenoisingSDE
+from irsde_deploy.graphs.onnx_file import read_model, write_model
 
 
 @pytest.fixture

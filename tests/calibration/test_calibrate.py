@@ -12,26 +12,26 @@ import numpy as np
 import pytest
 from golden import load_case
 from onnx import numpy_helper
+from places import ASSETS
 from small_quantisable import small_quantisable
 
 from irsde_deploy import load
 from irsde_deploy.calibration.calibrate import INT8_KEY, Problem
 from irsde_deploy.calibration.data import find_data
+from irsde_deploy.calibration.manifest import CalibrationSettings
 from irsde_deploy.calibration.ranges import METHODS
-from irsde_deploy.calibration.settings import CalibrationSettings
 from irsde_deploy.cli.calibrate import METHODS as OFFERED
 from irsde_deploy.cli.sampling import for_frames
+from irsde_deploy.core.comparison import psnr
+from irsde_deploy.core.example import SEED
+from irsde_deploy.core.noise import seeded_noise
+from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.errors import InputFileError
-from irsde_deploy.export.example import SEED
-from irsde_deploy.export.onnx_model import read_model, write_model
-from irsde_deploy.metrics import psnr
-from irsde_deploy.noise import seeded_noise
-from irsde_deploy.noise_level import estimate_start
-from irsde_deploy.runtimes.numpy_loop import restore
-from irsde_deploy.runtimes.onnx_engine import OnnxEngine
-from irsde_deploy.sampling import Restoring, Sampling
-
-ASSETS = Path(__file__).parents[2] / "assets"
+from irsde_deploy.graphs.onnx_file import read_model, write_model
+from irsde_deploy.pictures.noise_level import estimate_start
+from irsde_deploy.pictures.restoring import Restoring
+from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine
+from irsde_deploy.runtimes.loops.numpy_loop import restore
 
 WRONG_SETTINGS = (
     ("seed", "x"),
@@ -229,10 +229,10 @@ def test_manifests_that_do_not_fit_are_refused_in_one_sentence(
 
 def test_the_committed_model_loses_little(calibrate: Callable[..., str], tmp_path: Path) -> None:
     """On a held-out picture, with few states of another one; benchmarks/int8.py measures it in earnest."""
-    from irsde_deploy.export.checkpoints import read_checkpoint
-    from irsde_deploy.export.detection import build_network
-    from irsde_deploy.export.settings import describe
+    from irsde_deploy.export.description import describe
     from irsde_deploy.export.to_onnx import write_onnx
+    from irsde_deploy.networks.checkpoints import read_checkpoint
+    from irsde_deploy.networks.detection import build_network
 
     checkpoint = read_checkpoint(ASSETS / "derain_nafnet_w16.safetensors")
     card = describe(checkpoint, []).card
@@ -264,7 +264,7 @@ def test_a_plan_is_built_of_a_calibrated_graph_and_of_no_other(
     output = tmp_path / "q.onnx"
     irsde("calibrate", source, "--data", pairs, "-o", output, "--states", 6, "--residuals")
     irsde("build", output, "-o", tmp_path / "a.plan", *build)
-    from irsde_deploy.runtimes.plan_card import read_plan_card
+    from irsde_deploy.runtimes.tensorrt.plan_card import read_plan_card
 
     card = read_plan_card(tmp_path / "a.plan")
     assert card.model.precision == "int8"

@@ -17,9 +17,9 @@ from small_quantisable import QUANTISABLE, SUM, small_quantisable, weight
 from irsde_deploy.calibration.layers import quantisable
 from irsde_deploy.calibration.quantise import as_computed, mixed, quantise
 from irsde_deploy.errors import InvalidValueError
-from irsde_deploy.export.onnx_model import read_model, write_model
-from irsde_deploy.runtimes.onnx_engine import OnnxEngine
-from irsde_deploy.runtimes.onnx_session import open_session
+from irsde_deploy.graphs.onnx_file import read_model, write_model
+from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine
+from irsde_deploy.runtimes.engines.onnx_session import open_session
 
 RANGES = {"h1": 0.9, "h3": 1.1, "h4": 1.7, "h6": 2.3}
 NETWORKS = ("unet_nf8_depth4", "nafnet_w16", "latent_nafnet_w8", "ConditionalUNet", "ConditionalNAFNet")
@@ -195,10 +195,10 @@ def test_tensorrt_rtx_builds_it(
 ) -> None:
     """Ahead of time, on any machine: each convolution's weights and what it reads are INT8 in the plan, as it says."""
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)")
-    from irsde_deploy.export.to_tensorrt import build_plan
-    from irsde_deploy.runtimes.build_options import BuildOptions
-    from irsde_deploy.runtimes.plan_card import read_plan_card
-    from irsde_deploy.runtimes.profiles import Profile
+    from irsde_deploy.runtimes.tensorrt.builder import build_plan
+    from irsde_deploy.runtimes.tensorrt.options import BuildOptions
+    from irsde_deploy.runtimes.tensorrt.plan_card import read_plan_card
+    from irsde_deploy.runtimes.tensorrt.profiles import Profile
 
     model, card = read_model(onnx_of(name))
     quantised = mixed(model, quantisable(model, residuals), some_ranges(model, residuals), rest)

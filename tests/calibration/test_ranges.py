@@ -14,7 +14,7 @@ from small_quantisable import small_quantisable
 
 from irsde_deploy.calibration.layers import quantisable
 from irsde_deploy.calibration.ranges import BINS, METHODS, Magnitudes, Recorder, Statistics, collect, timestep_groups
-from irsde_deploy.calibration.states import Source, exact_states, forward_marginals
+from irsde_deploy.calibration.states import PictureSource, exact_states, forward_marginals
 from irsde_deploy.errors import EngineError
 
 
@@ -38,7 +38,10 @@ def test_the_table_is_numpys_on_onnxs_own_interpreter() -> None:
     planes = rng.random((3, 20, 24), dtype=np.float32), rng.normal(0, 0.1, (3, 20, 24)).astype(np.float32)
     states = list(
         islice(
-            exact_states([Source("a", (20, 24), lambda: planes)], card, forward_marginals(card.sde, (90, 30)), 0, 16), 6
+            exact_states(
+                [PictureSource("a", (20, 24), lambda: planes)], card, forward_marginals(card.sde, (90, 30)), 0, 16
+            ),
+            6,
         )
     )
     recorder, statistics = Recorder(model, tensors), Statistics(timestep_groups((90, 30)))

@@ -13,15 +13,14 @@ import cv2
 import numpy as np
 import pytest
 from calibration_pairs import write_pairs
+from places import ASSETS
 
 from irsde_deploy.calibration.calibrate import Problem
 from irsde_deploy.calibration.data import find_data
+from irsde_deploy.calibration.manifest import CalibrationSettings, read_manifest
 from irsde_deploy.calibration.range_table import read_table, states_of
 from irsde_deploy.calibration.ranges import METHODS, Magnitudes, Recorder
-from irsde_deploy.calibration.settings import CalibrationSettings, read_manifest
-from irsde_deploy.export.onnx_model import read_model, write_model
-
-ASSETS = Path(__file__).parents[2] / "assets"
+from irsde_deploy.graphs.onnx_file import read_model, write_model
 
 
 def test_a_manifest_repeats_the_run_byte_for_byte(

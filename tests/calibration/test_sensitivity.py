@@ -16,13 +16,13 @@ from small_quantisable import QUANTISABLE, SUM
 
 from irsde_deploy.calibration.calibrate import Problem, search_float_layers
 from irsde_deploy.calibration.data import find_data
+from irsde_deploy.calibration.manifest import CalibrationSettings
 from irsde_deploy.calibration.range_table import states_of
 from irsde_deploy.calibration.sensitivity import format_timesteps, measure_sensitivity
-from irsde_deploy.calibration.settings import CalibrationSettings
-from irsde_deploy.export.example import SEED
-from irsde_deploy.export.onnx_model import read_model
-from irsde_deploy.noise import seeded_noise
-from irsde_deploy.runtimes.onnx_engine import OnnxEngine
+from irsde_deploy.core.example import SEED
+from irsde_deploy.core.noise import seeded_noise
+from irsde_deploy.graphs.onnx_file import read_model
+from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine
 
 
 def test_single_layers_are_measured_in_the_fp32_graph(pairs: Path, source: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from small_quantisable import small_quantisable
 
 from irsde_deploy.calibration.states import (
-    Source,
+    PictureSource,
     exact_states,
     forward_marginals,
     noise_states,
@@ -20,18 +20,18 @@ from irsde_deploy.calibration.states import (
     visited_marginals,
     window,
 )
-from irsde_deploy.noise import normal_field, seeded_noise
-from irsde_deploy.runtimes.numpy_loop import states
-from irsde_deploy.runtimes.onnx_engine import OnnxEngine
-from irsde_deploy.samplers import StepTable
+from irsde_deploy.core.noise import normal_field, seeded_noise
+from irsde_deploy.core.samplers import StepTable
+from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine
+from irsde_deploy.runtimes.loops.numpy_loop import states
 
 TIMESTEPS = (100, 69, 41, 16)
 
 
-def flat(value: float, residual: float, shape: tuple[int, int] = (64, 64)) -> Source:
+def flat(value: float, residual: float, shape: tuple[int, int] = (64, 64)) -> PictureSource:
     """A picture of one colour whose clean one is `residual` lighter."""
     planes = [np.full((3, *shape), level, np.float32) for level in (value, residual)]
-    return Source(str(value), shape, lambda: (planes[0], planes[1]))
+    return PictureSource(str(value), shape, lambda: (planes[0], planes[1]))
 
 
 @pytest.mark.parametrize("t", [1, 16, 41, 100])
@@ -59,11 +59,11 @@ def test_each_timestep_meets_each_picture_equally_often() -> None:
         assert len(met) == pictures * len(TIMESTEPS)
 
 
-def ramp() -> Source:
+def ramp() -> PictureSource:
     """A picture whose first two channels are row and column."""
     rows, columns = np.indices((300, 500), dtype=np.float32)
     planes = np.stack([rows, columns, 0 * rows])
-    return Source("ramp", (300, 500), lambda: (planes, 0 * planes))
+    return PictureSource("ramp", (300, 500), lambda: (planes, 0 * planes))
 
 
 @pytest.mark.parametrize("timesteps", [1, 3, 4, 8, 100])
@@ -113,7 +113,9 @@ def test_recorded_states_are_the_samplers_own(tmp_path: Path) -> None:
     engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
     picture = np.random.default_rng(0).random((3, 18, 21), dtype=np.float32)
     table = card.plan("sde-2m", 3)
-    recorded = list(islice(recorded_states([Source("a", (18, 21), lambda: (picture, None))], engine, table, 4, 64), 4))
+    recorded = list(
+        islice(recorded_states([PictureSource("a", (18, 21), lambda: (picture, None))], engine, table, 4, 64), 4)
+    )
 
     def padded(array: np.ndarray) -> np.ndarray:
         return np.pad(array, [(0, 0), (0, 0), (0, 2), (0, 3)], mode="reflect")

@@ -13,12 +13,12 @@ from golden import load_case
 from irsde_deploy import ModelCard
 from irsde_deploy.errors import InvalidValueError, OutputFileError, ParityError
 from irsde_deploy.export import exporter, parity, to_onnx
-from irsde_deploy.export.checkpoints import Checkpoint, read_checkpoint
-from irsde_deploy.export.networks import ConditionalNAFNet, ConditionalUNet
+from irsde_deploy.export.description import Description, describe, flags
 from irsde_deploy.export.parity import compare_trajectories
-from irsde_deploy.export.settings import Description, describe, flags
-from irsde_deploy.runtimes import open_engine
-from irsde_deploy.runtimes.torch_engine import TorchEngine
+from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet
+from irsde_deploy.networks.checkpoints import Checkpoint, read_checkpoint
+from irsde_deploy.runtimes.engines.torch_engine import TorchEngine
+from irsde_deploy.runtimes.opening import open_engine
 
 EVALUATION = 5e-6
 """Relative: the order of float32 additions in convolutions of a few thousand terms."""

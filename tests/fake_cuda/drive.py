@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from irsde_deploy import MeanRevertingSDE
-from irsde_deploy.card import ModelCard
+from irsde_deploy.core.card import ModelCard
+from irsde_deploy.core.noise import NoiseSource, given_noise, seeded_noise
+from irsde_deploy.core.samplers import StepTable
+from irsde_deploy.core.tiling import Tiling
 from irsde_deploy.errors import EngineError, InvalidValueError, NotFiniteError
-from irsde_deploy.noise import NoiseSource, given_noise, seeded_noise
-from irsde_deploy.runtimes.device_array import DeviceArray
-from irsde_deploy.runtimes.device_engine import DeviceEngine, Evaluation, PaddedShape
-from irsde_deploy.runtimes.device_loop import MAX_SIZES, DeviceLoop
-from irsde_deploy.runtimes.drivers import Driver, open_driver
-from irsde_deploy.runtimes.numpy_loop import NumpyLoop
-from irsde_deploy.samplers import StepTable
-from irsde_deploy.tiling import Tiling
+from irsde_deploy.runtimes.device.arrays import DeviceArray
+from irsde_deploy.runtimes.device.drivers import Driver, open_driver
+from irsde_deploy.runtimes.device.engine import DeviceEngine, Evaluation, PaddedShape
+from irsde_deploy.runtimes.loops.device_loop import MAX_SIZES, DeviceLoop
+from irsde_deploy.runtimes.loops.numpy_loop import NumpyLoop
 
 RNG = np.random.default_rng(0)
 SHAPE = (2, 21, 37, 3)  # sides that need padding, rows that are no multiple of four

@@ -7,7 +7,7 @@ namespace irsde::runtime {
 
 namespace {
 
-constexpr std::int64_t MAX_PIXELS = 100'000'000;            // as irsde_deploy/images.py
+constexpr std::int64_t MAX_PIXELS = 100'000'000;            // as irsde_deploy/pictures/files.py
 constexpr std::int64_t MAX_EXTENT = std::int64_t{1} << 60;  // bytes along one axis: the sum of three is an int64
 
 std::int64_t element_size(const irsde_frame& frame, const Pack& pack, const char* name) {

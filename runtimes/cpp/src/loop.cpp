@@ -11,7 +11,7 @@ namespace irsde::runtime {
 
 namespace {
 
-constexpr float FLOAT_LIMIT = 2.0f;  // as irsde_deploy/runtimes/pictures.py
+constexpr float FLOAT_LIMIT = 2.0f;  // as irsde_deploy/core/pixels.py
 constexpr int NEVER = std::numeric_limits<int>::max();
 constexpr int MAX_THREADS = 16;
 constexpr irsde::i64 LEAST_FOURS = 1 << 13;  // that are worth a thread: about a millisecond of noise

@@ -1,4 +1,4 @@
-// OpenVINO on the CPU: the graph compiled for each input size, as irsde_deploy/runtimes/openvino_engine.py does.
+// OpenVINO on the CPU: the graph compiled for each input size, as irsde_deploy/runtimes/engines/openvino_engine.py does.
 #include <algorithm>
 #include <cstdint>
 #include <list>

@@ -225,7 +225,7 @@ bool is_object(const std::string& text) {
     return closing.empty() && !text.empty() && text.back() == '\n';
 }
 
-/// card.json as irsde_deploy/card.py writes it: compact, in the order of its fields. What steps.txt says of the network
+/// card.json as irsde_deploy/core/card.py writes it: compact, in the order of its fields. What steps.txt says of the network
 /// must be in it.
 std::string read_card(const Pack& pack) {
     const std::filesystem::path file = pack.folder / "card.json";

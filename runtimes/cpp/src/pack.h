@@ -1,4 +1,4 @@
-// A pack's folder, read: steps.txt, which irsde_deploy/steps_file.py writes, and the reference arrays beside it.
+// A pack's folder, read: steps.txt, which irsde_deploy/embedding/steps_file.py writes, and the reference arrays beside it.
 #pragma once
 
 #include <cstdint>

@@ -76,7 +76,7 @@ class Irsde(GstBase.BaseTransform):
         """Open the engine; a wrong setting stops the pipeline here, with one sentence."""
         self.frames, self.shown = None, 0
         try:
-            from irsde_deploy.frame_filter import FrameFilter, FrameSettings
+            from irsde_deploy.plugins.frame_restorer import FrameFilter, FrameSettings
         except ImportError as error:
             return self.fail(f"{error}: name the folders of irsde_deploy and its packages in PYTHONPATH")
         if not self.engine:

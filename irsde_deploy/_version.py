@@ -1,0 +1,3 @@
+"""The version, which cards, manifests and the command line name."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,78 @@
+"""Pictures in the types that people have, and what the network takes: checked, converted, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidValueError
+from .arrays import Float32
+from .card import ModelCard
+
+FLOAT_LIMIT = 2.0
+"""Float pictures are in [0, 1]; a value beyond this is taken for a wrong scale, not for an overshoot."""
+
+
+def check_picture(card: ModelCard, picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A picture (H, W, C) or a batch (B, H, W, C) -> the batch, if the card's network can take it.
+
+    Raises:
+        InvalidValueError: another shape or type, values that are not finite, or a float picture far beyond [0, 1].
+    """
+    batch = picture[None] if picture.ndim == 3 else picture
+    check_shape(card, batch.shape, picture.shape)
+    latent = card.value_range is None
+    if picture.dtype.kind == "u" and picture.dtype.itemsize <= 2 and not latent:
+        return batch
+    if not np.issubdtype(picture.dtype, np.floating):
+        expected = "a latent must be" if latent else "a picture must be uint8, uint16 or"
+        raise InvalidValueError(f"{expected} floating point, not {picture.dtype}")
+    if not np.isfinite(picture).all():
+        raise InvalidValueError("the picture has NaN or infinite values: every value must be finite")
+    if not latent and np.abs(picture).max() > FLOAT_LIMIT:
+        raise InvalidValueError(
+            f"floating-point pictures are in [0, 1], and this one goes to {np.abs(picture).max():g}: "
+            "divide by its white value first"
+        )
+    return batch
+
+
+def check_shape(card: ModelCard, batch: tuple[int, ...], given: tuple[int, ...]) -> None:
+    """Raise InvalidValueError unless the shape `batch` is (B, H, W, C) with the card's channels and nothing empty."""
+    channels = card.channels
+    if len(batch) != 4 or batch[3] != channels or 0 in batch:
+        raise InvalidValueError(
+            f"a picture must have the shape (H, W, {channels}) or (B, H, W, {channels}), not {given}"
+        )
+
+
+def require_rgb_pictures(card: ModelCard, engine: str | Path) -> None:
+    """Raise InvalidValueError unless the network of the file `engine` restores RGB pictures."""
+    if card.channels != 3 or card.value_range is None:
+        raise InvalidValueError(
+            f"{engine}: this network works on {card.channels}-channel "
+            f"{'latents' if card.value_range is None else 'arrays'}, not on RGB pictures: "
+            "use it from Python (irsde_deploy.load)"
+        )
+
+
+def to_network(batch: npt.NDArray[Any]) -> Float32:
+    """A checked batch (B, H, W, C) -> mu (B, C, H, W) float32; integers become [0, 1]."""
+    mu: Float32 = batch.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    if batch.dtype.kind == "u":
+        mu /= np.float32(np.iinfo(batch.dtype).max)
+    return mu
+
+
+def from_network(restored: Float32, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """(B, C, H, W) float32 -> (B, H, W, C) of the type that came in; integers are rounded and saturated."""
+    values = restored.transpose(0, 2, 3, 1)
+    if not np.issubdtype(dtype, np.floating):
+        values = np.clip(values, 0, 1)
+        values *= np.float32(np.iinfo(dtype).max)
+        np.rint(values, out=values)
+    of_its_type: npt.NDArray[Any] = values.astype(dtype, order="C")
+    return of_its_type

@@ -1,0 +1,80 @@
+"""Presets of quality: how many network evaluations a picture gets, and what is made of them.
+
+Chosen by measurement (benchmarks/samplers.py, docs/samplers.md). A model card that nobody chose a sampler for has that
+of `balanced`: the cheapest within 0.1 dB of 100 posterior steps, on the reference's checkpoint too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import InvalidValueError
+from .samplers import SAMPLERS
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A sampler and its number of evaluations.
+
+    Attributes:
+        sampler: one of `irsde_deploy.core.samplers.SAMPLERS`.
+        steps: network evaluations.
+    """
+
+    sampler: str
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS or self.steps < 1:
+            raise InvalidValueError(f"a preset has a sampler and at least one step, not {self.sampler!r}, {self.steps}")
+
+    def __str__(self) -> str:
+        return f"{self.sampler}, {self.steps} steps"
+
+
+PRESETS: dict[str, Preset] = {
+    "draft": Preset("mean", 2),
+    "fast": Preset("mean", 5),
+    "balanced": Preset("mean", 10),
+    "best": Preset("sde-2m", 20),
+    "psnr": Preset("mean", 10),
+}
+"""Quality -> what it is made of; the first four in the order of their cost."""
+
+BY_COST = ("best", "balanced", "fast", "draft")
+
+
+def preset(name: str) -> Preset:
+    """The preset of a quality, or InvalidValueError."""
+    if name not in PRESETS:
+        raise InvalidValueError(f"quality must be one of {', '.join(PRESETS)}, not {name!r}")
+    return PRESETS[name]
+
+
+def with_quality(quality: str | None, sampler: str | None, steps: int | None) -> tuple[str | None, int | None]:
+    """(sampler, steps): of a quality where one is named, else as given; one excludes the other."""
+    if quality is None:
+        return sampler, steps
+    if sampler is not None or steps is not None:
+        raise InvalidValueError(
+            f"the quality {quality!r} is a sampler and a number of steps: leave out one or the others"
+        )
+    return preset(quality).sampler, preset(quality).steps
+
+
+def quality_within(seconds: float, evaluation: float) -> tuple[str, bool]:
+    """(the best quality whose evaluations fit into `seconds`, whether it does); `draft` where none fits.
+
+    Args:
+        seconds: that a picture may take.
+        evaluation: seconds that one evaluation takes at its size.
+
+    Raises:
+        InvalidValueError: a target that is not above 0.
+    """
+    if not 0 < seconds < float("inf"):
+        raise InvalidValueError(f"the target must be a finite number above 0 seconds a picture, not {seconds:g}")
+    for name in BY_COST:
+        if PRESETS[name].steps * evaluation <= seconds:
+            return name, True
+    return "draft", False

@@ -1,0 +1,1 @@
+"""What a program takes that embeds a model: packs for the C library, whole loops as one graph."""

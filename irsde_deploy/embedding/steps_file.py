@@ -1,0 +1,264 @@
+"""steps.txt: what a runtime that is not Python must know of a pack, as lines of text.
+
+    irsde-steps 1                            format version
+    backend openvino                         then one `key value` a line, each key once
+    ...
+    steps 20
+    step 100 0x1.9p-1 ...                    t a c d s p r, one line a step, C's hexadecimal floats: nothing is lost
+    end
+
+Lines that begin with # are comments, here the same numbers for people. runtimes/cpp/src/pack.cpp reads it too.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.card import PAD_MODES
+from ..core.noise import MAX_SEED
+from ..core.samplers import StepTable
+from ..errors import InputFileError
+from ..system.files import require_readable
+
+HEADER = "irsde-steps 1"
+BACKENDS = {"openvino": "engine.onnx", "tensorrt": "engine.plan", "tensorrt-rtx": "engine.plan"}
+"""What runs a pack's engine -> the engine's file."""
+
+MAX_BYTES = 4 * 2**20
+MAX_STEPS = 10_000
+MAX_REFERENCE_SIDE = 8192
+MAX_MULTIPLE = 256
+_MAX_T = 1_000_000
+_MAX_COEFFICIENT = 1e30
+_MAX_TOLERANCE = 0.5
+_MAX_DIGITS, _MAX_EXPONENT = 15, 2000
+_COLUMNS = ("a", "c", "d", "s", "p", "r")
+
+
+@dataclass(frozen=True, eq=False)
+class PackSettings:
+    """The content of steps.txt.
+
+    Attributes:
+        backend: one of `BACKENDS`.
+        engine_bytes: size of the engine's file.
+        channels, multiple_of, pad_mode, conditional, precision, task: as in the model card.
+        latent: whether the network works on latents.
+        clip: keep the predicted picture within [0, 1] at each step.
+        seed: of the noise, where a run names none.
+        sampler: what the table was made of, for people.
+        reference_height, reference_width: of the reference arrays.
+        tolerance: of the reference output, relative to its largest value where that is above 1; above 0, at most 0.5.
+        table: the step table.
+    """
+
+    backend: str
+    engine_bytes: int
+    channels: int
+    multiple_of: int
+    pad_mode: str
+    conditional: bool
+    latent: bool
+    clip: bool
+    seed: int
+    precision: str
+    sampler: str
+    task: str
+    reference_height: int
+    reference_width: int
+    tolerance: float
+    table: StepTable
+
+    @property
+    def engine(self) -> str:
+        """The engine's file in the pack's folder."""
+        return BACKENDS[self.backend]
+
+
+def to_text(settings: PackSettings) -> str:
+    """The content of steps.txt."""
+    table = settings.table
+    values = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "table"}
+    lines = [HEADER, *(f"{key} {_written(value)}".rstrip() for key, value in values.items())]
+    lines += [
+        f"start {float(table.start).hex()}",
+        f"# start {table.start:.9g}",
+        f"steps {len(table)}",
+        "# t a c d s p r",
+    ]
+    for k, t in enumerate(table.t.tolist()):
+        row = [float(getattr(table, column)[k]) for column in _COLUMNS]
+        lines += [f"step {t} {' '.join(map(float.hex, row))}", f"# {t} {' '.join(f'{value:.9g}' for value in row)}"]
+    return "\n".join([*lines, "end", ""])
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, float):
+        return value.hex()
+    if isinstance(value, str):
+        return " ".join("".join(c if c.isprintable() else " " for c in value).split())[:200]
+    return str(int(value))
+
+
+def require_pack_file(path: Path) -> None:
+    """Raise InputFileError unless this file of a pack is an ordinary one with something in it."""
+    try:
+        require_readable(path)
+    except InputFileError as error:
+        raise InputFileError(f"{error}: pack the engine again with 'irsde-deploy pack'") from None
+
+
+def is_steps_file(path: Path) -> bool:
+    """Whether a file begins as those of `to_text` do, of any version."""
+    begin = HEADER.partition(" ")[0].encode() + b" "
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(begin)) == begin
+
+
+def read_steps_file(path: Path) -> PackSettings:
+    """Read and check steps.txt; anything that is missing, unknown or out of range is an error.
+
+    Raises:
+        InputFileError: no such file, or not what `to_text` writes.
+    """
+    require_pack_file(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError("it is larger than any of its kind")
+        return _parsed(path.read_bytes().decode("utf-8"))  # lines end as they are written, on every system
+    except ValueError as error:  # UnicodeDecodeError too
+        raise InputFileError(f"{path}: {error}: pack the engine again with 'irsde-deploy pack'") from None
+
+
+def _parsed(text: str) -> PackSettings:
+    values, steps = _split(text)
+    content: dict[str, Any] = {}
+    for key, parse in _PARSERS.items():
+        if key not in values:
+            raise ValueError(f"it does not say {key!r}")
+        try:
+            content[key] = parse(values.pop(key))
+        except ValueError as error:
+            raise ValueError(f"its {key!r} is wrong ({error})") from None
+    if values:
+        raise ValueError(f"it says {next(iter(values))[:40]!r}, which is unknown")
+    table = _table(content.pop("start"), content.pop("steps"), steps)
+    if content["clip"] and not table.r.all():  # what is clipped would not depend on the network
+        raise ValueError(f"its step {int(np.argmin(table.r != 0)) + 1} has r = 0, which does not go with clip")
+    return PackSettings(**content, table=table)
+
+
+def _split(text: str) -> tuple[dict[str, str], list[str]]:
+    """The lines as key -> value, and the steps in order."""
+    first, *lines = text.split("\n")
+    if first != HEADER:
+        raise ValueError(f"its first line is not {HEADER!r}, which this irsde-deploy reads")
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if lines[-1:] != ["end"]:
+        raise ValueError("it is cut off before its end")
+    values: dict[str, str] = {}
+    steps = []
+    for line in lines[:-1]:
+        key, _, value = line.partition(" ")
+        if key == "step":
+            steps.append(value)
+        elif key in values:
+            raise ValueError(f"it says {key[:40]!r} twice")
+        else:
+            values[key] = value
+    return values, steps
+
+
+def _table(start: float, count: int, lines: list[str]) -> StepTable:
+    rows = [line.split(" ") for line in lines]
+    if len(rows) != count or any(len(row) != 1 + len(_COLUMNS) for row in rows):
+        raise ValueError("it has not as many steps as it says, of seven numbers each")
+    t = np.array([_whole(1, _MAX_T)(row[0]) for row in rows], dtype=np.int64)
+    if (np.diff(t) >= 0).any():
+        raise ValueError("its timesteps do not decrease")
+    a, c, d, s, p, r = np.array([[_coefficient(word) for word in row[1:]] for row in rows]).T
+    return StepTable(t, a, c, d, s, p, r, start)
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,20}", text) or not low <= int(text) <= high:
+            raise ValueError(f"{text[:40]!r} is no whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _flag(text: str) -> bool:
+    return bool(_whole(0, 1)(text))
+
+
+def _coefficient(text: str) -> float:
+    value = _hexadecimal(text)
+    if abs(value) > _MAX_COEFFICIENT:
+        raise ValueError(f"{text[:40]!r} is out of range")
+    return value
+
+
+def _tolerance(text: str) -> float:
+    value = _hexadecimal(text)
+    if not 0 < value <= _MAX_TOLERANCE:
+        raise ValueError(f"{text[:40]!r} is not above 0 and at most {_MAX_TOLERANCE}")
+    return value
+
+
+def _hexadecimal(text: str) -> float:
+    found = re.fullmatch(r"-?0x([0-9a-f]+)(?:\.([0-9a-f]+))?p[+-]([0-9]{1,4})", text)
+    if not found or len(found[1] + (found[2] or "")) > _MAX_DIGITS or int(found[3]) > _MAX_EXPONENT:
+        raise ValueError(f"{text[:40]!r} is no hexadecimal float")
+    try:
+        return float.fromhex(text)
+    except OverflowError:
+        return math.inf
+
+
+def _one_of(*known: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"{text[:40]!r} is not one of {', '.join(known)}")
+        return text
+
+    return parse
+
+
+def _words(text: str) -> str:
+    if len(text.encode()) > 800 or not text.isprintable():
+        raise ValueError("it is no plain text of one line")
+    return text
+
+
+_SIDE = _whole(1, MAX_REFERENCE_SIDE)
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "backend": _one_of(*BACKENDS),
+    "engine_bytes": _whole(1, MAX_SEED),
+    "channels": _whole(1, 256),
+    "multiple_of": _whole(1, MAX_MULTIPLE),
+    "pad_mode": _one_of(*PAD_MODES),
+    "conditional": _flag,
+    "latent": _flag,
+    "clip": _flag,
+    "seed": _whole(0, MAX_SEED),
+    "precision": _words,
+    "sampler": _words,
+    "task": _words,
+    "reference_height": _SIDE,
+    "reference_width": _SIDE,
+    "tolerance": _tolerance,
+    "start": _coefficient,
+    "steps": _whole(1, MAX_STEPS),
+}
+"""Key -> how its value is read; all are there, each once."""

@@ -1,0 +1,114 @@
+"""Score graph -> proven whole-loop ONNX file: write it, compare one call of it with the loop, and only then keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..core.arrays import Float32
+from ..core.card import ModelCard
+from ..core.comparison import DIVERGED, HALF_TOLERANCE, Comparison, compare, worst_of
+from ..core.example import SEED, example_picture, normals
+from ..core.noise import NoiseSource, seeded_noise
+from ..errors import EngineError, NotFiniteError, ParityError, reason
+from ..graphs.metadata import LOOP_KEY
+from ..graphs.onnx_file import set_metadata, write_model
+from ..graphs.whole_loop import LoopPlan, whole_loop
+from ..runtimes.engines.onnx_engine import OnnxEngine
+from ..runtimes.engines.onnx_session import open_session
+from ..runtimes.loops.numpy_loop import restore
+from ..system.files import write_atomically
+
+TOLERANCE = 1e-5
+"""Relative to the largest value. Both sides give ONNX Runtime the same float32 operations in the same order, which are
+bit for bit the same unless it fuses or lays out one of the two in another way."""
+
+CASES: tuple[tuple[int, Callable[[int], tuple[int, int]]], ...] = (
+    (1, lambda m: (2 * m - 1, max(1, 2 * m - 3))),
+    (2, lambda m: (max(1, m // 4), m)),
+)
+"""(batch, the card's multiple -> height and width) to compare at: padding on both sides; a batch, and a side that is
+too short to reflect."""
+
+
+def export_whole_loop(
+    model: onnx.ModelProto,
+    card: ModelCard,
+    plan: LoopPlan,
+    path: Path,
+    on_comparison: Callable[[Comparison], None] | None = None,
+) -> None:
+    """Write `path`, a whole-loop graph that has been proven equal to the NumPy loop around the score graph.
+
+    Args:
+        model, card: the score graph.
+        plan: from `plan_loop`.
+        path: of the file; replaced if there, untouched when anything fails.
+        on_comparison: called with each comparison as it is made, passed or not.
+
+    Raises:
+        ParityError: the two disagree. NotFiniteError: the loop itself diverges on these weights.
+        MissingPackageError: ONNX Runtime is not installed.
+    """
+    with write_atomically(path) as temporary:
+        graph = whole_loop(model, card, plan)
+        graph.metadata_props.extend(model.metadata_props)
+        set_metadata(graph, LOOP_KEY, plan.to_json())
+        write_model(graph, card, temporary)
+        comparisons: list[Comparison] = []
+        for comparison in compare_with_loop(open_session(temporary), model, card, plan):
+            comparisons.append(comparison)
+            if on_comparison is not None:
+                on_comparison(comparison)
+        worst = worst_of(comparisons)
+        if not worst.passed:
+            raise ParityError(
+                f"the whole loop differs from the loop in NumPy: {worst.case} is off by {worst.relative:.2g} of the "
+                f"largest value, and {worst.tolerance:.0e} is allowed"
+            )
+
+
+def compare_with_loop(session: Any, model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> Iterator[Comparison]:
+    """One call of a whole-loop session against `numpy_loop.restore`, at each of `CASES`."""
+    engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
+    tolerance = TOLERANCE if card.precision == "fp32" else HALF_TOLERANCE
+    for batch, sides in CASES:
+        lq = example_picture(card, batch, *sides(card.multiple_of))
+        second, noise = example_noise(card, plan, lq)
+        expected = restore(engine, lq, plan.table, noise, plan.clip)
+        largest = float(np.abs(expected).max())
+        if not largest < DIVERGED:
+            raise NotFiniteError(
+                f"the loop itself diverges on these weights (values of {largest:.1e}), so "
+                "that nothing can be compared with it: are they trained?"
+            )
+        case = f"restored {'x'.join(map(str, lq.shape))}, {len(plan.table)} steps"
+        yield compare(case, run_whole_loop(session, {"lq": lq, **second}), expected, tolerance)
+
+
+def example_noise(card: ModelCard, plan: LoopPlan, lq: Float32) -> tuple[dict[str, Any], NoiseSource]:
+    """The same noise for both: (what the graph takes beside lq, what the loop takes)."""
+    if plan.noise_input == "seed":
+        return {"seed": np.array([SEED], np.uint64)}, seeded_noise(SEED, lq.shape)
+    batch, _, height, width = lq.shape
+    fields = normals(card, len(plan.table) + 1, batch, height, width)
+    given = {"noise": fields[list(plan.draws)]} if plan.draws else {}
+    return given, lambda k: fields[k]
+
+
+def run_whole_loop(session: Any, inputs: dict[str, Any]) -> Float32:
+    """The restored pictures of one call.
+
+    Raises:
+        EngineError: ONNX Runtime cannot.
+    """
+    try:
+        (restored,) = session.run(["restored"], inputs)
+    except Exception as error:  # ONNX Runtime has no common base class for its errors
+        shape = inputs["lq"].shape
+        raise EngineError(f"ONNX Runtime failed on the whole loop at input size {shape}: {reason(error)}") from error
+    return restored  # type: ignore[no-any-return]

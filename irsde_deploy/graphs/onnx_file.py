@@ -1,0 +1,55 @@
+"""ONNX files of this toolkit: read, stamp with a model card, check, write whole. Needs onnx, not PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from ..core.card import METADATA_KEY, ModelCard
+from ..errors import EngineError, reason
+from ..system.files import require_readable, write_atomically
+from .metadata import parse_card, refuse_whole_loop
+
+
+def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
+    """The graph and the card inside an ONNX file.
+
+    Raises:
+        InputFileError: no such file. EngineError: not an ONNX file, or one without a model card.
+    """
+    require_readable(path)
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf and the checker raise kinds of their own
+        raise EngineError(f"{path}: not an ONNX model ({reason(error)}): make it with 'irsde-deploy export'") from None
+    text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+    card = parse_card(text, path)
+    if card is None:
+        raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
+    inputs, outputs = ({entry.name for entry in entries} for entries in (model.graph.input, model.graph.output))
+    refuse_whole_loop(inputs | outputs, path)
+    expected = {"x", "mu", "t"} if card.conditional else {"x", "t"}
+    if inputs != expected or outputs != {"eps"}:
+        raise EngineError(
+            f"{path}: the graph must map {', '.join(sorted(expected))} to eps, and maps {', '.join(sorted(inputs))} to "
+            f"{', '.join(sorted(outputs))}: make it with 'irsde-deploy export'"
+        )
+    return model, card
+
+
+def write_model(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Put the card into the graph's metadata, check it fully and write it to path."""
+    set_metadata(model, METADATA_KEY, card.to_json())
+    model.producer_name, model.producer_version = "irsde-deploy", card.tool_version
+    with write_atomically(path) as temporary:
+        onnx.save(model, temporary)
+        onnx.checker.check_model(str(temporary), full_check=True)
+
+
+def set_metadata(model: onnx.ModelProto, key: str, value: str) -> None:
+    """Set one metadata property, replacing what it was."""
+    kept = [entry for entry in model.metadata_props if entry.key != key]
+    del model.metadata_props[:]
+    model.metadata_props.extend([*kept, onnx.StringStringEntryProto(key=key, value=value)])

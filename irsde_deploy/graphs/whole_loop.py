@@ -1,0 +1,272 @@
+"""The whole loop as one ONNX graph: degraded pictures and noise in, restored pictures out, in a single call.
+
+The score graph becomes the body of an ONNX `Loop` that runs once a row of the step table. The table's columns are
+initialisers, and so are the weights, inside the body: ONNX Runtime lays out convolutions with weights from outside in
+another way than the score graph's. Why not unrolled: docs/whole-loop.md.
+
+Numbers are those of `runtimes.numpy_loop`: float32 operations in the same order, the state at the picture's own size,
+padded afresh for each evaluation, eps cropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from ..core.card import ModelCard
+from ..core.samplers import StepTable
+from ..core.sampling import blind_sde
+from ..errors import InvalidValueError
+from . import noise_nodes as noise_graph
+from .writer import GraphWriter
+
+Unary = Callable[[str], str]
+"""Name of a tensor -> name of what is made of it."""
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """What a whole-loop graph executes.
+
+    Attributes:
+        table: the step table; sampler: its name.
+        debias: whether the training target's bias is taken out in that table.
+        clip: whether mu + q is kept within [0, 1] at each step.
+        seeded: whether the graph draws its noise itself, from the input `seed`; else it takes the input `noise`.
+    """
+
+    table: StepTable
+    sampler: str
+    debias: bool = False
+    clip: bool = False
+    seeded: bool = False
+
+    @cached_property
+    def draws(self) -> tuple[int, ...]:
+        """Which normals are needed, as `core.noise` numbers them: 0 for the initial state, k for step k."""
+        start = (0,) if self.table.start else ()
+        return (*start, *(int(k) + 1 for k in np.flatnonzero(self.table.s)))
+
+    @property
+    def noise_input(self) -> str | None:
+        """The graph's second input: `noise`, `seed`, or None where nothing is drawn."""
+        return None if not self.draws else "seed" if self.seeded else "noise"
+
+    def to_json(self) -> str:
+        """For the graph's metadata."""
+        columns = {name: getattr(self.table, name).tolist() for name in ("t", "a", "c", "d", "s", "p", "r")}
+        return json.dumps(
+            {
+                "sampler": self.sampler,
+                "steps": len(self.table),
+                "debias": self.debias,
+                "clip": self.clip,
+                "noise_input": self.noise_input,
+                "draws": list(self.draws),
+                "start": self.table.start,
+                "table": columns,
+            },
+            separators=(",", ":"),
+            allow_nan=False,
+        )
+
+
+def plan_loop(
+    card: ModelCard,
+    sampler: str | None = None,
+    steps: int | None = None,
+    debias: bool = False,
+    clip: bool = False,
+    t0: int | None = None,
+    noise_level: float | None = None,
+    quality: str | None = None,
+    seeded: bool = False,
+) -> LoopPlan:
+    """The plan for these settings, which mean what they do in `Restorer`; what is left out comes from the card.
+
+    Raises:
+        InvalidValueError: settings that do not fit each other or the model.
+    """
+    if blind_sde(card.sde, noise_level, t0):
+        raise InvalidValueError(
+            "this model starts at the timestep that matches the pictures' noise, and a whole loop has one start for "
+            "all: give the noise level (standard deviation on the 0..255 scale) or t0"
+        )
+    if clip and card.value_range is None:
+        raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
+    table = card.plan(sampler, steps, debias, t0, noise_level, quality)
+    return LoopPlan(table, card.sampler_of(sampler, quality), debias, clip, seeded)
+
+
+def require_opset(plan: LoopPlan, opset: int) -> None:
+    """Raise InvalidValueError where a graph of this opset cannot draw the noise that the plan wants drawn."""
+    if plan.noise_input == "seed" and opset < noise_graph.OPSET:
+        raise InvalidValueError(f"a seed as the noise input needs opset {noise_graph.OPSET}: this graph has {opset}")
+
+
+def whole_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> onnx.ModelProto:
+    """The graph lq, noise -> restored, or lq, seed -> restored; without a card yet.
+
+    Args:
+        model: the score graph (x, mu, t) -> eps, or (x, t) -> eps, in any precision; its card.
+        plan: what to execute.
+
+    Raises:
+        InvalidValueError: a seed in an opset below 18.
+    """
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    require_opset(plan, opset)
+    w = GraphWriter("irsde_loop")
+    height, width = (w("Shape", "lq", start=axis, end=axis + 1) for axis in (2, 3))
+    _write_loop(w, _Body(w, model.graph, card, plan, height, width), _noise(w, plan, card, height, width))
+    inputs, outputs = [_pictures("lq", card)], [_pictures("restored", card)]
+    if plan.noise_input == "noise":
+        inputs.append(_pictures("noise", card, len(plan.draws)))
+    if plan.noise_input == "seed":
+        inputs.append(helper.make_tensor_value_info("seed", TensorProto.UINT64, [1]))
+    graph = helper.make_graph(w.nodes, "whole_loop", inputs, outputs, list(w.constants.values()))
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def _pictures(name: str, card: ModelCard, *leading: int) -> onnx.ValueInfoProto:
+    """An input or output (..., batch, C, height, width)."""
+    sides: list[str | int | None] = [*leading, "batch", card.channels, "height", "width"]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, sides)
+
+
+def _noise(w: GraphWriter, plan: LoopPlan, card: ModelCard, height: str, width: str) -> str:
+    """Name of the normals (K, B or 1, C, H, W); nothing reads it where K is 0."""
+    if plan.noise_input != "seed":
+        return "noise"
+    return noise_graph.write_normals(w, "seed", plan.draws, card.channels, height, width)
+
+
+def _write_loop(w: GraphWriter, body: _Body, noise: str) -> None:
+    """Initial state, Loop, lq + y."""
+    table, shape = body.plan.table, w("Shape", "lq")
+
+    def zero() -> str:
+        return w.constant(0, np.float32)
+
+    def initial() -> str:
+        first = w("Gather", noise, w.constant(0, np.int64), axis=0)
+        return w("Mul", first, w.constant(table.start, np.float32))
+
+    state = [w("Expand", initial() if table.start else zero(), shape)]
+    if body.remembers:
+        state.append(w("Expand", zero(), shape))
+    graph = body.graph(noise)
+    names = ["irsde_loop/y", "irsde_loop/q"][: len(state)]
+    given = [w.constant(len(table), np.int64), w.constant(True, np.bool_), *state]
+    w.nodes.append(helper.make_node("Loop", given, names, "irsde_loop/steps", body=graph))
+    w("Add", "lq", names[0], output="restored")
+
+
+class _Body:
+    """One reverse step as the body of a Loop: number of the step, y and where it is read q_prev -> y and q."""
+
+    def __init__(
+        self, w: GraphWriter, score: onnx.GraphProto, card: ModelCard, plan: LoopPlan, height: str, width: str
+    ) -> None:
+        self.plan, self._w, self._score, self._card = plan, w, score, card
+        self.remembers = bool(np.any(plan.table.d))
+        self._pad, self._crop = _padding(w, card, height, width)
+        self._batch = w("Shape", "lq", start=0, end=1)
+        self._mu = self._pad("lq") if card.conditional else ""
+        if plan.clip:
+            self._bounds = w("Neg", "lq"), w("Sub", w.constant(1, np.float32), "lq")
+
+    def graph(self, noise: str) -> onnx.GraphProto:
+        """The body; what it reads beside its inputs is outside it."""
+        w, outside = self._w, len(self._w.nodes)
+        y, q = self._step("y", noise)
+        carried = [("y", y), ("q_prev", q)][: 1 + self.remembers]
+        proceed = w("Identity", "proceed")
+        nodes = w.nodes[outside:]
+        del w.nodes[outside:]
+        number = helper.make_tensor_value_info("step", TensorProto.INT64, [])
+        before, after = (helper.make_tensor_value_info(n, TensorProto.BOOL, []) for n in ("proceed", proceed))
+        inputs = [number, before, *(_pictures(name, self._card) for name, _ in carried)]
+        outputs = [after, *(_pictures(name, self._card) for _, name in carried)]
+        return helper.make_graph(nodes, "step", inputs, outputs, list(self._score.initializer))
+
+    def _step(self, y: str, noise: str) -> tuple[str, str]:
+        """`runtimes.numpy_loop.states`, one turn of it -> y', q; terms that no step has are left out."""
+        w, table = self._w, self.plan.table
+        eps = self._evaluate(y)
+        q = ""
+        if self.remembers or self.plan.clip:
+            q = w("Add", w("Mul", self._coefficient(table.p), y), w("Mul", self._coefficient(table.r), eps))
+        if self.plan.clip:
+            q = w("Min", w("Max", q, self._bounds[0]), self._bounds[1])
+            share = table.c / table.r
+            terms = [(table.a - share * table.p, y), (share, q)]
+        else:
+            terms = [(table.a, y), (table.c, eps)]
+        if self.remembers:
+            terms.append((table.d, "q_prev"))
+        if table.stochastic:
+            terms.append((table.s, w("Gather", noise, self._row(self._places(), np.int64), axis=0)))
+        first, *others = (w("Mul", self._coefficient(column), name) for column, name in terms)
+        for term in others:
+            first = w("Add", first, term)
+        return first, q
+
+    def _evaluate(self, y: str) -> str:
+        w = self._w
+        timesteps = w("Expand", self._coefficient(self.plan.table.t), self._batch)
+        inputs = {"x": self._pad(w("Add", y, "lq")), "mu": self._mu, "t": timesteps}
+        return self._crop(w.embed(self._score, inputs, "irsde_step/")["eps"])
+
+    def _coefficient(self, column: Any) -> str:
+        return self._row(column, np.float32)
+
+    def _row(self, column: Any, dtype: Any) -> str:
+        """The step's own value of a column, a scalar."""
+        return self._w("Gather", self._w.constant(column, dtype), "step", axis=0)
+
+    def _places(self) -> list[int]:
+        """Where in the noise each step's normals are; 0 for steps that multiply them by 0."""
+        return [self.plan.draws.index(k) if k in self.plan.draws else 0 for k in range(1, len(self.plan.table) + 1)]
+
+
+def _padding(w: GraphWriter, card: ModelCard, height: str, width: str) -> tuple[Unary, Unary]:
+    """`runtimes.padding` and its inverse: (padding to the card's multiple, cropping to the picture)."""
+    if card.multiple_of == 1:
+        return (lambda x: x), (lambda x: x)
+    padded = [_next_multiple(w, side, card.multiple_of) for side in (height, width)]
+    size = w("Concat", height, width, axis=0)
+    if card.pad_mode == "zero":
+        missing = [w("Sub", outer, side) for outer, side in zip(padded, (height, width), strict=True)]
+        pads = w("Concat", w.integers(0, 0, 0, 0, 0, 0), *missing, axis=0)
+
+        def pad(x: str) -> str:
+            return w("Pad", x, pads)
+    else:
+        rows, columns = (_reflected(w, side, outer) for side, outer in zip((height, width), padded, strict=True))
+
+        def pad(x: str) -> str:
+            return w("Gather", w("Gather", x, rows, axis=2), columns, axis=3)
+
+    return pad, lambda x: w("Slice", x, w.integers(0, 0), size, w.integers(2, 3))
+
+
+def _next_multiple(w: GraphWriter, side: str, multiple: int) -> str:
+    count = w("Div", w("Add", side, w.integers(multiple - 1)), w.integers(multiple))
+    return w("Mul", count, w.integers(multiple))
+
+
+def _reflected(w: GraphWriter, side: str, padded: str) -> str:
+    """Which line of a side each line of the padded one is: i, then side-2, side-3, ...; or side-1 where too short."""
+    i = w("Range", w.constant(0, np.int64), w("Squeeze", padded), w.constant(1, np.int64))
+    last = w("Sub", side, w.integers(1))
+    mirrored = w("Sub", w("Mul", last, w.integers(2)), i)
+    long_enough = w("Greater", side, w("Sub", padded, side))
+    return w("Min", i, w("Where", long_enough, mirrored, last))

@@ -1,0 +1,57 @@
+"""How alike two pictures are: PSNR and SSIM on RGB and on luma, as the reference implementation computes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.comparison import white_value
+from ..errors import InvalidValueError, requires_extra
+
+CROP_BORDER = 4
+"""Pixels on each side that are left out, as in the reference."""
+
+SSIM_WINDOW = 11
+_LUMA = np.array([65.481, 128.553, 24.966])
+
+
+def ssim(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | None = None) -> float:
+    """Structural similarity (Wang et al., 2004), by scikit-image: Gaussian window 11x11 of 1.5, mean over channels.
+
+    Args:
+        image, reference: same shape, (H, W) or (H, W, C), sides of at least 11.
+        peak: the white value; as in `psnr`.
+
+    Raises:
+        InvalidValueError: the shapes differ or are too small.
+        MissingPackageError: scikit-image is not installed.
+    """
+    if image.shape != reference.shape or min(image.shape[:2]) < SSIM_WINDOW:
+        raise InvalidValueError(
+            f"SSIM compares pictures of one shape with sides of at least {SSIM_WINDOW}, not {image.shape} with "
+            f"{reference.shape}"
+        )
+    with requires_extra("evaluate", "SSIM"):
+        from skimage.metrics import structural_similarity
+    return float(
+        structural_similarity(
+            image.astype(np.float64),
+            reference.astype(np.float64),
+            data_range=peak or white_value(reference),
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            channel_axis=2 if image.ndim == 3 else None,
+        )
+    )
+
+
+def luma(rgb: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Y of ITU-R BT.601 in studio range, 16/255..235/255 for [0, 1] pictures: (H, W, 3) RGB -> (H, W) float64.
+
+    As in MATLAB's rgb2ycbcr and the reference's bgr2ycbcr, without its rounding.
+    """
+    y: npt.NDArray[np.float64] = (rgb.astype(np.float64) / white_value(rgb) @ _LUMA + 16) / 255
+    return y

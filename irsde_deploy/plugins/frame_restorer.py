@@ -1,0 +1,67 @@
+"""What the plug-ins for video frameworks share: a frame's number and picture in, the restored picture out."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.noise import FRAME_NOISES, seeded_noise
+from ..core.pixels import require_rgb_pictures
+from ..core.sampling import Sampling
+from ..errors import InvalidValueError
+from ..pictures.restoring import Pixels, Restoring
+from ..restorer import load
+
+
+@dataclass(frozen=True)
+class FrameSettings(Sampling):
+    """How every frame is restored, and which noise it gets.
+
+    Without a noise level, a model of a Denoising-SDE gets an estimate of each frame's: frames can be asked for in any
+    order.
+
+    Attributes:
+        noise: `fixed`, the same field for all frames, or `per-frame`, a field for each frame's number.
+    """
+
+    noise: str = "fixed"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise not in FRAME_NOISES:
+            raise InvalidValueError(f"noise must be one of {', '.join(FRAME_NOISES)}, not {self.noise!r}")
+        seeded_noise(self.seed, (1, 3, 1, 1))  # raises for a seed out of range
+
+
+class FrameFilter:
+    """Frames through one engine, one at a time: engines keep buffers, and frameworks ask from several threads.
+
+    Args:
+        engine: file of an engine for RGB pictures; `device`, `provider` and `fallback` as for `irsde_deploy.load`.
+        settings: for all frames.
+
+    Raises:
+        IrsdeError: an engine that cannot be opened, or settings that do not fit it; before the first frame.
+    """
+
+    def __init__(
+        self,
+        engine: str | Path,
+        settings: FrameSettings,
+        device: str | None = None,
+        provider: str | None = None,
+        fallback: str | Path | None = None,
+    ) -> None:
+        restorer = load(engine, device, fallback=fallback, provider=provider)
+        require_rgb_pictures(restorer.card, engine)
+        sampling = {name: getattr(settings, name) for name in Sampling.__dataclass_fields__}
+        self._restoring = Restoring(restorer, Sampling(**sampling))
+        self._restoring.way((1, 4096, 4096, 3))  # raises for wrong tiles
+        self._numbered = settings.noise == "per-frame"
+        self._lock = threading.Lock()
+
+    def __call__(self, number: int, picture: Pixels) -> Pixels:
+        """Restore frame `number` (0..2^32-1), a picture (H, W, 3) RGB of a type that a `Restorer` takes."""
+        with self._lock:
+            return self._restoring(picture, frames=[number] if self._numbered else None)

@@ -1,0 +1,84 @@
+"""A VapourSynth filter: clips through an engine (docs/plugins.md). Needs the package vapoursynth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..core.tiling import Tile
+from ..errors import InvalidValueError, requires_extra
+from .frame_restorer import FrameFilter, FrameSettings
+
+if TYPE_CHECKING:
+    import vapoursynth as vs
+
+FORMATS = ("RGB24", "RGB48", "RGBH", "RGBS")
+
+
+def restore(
+    clip: vs.VideoNode,
+    engine: str | Path,
+    *,
+    quality: str | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    noise: str = "fixed",
+    noise_level: float | None = None,
+    clamp: bool = False,
+    tile: Tile = "auto",
+    overlap: int | None = None,
+    device: str | None = None,
+    provider: str | None = None,
+    fallback: str | Path | None = None,
+) -> vs.VideoNode:
+    """Restore every frame of a clip; format, size, length and frame properties stay.
+
+    Frames can be asked for in any order and from any thread, and come out the same; the engine works on one at a time.
+
+    Args:
+        clip: RGB24, RGB48, RGBH or RGBS (floating point in [0, 1]), of constant format and size.
+        engine, device, provider, fallback: see `irsde_deploy.load`.
+        quality, sampler, steps, seed, noise_level, tile, overlap: see `Restorer.__call__`.
+        noise: `fixed` or `per-frame`, by the frame's number in this clip (`FrameSettings`).
+        clamp: keep the predicted picture within [0, 1] at each step (the restorer's `clip`).
+
+    Raises:
+        IrsdeError: a clip of another format, an engine that cannot be opened, settings that do not fit. What goes
+            wrong with a frame is a `vapoursynth.Error` when the frame is asked for.
+    """
+    with requires_extra("vapoursynth", "restoring a clip"):
+        import vapoursynth as vs
+    if not isinstance(clip, vs.VideoNode) or not isinstance(engine, (str, Path)):
+        raise InvalidValueError(f"restore takes a clip and the name of an engine file, not {clip!r} and {engine!r}")
+    _require_rgb(clip, vs.RGB)
+    settings = FrameSettings(
+        sampler, steps, quality, None, noise_level, seed, clip=clamp, tile=tile, overlap=overlap, noise=noise
+    )
+    restored = FrameFilter(engine, settings, device, provider, fallback)
+
+    def frame(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        picture = np.stack([np.asarray(f[plane]) for plane in range(3)], axis=-1)
+        out = f.copy()
+        for plane, values in enumerate(restored(n, picture).transpose(2, 0, 1)):
+            np.copyto(np.asarray(out[plane]), values)
+        return out
+
+    return clip.std.ModifyFrame(clips=clip, selector=frame)
+
+
+def _require_rgb(clip: vs.VideoNode, rgb: object) -> None:
+    """Raise InvalidValueError unless the clip has one of `FORMATS` (in VapourSynth's own terms) and one size."""
+    kind = clip.format
+    if kind is None or 0 in (clip.width, clip.height) or kind.name == "None":
+        raise InvalidValueError(
+            "a clip to restore must have one format and size, and this one's vary: "
+            "resize it first, such as core.resize.Bicubic(clip, 1280, 720, format=vs.RGBS)"
+        )
+    if kind.color_family != rgb or kind.name not in FORMATS:
+        raise InvalidValueError(
+            f"a clip to restore must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, not {kind.name}: convert it first, "
+            'such as core.resize.Bicubic(clip, format=vs.RGBS, matrix_in_s="709")'
+        )

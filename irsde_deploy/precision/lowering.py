@@ -1,0 +1,128 @@
+"""An FP32 graph in the precision that was asked for, with what that costs, measured on whole trajectories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+
+from ..core.arrays import Float32
+from ..core.card import ModelCard
+from ..core.example import example_picture
+from ..errors import InvalidValueError, MissingPackageError, NotFiniteError
+from ..graphs.onnx_file import set_metadata
+from .nodes import Group, groups, kept_nodes, lower
+from .search import SearchResult, cheapest_set, operation_costs
+from .trajectory import TrajectoryQuality
+
+KEPT_KEY = "irsde_fp32_nodes"
+"""Metadata property of a lowered graph: JSON list of the nodes that were kept in FP32."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A graph and what was done to it.
+
+    Attributes:
+        model: the graph, its kept nodes in its metadata.
+        card: with the new precision.
+        kept: names of the nodes that stay in FP32; total: number of those that could be lowered.
+        psnr: dB of the restored pictures against the FP32 graph's, the worst of them; emulated on the CPU. None where
+            that could not be measured; `unmeasured` says why.
+        case: what was restored, in words.
+        trials: trajectories that the search took; 0 without one.
+    """
+
+    model: onnx.ModelProto
+    card: ModelCard
+    kept: tuple[str, ...]
+    total: int
+    psnr: float | None
+    case: str
+    trials: int = 0
+    unmeasured: str = ""
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        search = f" (found in {self.trials} trials)" if self.trials else ""
+        kept = f"{self.card.precision}: {len(self.kept)} of {self.total} nodes stay in FP32{search}; "
+        if self.psnr is None:
+            return kept + f"what that costs was not measured: {self.unmeasured}"
+        return (
+            kept + f"restored pictures have {self.psnr:.1f} dB against FP32's (FP16 emulated on the CPU; {self.case})"
+        )
+
+
+def lower_model(
+    model: onnx.ModelProto,
+    card: ModelCard,
+    precision: str,
+    pictures: Sequence[Float32] = (),
+    psnr_budget: float | None = None,
+    on_trial: Callable[[int, int], None] | None = None,
+) -> Lowered:
+    """Lower an FP32 graph.
+
+    Args:
+        model, card: of the FP32 graph.
+        precision: `fp16` or `mixed`.
+        pictures: degraded ones, each (1, C, H, W), to measure and search on; a small synthetic one by default.
+        psnr_budget: for `mixed`: search the cheapest set of FP32 nodes that keeps the restored pictures within so many
+            dB of FP32's, in place of the set that `precision.KEPT_KINDS` lists.
+        on_trial: called with the trials done, and about how many there will be.
+
+    Raises:
+        InvalidValueError: a graph that is not FP32, or settings that do not go together.
+    """
+    check_budget(precision, psnr_budget)
+    table = card.plan(t0=card.sde.T if card.sde.kind == "denoising" else None)
+    quality, unmeasured = None, ""
+    try:
+        quality = TrajectoryQuality.of(model, card, pictures or [_example(card)], table)
+    except (NotFiniteError, MissingPackageError) as error:  # weights that were never trained; no ONNX Runtime here
+        if psnr_budget is not None:
+            raise
+        unmeasured = str(error)
+    total = sum(len(group.nodes) for group in groups(model))
+    trials = 0
+    if psnr_budget is not None and quality is not None:
+        result, found = search_precision(quality, psnr_budget, on_trial)
+        kept, trials = tuple(node for group in found for node in group.nodes), result.trials
+    else:
+        kept = tuple(sorted(kept_nodes(model, precision)))
+    lowered = lower(model, kept)
+    set_metadata(lowered, KEPT_KEY, json.dumps(kept))
+    what = f"{len(pictures)} given" if pictures else "1 synthetic"
+    case = f"{what} picture{'s' if len(pictures) > 1 else ''}, {len(table)} steps of {card.sampler}"
+    psnr = None if quality is None else quality(frozenset(kept))
+    return Lowered(lowered, replace(card, precision=precision), kept, total, psnr, case, trials, unmeasured)
+
+
+def check_budget(precision: str, psnr_budget: float | None) -> None:
+    """Raise InvalidValueError unless a PSNR budget goes with the precision, and is one."""
+    if psnr_budget is not None and (precision != "mixed" or not 0 < psnr_budget <= 200):
+        raise InvalidValueError(
+            f"a PSNR budget is for the precision mixed, and above 0 up to 200 dB, not {psnr_budget:g} for {precision}"
+        )
+
+
+def search_precision(
+    quality: TrajectoryQuality, budget: float, on_trial: Callable[[int, int], None] | None = None
+) -> tuple[SearchResult, list[Group]]:
+    """`cheapest_set` over the modules of a graph: the result, and the groups of nodes that it keeps."""
+    by_name = {f"{group.name} ({group.kind})": group for group in groups(quality.model)}
+    costs = operation_costs(quality.model, {name: group.nodes for name, group in by_name.items()})
+
+    def of_modules(names: frozenset[str]) -> float:
+        return quality(frozenset(node for name in names for node in by_name[name].nodes))
+
+    result = cheapest_set(costs, of_modules, budget, on_trial)
+    return result, [by_name[name] for name in result.kept]
+
+
+def _example(card: ModelCard) -> Float32:
+    side = 4 * card.multiple_of
+    return example_picture(card, 1, max(64, side), max(96, side))

@@ -1,0 +1,238 @@
+"""Speed measured beside quality: one evaluation and whole pictures, engines in turns, medians.
+
+Engines take turns within every repeat, so that a machine that slows down slows all of them. The peak that evaluations
+are compared with is measured too: the best float32 matrix product of NumPy's BLAS, with as many threads.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.presets import PRESETS
+from ..core.sampling import blind_sde
+from ..restorer import Restorer
+
+PEAK_SIDE, PEAK_REPEATS = 1536, 7
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An engine that is measured.
+
+    Attributes:
+        name: for tables. restorer: around it. path: its file.
+        provider, device: what it was opened with.
+        operations: (batch, height, width) -> floating-point operations of one evaluation; None where uncounted.
+    """
+
+    name: str
+    restorer: Restorer
+    path: Path
+    provider: str | None = None
+    device: str | None = None
+    operations: Callable[[int, int, int], int] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a restorer must be told to restore at all: models that start at a noise level start at the highest."""
+        sde = self.restorer.sde
+        return {"t0": sde.T} if blind_sde(sde, None, None) else {}
+
+
+@dataclass(frozen=True)
+class EvaluationTiming:
+    """One evaluation, with the update after it, at one size.
+
+    Attributes:
+        engine, precision: which. size: "HxW". batch: pictures at a time.
+        median, p95: seconds.
+        gflops: 10^9 floating-point operations a second (convolutions and matrix products of the
+            graph as exported, of which a rewritten one needs fewer); None where uncounted.
+        share: of the machine's matrix-product peak.
+    """
+
+    engine: str
+    precision: str
+    size: str
+    batch: int
+    median: float
+    p95: float
+    gflops: float | None = None
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class PictureTiming:
+    """A whole picture by a preset.
+
+    Attributes:
+        engine, size, quality: which. made_of: the preset in words.
+        median: seconds a picture.
+        psnr: dB on pairs, mean; None without any.
+    """
+
+    engine: str
+    size: str
+    quality: str
+    made_of: str
+    median: float
+    psnr: float | None = None
+
+
+def time_evaluations(
+    contestants: Sequence[Contestant],
+    sizes: Sequence[tuple[int, int]],
+    batch: int,
+    repeats: int,
+    peak: float | None,
+) -> Iterator[EvaluationTiming]:
+    """Each engine at each size, in turns.
+
+    Args:
+        contestants: the engines.
+        sizes: (height, width). batch: pictures at a time. repeats: of each, after a warm-up.
+        peak: operations a second of the machine.
+    """
+    for height, width in sizes:
+        picture = np.full((batch, height, width, 3), 128, dtype=np.uint8)
+        taken = in_turns([partial(c.restorer.seconds_per_evaluation, picture, repeats=1) for c in contestants], repeats)
+        for contestant, seconds in zip(contestants, taken, strict=True):
+            median = statistics.median(seconds)
+            count = contestant.operations(batch, height, width) if contestant.operations is not None else None
+            speed = count / median if count is not None else None
+            yield EvaluationTiming(
+                contestant.name,
+                contestant.restorer.card.precision,
+                f"{height}x{width}",
+                batch,
+                median,
+                float(np.quantile(seconds, 0.95)),
+                None if speed is None else speed / 1e9,
+                None if speed is None or peak is None else speed / peak,
+            )
+
+
+def time_pictures(
+    contestants: Sequence[Contestant],
+    size: tuple[int, int],
+    qualities: Sequence[str],
+    repeats: int,
+    measure: Callable[[Contestant, str], float | None] | None = None,
+) -> Iterator[PictureTiming]:
+    """Whole pictures by each engine and quality, in turns.
+
+    Args:
+        contestants: the engines. size: (height, width) of the picture. qualities: presets. repeats: after a warm-up.
+        measure: (engine, quality) -> PSNR in dB.
+    """
+    picture = np.full((*size, 3), 128, dtype=np.uint8)
+    for quality in qualities:
+        taken = in_turns([_restoring(contestant, picture, quality) for contestant in contestants], repeats)
+        for contestant, seconds in zip(contestants, taken, strict=True):
+            decibels = measure(contestant, quality) if measure is not None else None
+            median = statistics.median(seconds)
+            made_of = str(PRESETS[quality])
+            yield PictureTiming(contestant.name, f"{size[0]}x{size[1]}", quality, made_of, median, decibels)
+
+
+def _restoring(contestant: Contestant, picture: npt.NDArray[Any], quality: str) -> Callable[[], float]:
+    def work() -> float:
+        started = time.perf_counter()
+        contestant.restorer(picture, quality=quality, **contestant.options)
+        return time.perf_counter() - started
+
+    return work
+
+
+def in_turns(works: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
+    """Seconds of every work, once to warm up and then `repeats` times, each in its turn."""
+    taken: list[list[float]] = [[] for _ in works]
+    for repeat in range(repeats + 1):
+        for times, work in zip(taken, works, strict=True):
+            seconds = work()
+            if repeat:
+                times.append(seconds)
+    return taken
+
+
+def matrix_product_peak() -> float:
+    """Float32 operations a second of NumPy's BLAS on its best of several products of 1536x1536."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((PEAK_SIDE, PEAK_SIDE), dtype=np.float32) for _ in range(2))
+    best = float("inf")
+    for _ in range(PEAK_REPEATS):
+        started = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - started)
+    return 2 * PEAK_SIDE**3 / best
+
+
+_MEMORY_PROGRAM = """
+import pathlib, re, resource, sys
+import numpy as np
+from irsde_deploy import load
+restorer = load(sys.argv[1], "cpu", provider=sys.argv[2] or None)
+shape = [int(side) for side in sys.argv[3:]]
+restorer.seconds_per_evaluation(np.full((*shape, 3), 128, np.uint8), repeats=1)
+status = pathlib.Path("/proc/self/status")
+if status.exists():  # Linux, where ru_maxrss counts what the parent process had, too
+    print("\\npeak", re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1])
+else:
+    print("\\npeak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_memory(contestant: Contestant, size: tuple[int, int], batch: int = 1) -> int | None:
+    """Bytes that a process needs at most for one evaluation on the CPU, libraries included.
+
+    None where it cannot be measured, as on a GPU, whose memory is its own.
+
+    Args:
+        contestant: the engine, opened anew in a process of its own. size: (height, width). batch: pictures at a time.
+    """
+    on_cpu = contestant.device != "cuda" and contestant.path.suffix.lower() != ".plan"
+    if sys.platform == "win32" or not on_cpu:
+        return None
+    arguments = [str(contestant.path), contestant.provider or "", *map(str, (batch, *size))]
+    command = [sys.executable, "-c", _MEMORY_PROGRAM, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"^peak (\d+)$", done.stdout, re.MULTILINE)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(found[1]) * unit if done.returncode == 0 and found else None
+
+
+def as_json(timings: Sequence[EvaluationTiming | PictureTiming]) -> list[dict[str, Any]]:
+    """Plain JSON types."""
+    return [asdict(timing) for timing in timings]
+
+
+def format_evaluations(timings: Sequence[EvaluationTiming]) -> str:
+    """A Markdown table."""
+    lines = ["| engine | size | median | p95 | GFLOP/s | of peak |", "|---|---|---|---|---|---|"]
+    for t in timings:
+        speed = "" if t.gflops is None else f"{t.gflops:.1f}"
+        share = "" if t.share is None else f"{t.share:.0%}"
+        size = t.size if t.batch == 1 else f"{t.batch} x {t.size}"
+        lines.append(f"| {t.engine} | {size} | {t.median * 1e3:.1f} ms | {t.p95 * 1e3:.1f} ms | {speed} | {share} |")
+    return "\n".join(lines)
+
+
+def format_pictures(timings: Sequence[PictureTiming]) -> str:
+    """A Markdown table."""
+    lines = ["| engine | size | quality | made of | a picture | PSNR |", "|---|---|---|---|---|---|"]
+    for t in timings:
+        decibels = "" if t.psnr is None else f"{t.psnr:.2f} dB"
+        lines.append(f"| {t.engine} | {t.size} | {t.quality} | {t.made_of} | {t.median:.3f} s | {decibels} |")
+    return "\n".join(lines)

@@ -1,0 +1,122 @@
+"""What is installed, which providers and devices work, and the command that installs what is missing."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import reason
+from ..runtimes.device.drivers.probe import devices
+
+PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
+    "base": (
+        ("numpy", "numpy"),
+        ("cv2", "opencv-python-headless"),
+        ("PIL", "pillow"),
+        ("click", "click"),
+    ),
+    "cpu": (("onnxruntime", "onnxruntime"), ("onnx", "onnx")),
+    "openvino": (("openvino", "openvino"),),
+    "gpu": (
+        ("onnxruntime", "onnxruntime-gpu"),
+        ("tensorrt", "tensorrt"),
+        ("cuda.bindings", "cuda-bindings"),
+        ("nvidia", "nvidia-cuda-nvrtc"),
+    ),
+    "rtx": (("tensorrt_rtx", "tensorrt-rtx"),),
+    "pycuda": (("pycuda", "pycuda"),),
+    "export": (
+        ("torch", "torch"),
+        ("onnx", "onnx"),
+        ("onnxscript", "onnxscript"),
+        ("safetensors", "safetensors"),
+        ("yaml", "pyyaml"),
+        ("matplotlib", "matplotlib"),
+    ),
+    "train": (("tensorboard", "tensorboard"), ("lion_pytorch", "lion-pytorch")),
+    "evaluate": (("skimage", "scikit-image"), ("pywt", "PyWavelets"), ("torchmetrics", "torchmetrics")),
+    "video": (("av", "av"),),
+}
+"""Extra -> (module, distribution) of each package."""
+
+_IDENTITY = "CAg6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEBI="
+"""A one-node ONNX model (y = x, one float), to see whether a provider really starts."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: what, whether it is there, and what to know or do about it."""
+
+    what: str
+    found: bool
+    detail: str
+
+
+def examine() -> Iterator[Finding]:
+    """All findings, cheapest first. Nothing here changes the machine."""
+    yield Finding("Python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for extra, packages in PACKAGES.items():
+        for module, distribution in packages:
+            yield _package(extra, module, distribution)
+    yield from _providers()
+    yield _cuda_driver()
+
+
+def _package(extra: str, module: str, distribution: str) -> Finding:
+    label = f"{distribution} ({extra})"
+    install = "pip install " + ("irsde-deploy" if extra == "base" else f"'irsde-deploy[{extra}]'")
+    if distribution == "onnxruntime-gpu" and _installed("onnxruntime"):
+        install = f"pip uninstall onnxruntime, then {install}"  # both provide one module
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        if distribution.startswith("opencv") and importlib.util.find_spec(module):
+            return Finding(label, True, "another distribution of OpenCV provides it")
+        if distribution == "onnxruntime" and _installed("onnxruntime-gpu"):
+            return Finding(label, True, "onnxruntime-gpu provides it")
+        return Finding(label, False, f"missing: {install}")
+    if importlib.util.find_spec(module) is None:
+        return Finding(
+            label, False, f"{version} is installed but {module} cannot be found: {install} --force-reinstall"
+        )
+    return Finding(label, True, version)
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _providers() -> Iterator[Finding]:
+    """Start each ONNX Runtime provider on a tiny model; a provider that is listed may still not work."""
+    try:
+        import onnxruntime
+    except ImportError:
+        yield Finding("ONNX Runtime providers", False, "none: pip install 'irsde-deploy[cpu]'")
+        return
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    for provider in onnxruntime.get_available_providers():
+        try:
+            session = onnxruntime.InferenceSession(base64.b64decode(_IDENTITY), options, providers=[provider])
+            works = session.get_providers()[0] == provider
+            yield Finding(provider, works, "works" if works else "is listed but does not start")
+        except Exception as error:  # ONNX Runtime has no common base class for its errors
+            yield Finding(provider, False, f"does not start: {reason(error)}")
+
+
+def _cuda_driver() -> Finding:
+    """Ask the driver itself which devices there are; no library above it may be asked without one."""
+    found = devices()
+    if found is None:
+        return Finding("NVIDIA driver", False, "not found: engines run on the CPU; for a GPU install NVIDIA's driver")
+    if not found:
+        return Finding("NVIDIA driver", False, "installed, but it sees no device: check nvidia-smi")
+    return Finding("NVIDIA driver", True, ", ".join(map(str, found)))

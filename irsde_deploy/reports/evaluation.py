@@ -1,0 +1,190 @@
+"""How well an engine restores: every pair of a data set restored, measured, summed up, and the worst shown."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..core.comparison import psnr
+from ..errors import InvalidValueError, IrsdeError
+from ..pictures.files import Picture, read_picture, to_eight_bit, write_picture
+from ..pictures.metrics import SSIM_WINDOW, luma, ssim
+from ..pictures.pairs import Pair, enlarged
+from ..pictures.sheets import labelled
+from ..system.files import write_atomically
+
+_CELL = 320
+
+Pixels = npt.NDArray[Any]
+Perceptual = Callable[[Pixels, Pixels], "float | None"]
+"""(restored, clean), both (H, W, 3) uint8 -> distance, None where it cannot be measured."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One picture: what was measured; a value that cannot be is None."""
+
+    name: str
+    values: dict[str, float | None]
+    error: str | None = None
+
+
+@dataclass
+class Evaluation:
+    """All pictures of a data set.
+
+    Attributes:
+        measurements: one a picture.
+        about: engine, settings and what was measured how; for the summary.
+    """
+
+    about: Mapping[str, Any]
+    measurements: list[Measurement] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of everything measured."""
+        return list(dict.fromkeys(name for m in self.measurements for name in m.values))
+
+    def mean(self, column: str) -> float | None:
+        """Over the pictures that have a finite value of it."""
+        found = [m.values.get(column) for m in self.measurements]
+        finite = [value for value in found if value is not None and math.isfinite(value)]
+        return float(np.mean(finite)) if finite else None
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data: settings, number of pictures and failures, the mean of each column."""
+        failed = [m for m in self.measurements if m.error]
+        means = {column: self.mean(column) for column in self.columns}
+        return {**self.about, "pictures": len(self.measurements), "failed": len(failed), "mean": means}
+
+
+class WorstPictures:
+    """The pictures with the lowest PSNR so far, small, for one sheet.
+
+    Args:
+        count: how many to keep.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept: list[tuple[float, str, list[Pixels]]] = []
+
+    def add(self, measurement: Measurement, images: Sequence[Pixels]) -> None:
+        """Consider a picture: degraded, restored and clean (H, W, 3)."""
+        quality = measurement.values["psnr"]
+        if quality is not None:
+            small = [_scaled(to_eight_bit(image)) for image in images]
+            self._kept.append((quality, measurement.name, small))
+            self._kept = sorted(self._kept, key=lambda entry: entry[0])[: self._count]
+
+    def write(self, path: Path) -> bool:
+        """Write the sheet, worst first, one row a picture; False where there is none."""
+        rows = [labelled(np.hstack(images), f"{name}  {quality:.2f} dB") for quality, name, images in self._kept]
+        if rows:
+            write_picture(path, Picture(np.vstack(rows)))
+        return bool(rows)
+
+
+def evaluate(
+    restore: Callable[[Pixels], tuple[Pixels, int]],
+    pairs: Sequence[Pair],
+    crop_border: int,
+    perceptual: Mapping[str, Perceptual],
+    keep: Callable[[Measurement, Pixels, Pixels, Pixels], None],
+) -> Iterator[Measurement]:
+    """Restore and measure every pair; a picture that fails is reported and the rest goes on.
+
+    Args:
+        restore: (H, W, 3) -> the same shape and type, and the number of network evaluations it took.
+        pairs: what to restore.
+        crop_border: pixels left out on each side, as the reference does.
+        perceptual: name -> distance.
+        keep: called with each measurement, degraded, restored and clean pixels.
+    """
+    for pair in pairs:
+        try:
+            lq, gt = read_picture(pair.lq).rgb, read_picture(pair.gt).rgb
+            if lq.dtype != gt.dtype:
+                lq, gt = to_eight_bit(lq), to_eight_bit(gt)
+            lq = enlarged(lq, gt, pair)
+            started = time.perf_counter()
+            restored, evaluations = restore(lq)
+            seconds = time.perf_counter() - started
+            values = measure(restored, gt, crop_border)
+            before = _compared(_inside(lq, crop_border), _inside(gt, crop_border))
+            values |= {f"input_{name}": value for name, value in before.items()}
+            values |= {
+                name: distance(to_eight_bit(restored), to_eight_bit(gt)) for name, distance in perceptual.items()
+            }
+            values |= {"seconds": seconds, "evaluations": float(evaluations)}
+            measurement = Measurement(pair.name, values)
+            keep(measurement, lq, restored, gt)
+        except (IrsdeError, MemoryError) as error:
+            message = str(error) or "not enough memory"
+            yield Measurement(pair.name, {}, message if isinstance(error, OSError) else f"{pair.lq}: {message}")
+        else:
+            yield measurement
+
+
+def measure(restored: Pixels, gt: Pixels, crop_border: int) -> dict[str, float | None]:
+    """PSNR and SSIM of RGB and of luma, without the border; SSIM is None where the picture is too small for it."""
+    restored, gt = _inside(restored, crop_border), _inside(gt, crop_border)
+    of_luma = _compared(luma(restored), luma(gt))
+    return {**_compared(restored, gt), **{f"{name}_y": value for name, value in of_luma.items()}}
+
+
+def _compared(image: Pixels, reference: Pixels) -> dict[str, float | None]:
+    large = min(reference.shape[:2]) >= SSIM_WINDOW
+    return {"psnr": psnr(image, reference), "ssim": ssim(image, reference) if large else None}
+
+
+def _inside(image: Pixels, border: int) -> Pixels:
+    height, width = image.shape[:2]
+    if min(height, width) <= 2 * border:
+        raise InvalidValueError(f"a border of {border} pixels leaves nothing of {width}x{height}: use --crop-border 0")
+    return image[border : height - border, border : width - border]
+
+
+# -- reports -----------------------------------------------------------------------------------------------
+
+
+def write_reports(evaluation: Evaluation, folder: Path) -> None:
+    """Write pictures.csv, summary.json and summary.md."""
+    columns = evaluation.columns
+    with write_atomically(folder / "pictures.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["picture", *columns, "error"])
+        for m in evaluation.measurements:
+            writer.writerow([m.name, *(_text(m.values.get(column)) for column in columns), m.error or ""])
+    summary = evaluation.summary()
+    with write_atomically(folder / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with write_atomically(folder / "summary.md") as temporary:
+        temporary.write_text(format_summary(summary), encoding="utf-8")
+
+
+def format_summary(summary: Mapping[str, Any]) -> str:
+    """The summary as Markdown."""
+    about = [f"- {name}: {value}" for name, value in summary.items() if name != "mean"]
+    table = [f"| {name} | {_text(value, 5) or 'none'} |" for name, value in summary["mean"].items()]
+    return "\n".join([*about, "", "| mean of | value |", "|---|---|", *table, ""])
+
+
+def _scaled(image: Pixels) -> Pixels:
+    height = max(1, round(image.shape[0] * _CELL / image.shape[1]))
+    return np.asarray(cv2.resize(image, (_CELL, height), interpolation=cv2.INTER_AREA))
+
+
+def _text(value: float | None, digits: int = 8) -> str:
+    return "" if value is None else f"{value:.{digits}g}"

@@ -1,0 +1,160 @@
+"""What tiling changes: a picture restored in tiles against the same restored whole, and whether seams can be seen."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.comparison import psnr
+from ..core.tiling import Tiling
+from ..errors import InvalidValueError, OutOfMemoryError, requires_extra
+from ..restorer import Restorer
+from ..system.files import write_atomically
+
+BAND = 8
+"""Pixels on each side of a seam (the middle of an overlap) that count as across it."""
+
+Profile = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TileReport:
+    """Differences on the 0..255 scale.
+
+    Attributes:
+        tiling: the tiles.
+        decibels: PSNR of the tiled picture against the whole.
+        largest: difference of a value.
+        columns, rows: mean absolute difference of each column (W,) and row (H,).
+        column_seams, row_seams: positions of the seams, in pixels.
+        across, inside: mean absolute difference within `BAND` of a seam, and elsewhere.
+        edge, beside: mean absolute step of the difference from a pixel to the next, over a seam and within `BAND` of
+            it: where the first is larger, there is an edge that the whole picture does not have.
+    """
+
+    tiling: Tiling
+    decibels: float
+    largest: float
+    columns: Profile
+    rows: Profile
+    column_seams: tuple[float, ...]
+    row_seams: tuple[float, ...]
+    across: float
+    inside: float
+    edge: float
+    beside: float
+
+
+def compare_tiled(restorer: Restorer, picture: npt.NDArray[Any], tiling: Tiling, **options: Any) -> TileReport:
+    """Restore a picture whole and in tiles, with the same noise.
+
+    Args:
+        restorer: with room for the whole picture.
+        picture: (H, W, 3), any type that it takes; restored in float32.
+        tiling: the tiles. options: as `Restorer` takes them.
+
+    Raises:
+        InvalidValueError: the picture fits into one tile. OutOfMemoryError: the tiles do not fit into memory.
+    """
+    tiling = tiling.on_grid(restorer.card.multiple_of)
+    mu = picture.astype(np.float32) / (np.iinfo(picture.dtype).max if picture.dtype.kind == "u" else 1)
+    multiple = restorer.card.multiple_of
+    height, width = (side + -side % multiple for side in mu.shape[:2])
+    tiles = tiling.over(height, width, multiple)
+    if len(tiles) == 1:
+        raise InvalidValueError(
+            f"a picture of {mu.shape[1]}x{mu.shape[0]} fits into one of the {tiling}: use smaller ones"
+        )
+    whole = restorer(mu, **options, tile=None)
+    tiled = restorer(mu, **options, tile=tiling.side, overlap=tiling.overlap)
+    if restorer.tiling != tiling:
+        raise OutOfMemoryError(f"there is not enough memory for {tiling}: compare smaller ones")
+    signed = 255 * (tiled.astype(np.float64) - whole)
+    error = np.abs(signed).mean(2)
+    seams = [np.array(axis.seams) for axis in (tiles.rows, tiles.columns)]
+    near = [_near(side, found) for side, found in zip(error.shape, seams, strict=True)]
+    across = near[0][:, None] | near[1]
+    return TileReport(
+        tiling,
+        psnr(tiled, whole, 1.0),
+        float(np.abs(signed).max()),
+        error.mean(0),
+        error.mean(1),
+        tiles.columns.seams,
+        tiles.rows.seams,
+        _mean([error[across]]),
+        _mean([error[~across]]),
+        *_edges(signed, seams),
+    )
+
+
+def _edges(signed: Profile, seams: list[npt.NDArray[np.float64]]) -> tuple[float, float]:
+    """Mean absolute step of a signed difference (H, W, C) over seams, and beside them, both directions together."""
+    over: list[Profile] = []
+    beside: list[Profile] = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(signed, axis=axis)).swapaxes(0, axis)  # steps[k] is between pixels k and k + 1
+        for seam in np.rint(seams[axis]).astype(int) - 1:
+            over.append(steps[seam])
+            beside += [steps[k] for k in range(seam - BAND, seam + BAND + 1) if k != seam and 0 <= k < len(steps)]
+    return _mean(over), _mean(beside)
+
+
+def _mean(parts: list[Profile]) -> float:
+    """Of all values; not a number where there are none."""
+    count = sum(part.size for part in parts)
+    return float(sum(part.sum() for part in parts)) / count if count else float("nan")
+
+
+def _near(length: int, seams: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """(length,): whether a pixel is within `BAND` of a seam."""
+    middle = np.arange(length) + 0.5
+    close: npt.NDArray[np.bool_] = (np.abs(np.subtract.outer(middle, seams)) < BAND).any(1)
+    return close
+
+
+def format_report(report: TileReport) -> str:
+    """A few lines for people."""
+    return "\n".join(
+        [
+            f"{report.tiling} against the whole picture: {report.decibels:.2f} dB, {report.largest:.2f} of 255 at most",
+            f"mean difference within {BAND} pixels of a seam {report.across:.3f} of 255, elsewhere {report.inside:.3f}",
+            f"its step from a pixel to the next {report.edge:.4f} over a seam, {report.beside:.4f} beside it",
+        ]
+    )
+
+
+def write_csv(report: TileReport, path: Path) -> None:
+    """One row a column and a row of the picture: axis, position, mean absolute difference, whether a seam is there."""
+    with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["axis", "position", "mean_difference", "seam"])
+        for axis, profile, seams in _axes(report):
+            near = _near(len(profile), np.array(seams))
+            writer.writerows([axis, k, f"{value:.6g}", int(near[k])] for k, value in enumerate(profile))
+
+
+def write_plot(report: TileReport, path: Path, title: str) -> None:
+    """PNG: the difference along both axes, seams marked."""
+    with requires_extra("export", "plotting"):
+        from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
+    for axes, (axis, profile, seams) in zip(figure.subplots(2, 1), _axes(report), strict=True):
+        axes.plot(np.arange(len(profile)) + 0.5, profile, linewidth=1)
+        for seam in seams:
+            axes.axvline(seam, color="tab:red", linestyle=":", linewidth=1)
+        axes.set(xlabel=f"{axis}, pixels", ylabel="mean difference, of 255", ylim=(0, None))
+        axes.grid(alpha=0.3)
+    figure.suptitle(f"{title}: {report.tiling}, seams dotted")
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _axes(report: TileReport) -> list[tuple[str, Profile, tuple[float, ...]]]:
+    return [("column", report.columns, report.column_seams), ("row", report.rows, report.row_seams)]

@@ -1,0 +1,1 @@
+"""One module an engine: ONNX Runtime, OpenVINO, the faster of both, PyTorch."""

@@ -1,0 +1,114 @@
+"""ONNX Runtime sessions: on the provider that was asked for, or not at all; and the card inside their graph."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...core.card import METADATA_KEY, ModelCard
+from ...errors import EngineError, InvalidValueError, MissingPackageError, reason, requires_extra
+from ...graphs.cpu_rewrites import Rewrite, for_cpu
+from ...graphs.metadata import checked_card, parse_card
+from ...system.cache import cache_folder
+from ...system.files import require_readable
+from ...system.threads import wanted_threads
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+"""Our name -> ONNX Runtime's."""
+
+
+def onnxruntime_for(provider: str) -> Any:
+    """The module onnxruntime, if it has a provider of `PROVIDERS`.
+
+    Raises:
+        MissingPackageError: not installed, or built without that provider.
+    """
+    if provider not in PROVIDERS:
+        raise InvalidValueError(f"a provider must be one of {', '.join(PROVIDERS)}, not {provider!r}")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would keep an identifier, and warn where it cannot
+    with requires_extra("cpu" if provider == "cpu" else "gpu", "running an .onnx engine"):
+        import onnxruntime
+    if PROVIDERS[provider] not in onnxruntime.get_available_providers():
+        raise MissingPackageError(
+            f"this ONNX Runtime has no {PROVIDERS[provider]}: pip uninstall onnxruntime, then "
+            "pip install 'irsde-deploy[gpu]'"
+        )
+    return onnxruntime
+
+
+def open_session(model: Path | bytes, provider: str = "cpu", rewrites: Sequence[Rewrite] = ()) -> Any:
+    """An ONNX Runtime session, from a file or a serialized graph, that really has the provider; never another one.
+
+    On the CPU a file's graph is rewritten as asked (`cpu_graph`), and threads are as many as OMP_NUM_THREADS says.
+    TensorRT's provider keeps its engines in the user's cache folder, and leaves to CUDA's what it cannot take.
+
+    Raises:
+        EngineError: not a model; MissingPackageError: the provider is not there or does not start.
+    """
+    onnxruntime = onnxruntime_for(provider)
+    if isinstance(model, Path):
+        require_readable(model)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions; nothing else belongs on stderr
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # benchmarks/onnxruntime_spinning.py
+    if provider == "cpu":
+        options.intra_op_num_threads = wanted_threads()  # 0: as many as there are cores
+    rewritten = for_cpu(model, rewrites) if rewrites and isinstance(model, Path) else model
+    source = str(rewritten) if isinstance(rewritten, Path) else rewritten
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=_with_options(provider))
+    except Exception as error:  # ONNX Runtime has no common base class for its errors
+        raise EngineError(
+            f"{'the graph' if isinstance(model, bytes) else model}: not an ONNX model that ONNX Runtime can load "
+            f"({reason(error)}): make it with 'irsde-deploy export'"
+        ) from None
+    require_provider(session.get_providers(), provider)
+    return session
+
+
+def require_provider(started: list[str], provider: str) -> None:
+    """Raise MissingPackageError unless the first provider that a session started is the one asked for."""
+    if started[0] != PROVIDERS[provider]:
+        raise MissingPackageError(
+            f"ONNX Runtime could not start {PROVIDERS[provider]} (it fell back to {started[0]}): "
+            "'irsde-deploy doctor' says what is missing; --device auto would take the CPU instead"
+        )
+
+
+def _with_options(provider: str) -> list[Any]:
+    if provider == "cpu":
+        return [PROVIDERS["cpu"]]
+    cuda = (PROVIDERS["cuda"], {"use_tf32": "0"})  # FP32 means FP32
+    if provider == "cuda":
+        return [cuda]
+    cache = cache_folder() / "onnxruntime-tensorrt"
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache), "trt_timing_cache_enable": True}
+    return [(PROVIDERS["tensorrt"], settings), cuda]
+
+
+def read_card(session: Any, path: Path) -> ModelCard | None:
+    """The model card in a session's metadata, if there is one."""
+    return parse_card(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path)
+
+
+def read_description(session: Any, path: Path, key: str) -> dict[str, Any] | None:
+    """What a session's graph says of itself under `LOOP_KEY` or `INT8_KEY`, if it does; plain JSON types."""
+    text = session.get_modelmeta().custom_metadata_map.get(key)
+    if text is None:
+        return None
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EngineError(f"{path}: its metadata {key} are not valid JSON ({error})") from None
+    return description if isinstance(description, dict) else {}
+
+
+def session_card(session: Any, path: Path, card: ModelCard | None) -> ModelCard:
+    """`checked_card` of a session."""
+    nodes = [*session.get_inputs(), *session.get_outputs()]
+    tensors = [(node.name, node.type == "tensor(float)", node.shape) for node in nodes]
+    return checked_card(read_card(session, path) or card, tensors, path)

@@ -1,0 +1,116 @@
+"""OpenVINO as an engine on the CPU: the exported graph, compiled for each input size.
+
+A fixed size gives OpenVINO's convolutions room that a free one does not (benchmarks/engines.py); compiling takes a
+second or so a size, and a few sizes are kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.arrays import Float32
+from ...core.card import METADATA_KEY, ModelCard
+from ...errors import EngineError, IrsdeError, evaluation_failure, reason, requires_extra
+from ...graphs.cpu_rewrites import REWRITES, for_cpu
+from ...graphs.metadata import checked_card, parse_card
+from ...system.files import require_readable
+from ...system.threads import wanted_threads
+
+MAX_SIZES, MAX_BYTES = 4, 2**29
+"""Compiled sizes that are kept, and bytes of weights in them, since each has its own; the one unused for longest goes
+first, the last one stays."""
+
+
+class OpenVinoEngine:
+    """An exported graph (x, mu, t) -> eps on the CPU. Threads take turns: a compiled size does one thing at a time."""
+
+    def __init__(self, core: Any, graph: Any, card: ModelCard, version: str, size: int = 0) -> None:
+        self._core, self._graph, self.card = core, graph, card
+        self._lock = threading.Lock()
+        self._kept = max(1, min(MAX_SIZES, MAX_BYTES // max(size, 1)))
+        self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._inputs = [node.any_name for node in graph.inputs]
+        self.name = f"OpenVINO {version}, cpu"
+
+    @classmethod
+    def open(cls, path: Path, card: ModelCard | None = None) -> OpenVinoEngine:
+        """Load a graph; its own card wins over `card`.
+
+        Raises:
+            MissingPackageError: OpenVINO is not installed. EngineError: not a graph that it can read, no card, or a
+                graph that is not what its card says.
+        """
+        with requires_extra("openvino", "running an .onnx engine on OpenVINO"):
+            import openvino
+        require_readable(path)
+        try:
+            core = openvino.Core()
+        except Exception as error:
+            raise EngineError(f"OpenVINO cannot start ({reason(error)}): install it again") from None
+        try:
+            graph = core.read_model(for_cpu(path, REWRITES["openvino"]))
+        except IrsdeError:
+            raise
+        except Exception as error:  # OpenVINO's errors are RuntimeErrors of several kinds
+            raise EngineError(
+                f"{path}: not an ONNX model that OpenVINO can load ({reason(error)}): "
+                "make it with 'irsde-deploy export'"
+            ) from None
+        tensors = [_described(node) for node in (*graph.inputs, *graph.outputs)]
+        card = checked_card(_own_card(graph, path) or card, tensors, path)
+        return cls(core, graph, card, openvino.__version__.partition("-")[0], path.stat().st_size)
+
+    def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
+        """See `Engine`."""
+        given = {"x": x, "mu": mu, "t": t}
+        try:
+            with self._lock:
+                answer = self._request(x.shape).infer({n: given[n] for n in self._inputs}, share_inputs=True)
+                return np.array(answer[0])
+        except Exception as error:  # see above
+            raise evaluation_failure("OpenVINO", x.shape, error) from error
+
+    def forget(self, shape: tuple[int, ...]) -> None:
+        """Give back what was compiled for a shape that will not come again."""
+        with self._lock:
+            self._requests.pop(shape, None)
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        """The graph compiled for x and mu of this shape."""
+        if shape not in self._requests:
+            if len(self._requests) >= self._kept:
+                self._requests.popitem(last=False)
+            shapes = {name: shape[:1] if name == "t" else shape for name in self._inputs}
+            self._requests[shape] = compiled(self._core, self._graph, shapes)
+        self._requests.move_to_end(shape)
+        return self._requests[shape]
+
+
+def compiled(core: Any, graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """A request of the graph for inputs of these shapes; the graph itself stays as it is."""
+    graph = graph.clone()
+    graph.reshape({name: shapes[name] for name in (node.any_name for node in graph.inputs)})
+    return core.compile_model(graph, "CPU", _settings()).create_infer_request()
+
+
+def _described(node: Any) -> tuple[str, bool, list[Any]]:
+    """Name ("" without one), whether it is float32, and shape of an input or output; a free side is "?"."""
+    shape = [side.get_length() if side.is_static else "?" for side in node.partial_shape]
+    return node.any_name if node.names else "", node.element_type.get_type_name() == "f32", shape
+
+
+def _settings() -> dict[str, Any]:
+    """FP32 means FP32 (on processors with bfloat16 the default is not); threads as OMP_NUM_THREADS says."""
+    limit = {"INFERENCE_NUM_THREADS": wanted_threads()} if wanted_threads() else {}
+    return {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", **limit}
+
+
+def _own_card(graph: Any, path: Path) -> ModelCard | None:
+    where = ["framework", METADATA_KEY]
+    return parse_card(graph.get_rt_info(where).astype(str) if graph.has_rt_info(where) else None, path)

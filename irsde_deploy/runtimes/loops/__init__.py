@@ -1,0 +1,1 @@
+"""What executes a step table around an engine: in NumPy, on a device, whole or in tiles."""

@@ -1,0 +1,162 @@
+"""The reverse SDE on the CPU: executes a StepTable around any engine, in NumPy.
+
+The state keeps the picture's own size. For each evaluation it is padded afresh and eps is cropped, as the reference
+does; the numbers depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.arrays import Float32
+from ...core.noise import NoiseSource
+from ...core.pixels import from_network, to_network
+from ...core.samplers import StepTable
+from ...core.tiling import Tiles, Tiling
+from ...errors import EngineError, InvalidValueError, IrsdeError, NotFiniteError
+from ..protocol import Engine
+from .padding import fill_padding, pad_to_multiple
+
+Evaluate: TypeAlias = Callable[[Float32, int], Float32]
+"""(y, t) -> eps, both (B, C, H, W)."""
+
+
+def states(
+    evaluate: Evaluate, mu: Float32, table: StepTable, noise: NoiseSource, clip: bool = False
+) -> Iterator[Float32]:
+    """Yield y = x - mu after the start and after each step, N+1 times; the last is y_0.
+
+    It is one array (B, C, H, W) that each step overwrites: copy what is to outlive the next. No step allocates any.
+
+    Args:
+        evaluate: the network as a function of (y, t).
+        mu: degraded pictures (B, C, H, W).
+        table: the sampler.
+        noise: standard normals, see `irsde_deploy.core.noise`.
+        clip: keep mu + q within [0, 1] before q is used. Helps few steps; never for parity, never for latents.
+    """
+    y = table.start * noise(0)
+    yield y
+    q, q_prev, term = (np.zeros_like(y) for _ in range(3))
+    q_is_read = np.append(table.d[1:] != 0, False) | clip
+    bounds = (-mu, 1 - mu) if clip else None
+    for k, t in enumerate(table.t.tolist()):
+        a, c, d, s, p, r = (float(column[k]) for column in (table.a, table.c, table.d, table.s, table.p, table.r))
+        eps = evaluate(y, t)
+        if q_is_read[k]:
+            np.multiply(p, y, out=q)
+            q += np.multiply(r, eps, out=term)
+        if bounds is not None:
+            np.clip(q, *bounds, out=q)
+            share = c / r if r else 0.0
+            y *= a - share * p
+            y += np.multiply(share, q, out=term)
+        else:
+            y *= a
+            y += np.multiply(c, eps, out=term)
+        if d:
+            y += np.multiply(d, q_prev, out=term)
+        if s:
+            y += np.multiply(s, noise(k + 1), out=term)
+        q, q_prev = q_prev, q
+        yield y
+
+
+def padded_evaluation(engine: Engine, mu: Float32, tiling: Tiling | None = None) -> Evaluate:
+    """The engine as a function of (y, t), with padding, tiles and cropping around it; mu is padded once."""
+    card = engine.card
+    height, width = mu.shape[2:]
+    padded_mu = pad_to_multiple(mu, card.multiple_of, card.pad_mode)
+    x = np.empty_like(padded_mu)
+    evaluated = partial(_evaluated, engine)
+    if tiling is not None:
+        evaluated = partial(_blended, evaluated, tiling.over(x.shape[2], x.shape[3], card.multiple_of))
+
+    def evaluate(y: Float32, t: int) -> Float32:
+        np.add(y, mu, out=x[:, :, :height, :width])
+        fill_padding(x, height, width, card.pad_mode)
+        eps = evaluated(x, padded_mu, np.full(len(mu), t, dtype=np.float32))
+        return eps[:, :, :height, :width]
+
+    return evaluate
+
+
+def _evaluated(engine: Engine, x: Float32, mu: Float32, t: Float32) -> Float32:
+    """The engine's answer, if it has the shape of x."""
+    eps = engine(x, mu, t)
+    if eps.shape != x.shape:
+        raise EngineError(f"the engine answered with the shape {eps.shape} where {x.shape} was expected")
+    return eps
+
+
+def _blended(evaluated: Callable[..., Float32], tiles: Tiles, x: Float32, mu: Float32, t: Float32) -> Float32:
+    """eps of one tile at a time, blended; `device_tiles` does the same, bit for bit."""
+    eps = np.zeros_like(x)
+    for tile in tiles:
+        rows, columns = tiles.window(tile)
+        seen = (np.ascontiguousarray(array[:, :, rows, columns]) for array in (x, mu))
+        eps[:, :, rows, columns] += tiles.weights(tile) * evaluated(*seen, t)
+    return eps
+
+
+def restore(
+    engine: Engine,
+    mu: Float32,
+    table: StepTable,
+    noise: NoiseSource,
+    clip: bool = False,
+    on_step: Callable[[int], None] | None = None,
+    tiling: Tiling | None = None,
+) -> Float32:
+    """Degraded pictures mu (B, C, H, W) -> restored pictures, same shape; `on_step(k)` after k of N steps.
+
+    Raises:
+        EngineError: an evaluation failed; NotFiniteError: a state is not finite (says after which step).
+    """
+    last = mu
+    with np.errstate(all="ignore"):  # what overflows is reported below
+        for k, y in enumerate(states(padded_evaluation(engine, mu, tiling), mu, table, noise, clip)):
+            if not np.isfinite(y if k else y + mu).all():
+                raise not_finite(engine, table, k)
+            last = y
+            if on_step is not None:
+                on_step(k)
+        return mu + last
+
+
+def not_finite(engine: Engine, table: StepTable, step: int) -> IrsdeError:
+    """The error for a state that is not finite after step 1..N, or at the start (0), which no engine has touched."""
+    if step == 0:
+        return InvalidValueError("the picture has NaN or infinite values: every value must be finite")
+    timestep = f" (t = {table.t[step - 1]})"
+    low = engine.card.precision != "fp32"
+    return NotFiniteError(
+        f"after step {step} of {len(table)}{timestep} the state is not finite (NaN or infinity), in "
+        f"{engine.card.precision} on {engine.name}: "
+        + ("give an FP32 engine as fallback, or build one with more nodes in FP32" if low else "")
+        + ("" if low else "the weights or the engine are damaged")
+    )
+
+
+class NumpyLoop:
+    """The loop on the CPU around any engine that is a function of arrays; see `runtimes.Loop`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __call__(
+        self,
+        batch: npt.NDArray[Any],
+        table: StepTable,
+        noise: NoiseSource,
+        clip: bool = False,
+        on_step: Callable[[int], None] | None = None,
+        tiling: Tiling | None = None,
+    ) -> npt.NDArray[Any]:
+        """A checked batch (B, H, W, C) -> restored, same shape and type."""
+        return from_network(restore(self.engine, to_network(batch), table, noise, clip, on_step, tiling), batch.dtype)

@@ -1,0 +1,146 @@
+"""Engines, which evaluate the score network, and the loops around them.
+
+`open_engine` picks the engine by the file's suffix from a plain dict; each entry imports what it needs when called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.card import ModelCard
+from ..errors import EngineError, InputFileError, InvalidValueError, MissingPackageError
+from ..system.files import require_readable
+from .device.drivers import DRIVERS
+from .protocol import DEVICES, Engine
+
+__all__ = ["DEVICES", "ENGINES", "Engine", "OpenOptions", "open_engine"]
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """How to open an engine.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        card: for files without a model card of their own.
+        driver: of the device loop on a GPU: `cuda-bindings` or `pycuda`.
+        provider: which library runs an `.onnx`; one of `PROVIDERS_OF[device]`.
+    """
+
+    device: str = "cpu"
+    card: ModelCard | None = None
+    driver: str = "cuda-bindings"
+    provider: str = "onnxruntime"
+
+
+PROVIDERS_OF = {"cpu": ("onnxruntime", "openvino", "auto"), "cuda": ("cuda", "tensorrt")}
+"""Device -> what can run an `.onnx` there, the default first: ONNX Runtime, OpenVINO, the faster of them for each input
+size; on a GPU ONNX Runtime's CUDA or TensorRT provider."""
+
+
+def _onnx(path: Path, options: OpenOptions) -> Engine:
+    from .device.drivers import open_driver
+    from .engines.onnx_engine import OnnxDeviceEngine
+    from .engines.onnx_session import onnxruntime_for
+
+    if options.device == "cpu":
+        return _onnx_on_cpu(path, options)
+    onnxruntime_for(options.provider)
+    return OnnxDeviceEngine.open(path, open_driver(options.driver), options.provider, options.card)
+
+
+def _onnx_on_cpu(path: Path, options: OpenOptions) -> Engine:
+    from .engines.onnx_engine import OnnxEngine
+
+    if options.provider == "onnxruntime":
+        return OnnxEngine.open(path, options.card)
+    from .engines.openvino_engine import OpenVinoEngine
+
+    other = OpenVinoEngine.open(path, options.card)
+    if options.provider == "openvino":
+        return other
+    from .engines.auto_engine import AutoEngine
+
+    return AutoEngine.of([OnnxEngine.open(path, options.card), other], path)
+
+
+def _torch(path: Path, options: OpenOptions) -> Engine:
+    from .engines.torch_engine import TorchEngine, require_torch_device
+
+    require_torch_device(options.device)
+    if options.device == "cpu":
+        return TorchEngine.open(path, "cpu", options.card)
+    from .device.drivers import open_driver
+    from .engines.torch_device_engine import TorchDeviceEngine
+
+    return TorchDeviceEngine.open(path, open_driver(options.driver), options.card)
+
+
+def _plan(path: Path, options: OpenOptions) -> Engine:
+    from .tensorrt.engine import TensorRtEngine
+
+    return TensorRtEngine.open(path, options.device, options.driver)
+
+
+ENGINES: dict[str, Callable[[Path, OpenOptions], Engine]] = {
+    ".onnx": _onnx,
+    ".plan": _plan,
+    ".pt": _torch,
+    ".pth": _torch,
+    ".safetensors": _torch,
+}
+"""File suffix -> how to open it."""
+
+
+def open_engine(
+    path: str | Path,
+    device: str | None = None,
+    card: ModelCard | None = None,
+    driver: str = "cuda-bindings",
+    provider: str | None = None,
+) -> Engine:
+    """Open an engine file on a device.
+
+    Args:
+        path: `.onnx` for ONNX Runtime; `.plan` for TensorRT; `.pt`, `.pth` or `.safetensors` for the PyTorch reference.
+        device: `cpu` or `cuda`, and then no other: a device that is not there is an error. `auto` takes the GPU where
+            it can be used and the CPU elsewhere; the engine's name says which. By default `cuda` for plans, else `cpu`.
+        card: for checkpoints without a model card of their own.
+        driver: what drives the GPU: `cuda-bindings` or `pycuda`.
+        provider: what runs an `.onnx`: on the CPU `onnxruntime` (default), `openvino`, or `auto`, the faster of the two
+            for each input size; on a GPU `cuda` (default) or `tensorrt`, both ONNX Runtime's.
+
+    Raises:
+        InputFileError: no such file, an empty one, or a suffix that no engine reads.
+        EngineError, CheckpointError: the file is not what its name promises.
+        MissingPackageError: the package that reads it, or the device, is not there.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in ENGINES:
+        raise InputFileError(
+            f"{path}: no engine of this version reads {path.suffix or 'files without a suffix'}: "
+            f"give one of {', '.join(ENGINES)} ('irsde-deploy export' makes .onnx)"
+        )
+    device = device or ("cuda" if suffix == ".plan" else "cpu")
+    if device not in DEVICES:
+        raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
+    if driver not in DRIVERS:
+        raise InvalidValueError(f"a driver must be one of {', '.join(DRIVERS)}, not {driver!r}")
+    if provider is not None and device != "auto" and provider not in PROVIDERS_OF[device]:
+        raise InvalidValueError(
+            f"a provider on {device} must be one of {', '.join(PROVIDERS_OF[device])}, not {provider!r}"
+        )
+    require_readable(path)
+    opened = ENGINES[suffix]
+    if device != "auto":
+        return opened(path, OpenOptions(device, card, driver, provider or PROVIDERS_OF[device][0]))
+    providers = {place: provider if provider in known else known[0] for place, known in PROVIDERS_OF.items()}
+    try:
+        return opened(path, OpenOptions("cuda", card, driver, providers["cuda"]))
+    except (MissingPackageError, EngineError):  # a file that is at fault is so on the CPU too
+        if suffix == ".plan":  # nothing on a CPU reads it
+            raise
+        return opened(path, OpenOptions("cpu", card, driver, providers["cpu"]))

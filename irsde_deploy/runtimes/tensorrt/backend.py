@@ -1,0 +1,64 @@
+"""TensorRT's Python modules, both families: `tensorrt` (10.13 to 11) and `tensorrt_rtx`, under one import."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import Any
+
+from ...errors import InvalidValueError, MissingPackageError, reason
+from .options import BACKENDS
+
+INSTALL = {
+    "tensorrt": "pip install 'irsde-deploy[gpu]' (docs/tensorrt.md says how to reach NVIDIA's package index), "
+    "or take the backend tensorrt-rtx",
+    "tensorrt-rtx": "pip install 'irsde-deploy[rtx]'",
+}
+DISTRIBUTIONS = {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "tensorrt-rtx": ("tensorrt-rtx",)}
+OLDEST = {"tensorrt": (10, 13), "tensorrt-rtx": (1, 3)}
+
+
+def load_backend(backend: str) -> Any:
+    """The module of a backend.
+
+    Raises:
+        MissingPackageError: not installed, its libraries cannot be loaded, or too old.
+    """
+    if backend not in BACKENDS:
+        raise InvalidValueError(f"a backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    try:
+        module = importlib.import_module(BACKENDS[backend])
+    except (ImportError, OSError, RuntimeError) as error:  # OSError: a library beside the module is missing
+        raise MissingPackageError(f"{backend} cannot be imported ({reason(error)}): {INSTALL[backend]}") from None
+    version = tuple(int(number) for number in module.__version__.split(".")[:2])
+    if version < OLDEST[backend]:
+        oldest = ".".join(map(str, OLDEST[backend]))
+        raise MissingPackageError(
+            f"{backend} {module.__version__} is too old: {oldest} or later is needed: {INSTALL[backend]}"
+        )
+    return module
+
+
+def installed_version(backend: str) -> str | None:
+    """Version of an installed backend, without loading it; None where there is none."""
+    for distribution in DISTRIBUTIONS[backend]:
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def make_logger(trt: Any) -> Any:
+    """A logger that keeps errors, as `logger.errors`, instead of printing; nothing of TensorRT's belongs on stderr."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    return Logger()

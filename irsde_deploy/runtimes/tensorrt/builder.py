@@ -1,0 +1,277 @@
+"""ONNX graph -> TensorRT plan, by TensorRT 10.13 to 11 or TensorRT-RTX: strongly typed, precision is the graph's.
+
+TensorRT times kernels on the GPU at hand, and needs it. TensorRT-RTX builds ahead of time, without a GPU or driver; its
+plans are finished when they are first run. The plan carries a `PlanCard` as its network's name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ...core.card import ModelCard
+from ...errors import EngineError, InvalidValueError
+from ...system.files import file_sha256, write_atomically
+from ..device.drivers.probe import Device, require_device
+from .backend import load_backend, make_logger
+from .options import BuildOptions
+from .plan_card import PlanCard
+from .profiles import Profile
+
+
+def build_plan(
+    model: onnx.ModelProto,
+    card: ModelCard,
+    source: Path,
+    path: Path,
+    options: BuildOptions,
+    on_time: Callable[[float, str], None] | None = None,
+) -> PlanCard:
+    """Build a plan and write it with its card inside; there in full or not at all.
+
+    Args:
+        model: the graph in its final precision, and its card.
+        source: the ONNX file that it came from, for the card.
+        path: of the plan, replaced if there.
+        options: how to build.
+        on_time: called several times a second with the elapsed seconds and what TensorRT is doing.
+
+    Raises:
+        MissingPackageError: the backend, or the GPU that it needs, is not there.
+        EngineError: TensorRT cannot build it; says at which node, or what ran out.
+    """
+    trt, device = require_builder(options)
+    plan_card = PlanCard(
+        model=card,
+        build=options,
+        version=trt.__version__,
+        gpu=device.name if device else "",
+        compute_capabilities=_capabilities(options, device),
+        onnx=_seen_from(path.parent, source),
+        onnx_sha256=file_sha256(source),
+        tool_version=card.tool_version,
+    )
+    cache = timing_cache_path(path, trt.__version__, device) if device and options.timing_cache else None
+    work = _Work(trt, options, cache)
+    plan = _in_thread(lambda: work.build(model, plan_card.network_name()), work.monitor, on_time)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(plan)
+    if cache is not None:
+        with write_atomically(cache) as temporary:
+            temporary.write_bytes(work.timings)
+    return plan_card
+
+
+def _in_thread(work: Callable[[], bytes], monitor: Any, on_time: Callable[[float, str], None] | None) -> bytes:
+    """What `work` returns or raises, done in a thread of its own: TensorRT calls back into Python, where an interrupt
+    would be lost. This thread shows the time, hears interrupts, and then waits until the build has let go.
+    """
+    done, outcome, started = threading.Event(), list[bytes | BaseException](), time.monotonic()
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        while not done.wait(0.2):
+            if on_time is not None:
+                on_time(time.monotonic() - started, monitor.phase)
+    except BaseException:
+        monitor.cancelled = True
+        while not done.is_set():
+            with suppress(KeyboardInterrupt):  # once is enough; TensorRT must not be left working
+                done.wait()
+        raise
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def timing_cache_path(plan: Path, version: str, device: Device) -> Path:
+    """Where timings are kept: beside the plan, one file a GPU and TensorRT version."""
+    return plan.with_name(f"{plan.stem}.{device.slug}.{version}.timing")
+
+
+def require_builder(options: BuildOptions) -> tuple[Any, Device | None]:
+    """The backend's module, and the GPU that it builds for, None where it needs none.
+
+    Raises:
+        MissingPackageError: one of them is not there. InvalidValueError: it builds for no such compute capability.
+    """
+    trt = load_backend(options.backend)
+    for text in options.compute_capabilities:
+        _capability(trt, text)
+    if options.backend == "tensorrt":
+        return trt, require_device("building with TensorRT (--backend tensorrt-rtx builds without one)")
+    return trt, require_device("--compute-capability current") if "current" in options.compute_capabilities else None
+
+
+def _capability(trt: Any, text: str) -> Any:
+    """TensorRT-RTX's name of a compute capability such as 8.9, or InvalidValueError."""
+    known = trt.ComputeCapability.__members__
+    name = "CURRENT" if text == "current" else f"SM{text.replace('.', '')}"
+    if name not in known:
+        listed = ", ".join(f"{n[2:-1]}.{n[-1]}" for n in known if n.startswith("SM"))
+        raise InvalidValueError(f"this TensorRT-RTX builds for {listed}, not for {text}")
+    return known[name]
+
+
+def _seen_from(folder: Path, file: Path) -> str:
+    """A file's path from a folder; from nowhere in particular where the two share none (drives of Windows)."""
+    try:
+        return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return file.resolve().as_posix()
+
+
+def _capabilities(options: BuildOptions, device: Device | None) -> tuple[str, ...]:
+    own = ".".join(map(str, device.compute_capability)) if device else ""
+    if options.backend == "tensorrt":
+        return (own,)
+    return tuple(own if text == "current" else text for text in options.compute_capabilities)
+
+
+class _Work:
+    """One build by TensorRT, with its errors as EngineError.
+
+    Attributes:
+        monitor: what it is doing; stops it when cancelled. timings: of kernels, serialized, after it.
+    """
+
+    def __init__(self, trt: Any, options: BuildOptions, cache: Path | None) -> None:
+        self._trt, self._name, self._options, self._timing_file = trt, options.backend, options, cache
+        self.monitor, self.timings = _monitor(trt), b""
+
+    def build(self, model: onnx.ModelProto, name: str) -> bytes:
+        """The plan of a graph, with this name for its network."""
+        self._logger = make_logger(self._trt)
+        self._builder = self._trt.Builder(self._logger)
+        network = self._parse(model)
+        network.name = name
+        config = self._configure(network, self._options)
+        timings = self._use_timings(config)
+        config.progress_monitor = self.monitor
+        plan = self._builder.build_serialized_network(network, config)
+        if plan is None:
+            raise EngineError(f"{self._name} cannot build the plan: {self._why()}")
+        if timings is not None:
+            self.timings = bytes(timings.serialize())
+        return bytes(plan)
+
+    def _parse(self, model: onnx.ModelProto) -> Any:
+        """The graph as a TensorRT network. Parser errors name the ONNX node."""
+        trt = self._trt
+        network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        parser = trt.OnnxParser(network, self._logger)
+        if not parser.parse(model.SerializeToString()):
+            errors = [parser.get_error(i) for i in range(parser.num_errors)]
+            nodes = "; ".join(f"node {e.node_name()!r} ({e.node_operator()}): {_line(e.desc())}" for e in errors[:3])
+            raise EngineError(f"{self._name} cannot take the graph: {nodes or self._why()}")
+        self._parser = parser  # holds the weights until the network is built
+        return network
+
+    def _configure(self, network: Any, options: BuildOptions) -> Any:
+        """The build's settings, with a shape of every input in every profile."""
+        trt = self._trt
+        config = self._builder.create_builder_config()
+        for profile in options.profiles:
+            self._add_profile(config, network, profile)
+        if options.workspace is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
+        if options.optimization_level is not None:
+            config.builder_optimization_level = options.optimization_level
+        if options.hardware_compatible:
+            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        if options.version_compatible:
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        config.set_flag(trt.BuilderFlag.STRICT_NANS)  # a NaN must stay one: the loop looks for it
+        if options.backend == "tensorrt-rtx":
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else its plans cannot be captured in a graph
+        if not options.tf32:
+            config.clear_flag(trt.BuilderFlag.TF32)
+        if options.compute_capabilities:
+            self._choose_capabilities(config, options.compute_capabilities)
+        return config
+
+    def _add_profile(self, config: Any, network: Any, profile: Profile) -> None:
+        made = self._builder.create_optimization_profile()
+        for index in range(network.num_inputs):
+            tensor = network.get_input(index)
+            channels = tensor.shape[1] if len(tensor.shape) == 4 else None
+            shapes = [(b, channels, h, w) if channels else (b,) for b, h, w in (profile.min, profile.opt, profile.max)]
+            made.set_shape(tensor.name, *shapes)
+        if config.add_optimization_profile(made) < 0:
+            raise EngineError(f"{self._name} refuses the profile {profile}: {self._why()}")
+
+    def _choose_capabilities(self, config: Any, capabilities: Sequence[str]) -> None:
+        config.num_compute_capabilities = len(capabilities)
+        for index, text in enumerate(capabilities):
+            config.set_compute_capability(_capability(self._trt, text), index)
+
+    def _use_timings(self, config: Any) -> Any:
+        """Load kernel timings of earlier builds; what a cache of another GPU or version holds is not used."""
+        if self._timing_file is None:
+            return None
+        known = self._timing_file.read_bytes() if self._timing_file.is_file() else b""
+        timings = config.create_timing_cache(known)
+        if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
+            self._logger.errors.clear()  # what it says of the old one is no reason for anything
+            timings = config.create_timing_cache(b"")
+            config.set_timing_cache(timings, ignore_mismatch=False)
+        return timings
+
+    def _why(self) -> str:
+        """The first thing that the logger heard, and what to do about what is known."""
+        first = _line(self._logger.errors[0]) if self._logger.errors else "it gives no reason"
+        everything = " ".join(self._logger.errors)
+        for sign, advice in _ADVICE.items():
+            if sign in everything:
+                return f"{first}; {advice}"
+        return first
+
+
+_ADVICE = {
+    "OutOfMemory": "allow more with --workspace, or build for a smaller --max",
+    "workspace": "allow more with --workspace, or build for a smaller --max",
+    "Turing": "TensorRT-RTX has no FP32 matrix product there, which the time embedding needs: build for 8.0 and later",
+}
+"""What TensorRT's messages have in them -> what to do about it."""
+
+
+def _monitor(trt: Any) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """What the build is doing; stops it when cancelled."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.phase, self.cancelled = "", False
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self.phase = phase_name
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return not self.cancelled
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+    return Monitor()
+
+
+def _line(text: str) -> str:
+    """The first line of a message, without the places in TensorRT's own source that follow it."""
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    return re.split(r"; \[|\. In \w+ at |\.; ", first)[0][:300]

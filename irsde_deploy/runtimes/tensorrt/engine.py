@@ -1,0 +1,212 @@
+"""TensorRT as a device engine: plans of TensorRT 10.13 to 11 and of TensorRT-RTX, checked by their card first.
+
+One execution context for each picture size: a CUDA graph belongs to the context it was captured with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import EngineError, InvalidValueError, MissingPackageError, OutOfMemoryError, reason
+from ...system.cache import cache_folder
+from ...system.files import file_sha256, write_atomically
+from ..device.drivers import Driver, open_driver
+from ..device.drivers.memory import Memory
+from ..device.drivers.probe import first_device
+from ..device.engine import DeviceEngine, Evaluation, PaddedShape
+from .backend import installed_version, load_backend, make_logger
+from .plan_card import PlanCard, differences, read_plan_card
+
+
+class TensorRtEngine(DeviceEngine):
+    """A plan (x, mu, t) -> eps on an NVIDIA GPU.
+
+    Args:
+        trt: TensorRT's module. runtime, content: its Runtime and the plan's bytes.
+        plan: the plan's card. driver: the GPU.
+        jit_path: where TensorRT-RTX keeps the kernels that it compiles here; None for TensorRT.
+
+    Raises:
+        EngineError: TensorRT cannot load it, or its tensors are not what the card says.
+    """
+
+    def __init__(
+        self, trt: Any, runtime: Any, content: bytes, plan: PlanCard, driver: Driver, jit_path: Path | None = None
+    ) -> None:
+        self._trt, self._runtime, self.plan = trt, runtime, plan
+        self.driver = driver
+        self.card = plan.model
+        self.name = f"{plan.build.backend} {trt.__version__}, {driver.name}"
+        self._engine = runtime.deserialize_cuda_engine(content)
+        if self._engine is None:
+            errors = getattr(runtime.logger, "errors", [])
+            raise EngineError(f"{plan.build.backend} cannot load the plan ({reason(Exception(*errors[:1]))})")
+        self.inputs = self._checked_tensors()
+        self.jit = _JitCache(jit_path) if jit_path is not None else None
+
+    @classmethod
+    def open(cls, path: Path, device: str = "cuda", driver: str = "cuda-bindings") -> TensorRtEngine:
+        """Load a plan, if its card says that it can run here.
+
+        Raises:
+            EngineError: not a plan of this toolkit, or one for another machine; says the exact difference and the
+                exact command that rebuilds it.
+            MissingPackageError: no GPU, or the backend is not installed.
+        """
+        if device != "cuda":
+            raise InvalidValueError(f"{path}: a plan runs on a GPU alone: use the device cuda, or the .onnx on the cpu")
+        plan = read_plan_card(path)
+        require_fitting(plan, path)
+        opened = open_driver(driver)  # before TensorRT, so that it finds this context
+        trt = load_backend(plan.build.backend)
+        runtime = trt.Runtime(make_logger(trt))
+        runtime.engine_host_code_allowed = plan.build.version_compatible  # a lean runtime inside
+        jit_path = _jit_path(path, trt.__version__) if plan.build.backend == "tensorrt-rtx" else None
+        try:
+            return cls(trt, runtime, path.read_bytes(), plan, opened, jit_path)
+        except EngineError as error:
+            raise EngineError(f"{path}: {error}; to rebuild: {plan.rebuild_command(path)}") from None
+
+    def evaluation(self, shape: PaddedShape, stream: int) -> Evaluation:
+        """See `DeviceEngine`. Activations take what this shape needs, not what the largest of all profiles would."""
+        context = self._new_context()
+        if context is None:
+            raise OutOfMemoryError(f"{self.plan.build.backend} has no memory for another execution context")
+        self.require(context.set_optimization_profile_async(self._profile_for(shape), stream), "refuses the profile")
+        self.driver.synchronize(stream)
+        batch, height, width = shape
+        for name in self.inputs:
+            sizes = (batch,) if name == "t" else (batch, self.card.channels, height, width)
+            self.require(context.set_input_shape(name, sizes), f"refuses the shape {sizes} of {name}")
+        memory = Memory(self.driver, context.update_device_memory_size_for_shapes())
+        context.set_device_memory(memory.pointer, memory.size)
+        capturable = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX has it, TensorRT always can
+        self.capturable = capturable is None or bool(capturable(stream))
+        return _ContextEvaluation(self, context, memory, shape)
+
+    def takes(self, shape: PaddedShape) -> bool:
+        """See `DeviceEngine`."""
+        return any(profile.takes(shape) for profile in self.plan.build.profiles)
+
+    def _new_context(self) -> Any:
+        """An execution context whose memory is given by us.
+
+        TensorRT-RTX compiles kernels for the shape at hand at once, not in the background: a graph would hold on to the
+        provisional ones.
+        """
+        trt, config = self._trt, self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if self.jit is not None:
+            config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            self.jit.use(config)
+        return self._engine.create_execution_context(config)
+
+    def require(self, done: bool, what: str) -> None:
+        """Raise EngineError unless TensorRT did what it was asked for."""
+        if not done:
+            errors = getattr(self._runtime.logger, "errors", [])
+            why = f" ({reason(Exception(errors[-1]))})" if errors else ""
+            raise EngineError(f"{self.plan.build.backend} {what}{why}")
+
+    def _profile_for(self, shape: PaddedShape) -> int:
+        """The profile that takes a shape and was chosen for the nearest size."""
+        taking = [i for i, profile in enumerate(self.plan.build.profiles) if profile.takes(shape)]
+        if not taking:
+            ranges = "; ".join(map(str, self.plan.build.profiles))
+            raise EngineError(
+                f"the plan takes batch x height x width of {ranges}, and this picture needs "
+                f"{shape[0]}x{shape[1]}x{shape[2]} (padded): build a plan that takes it, with --max or another profile"
+            )
+        return min(taking, key=lambda i: self.plan.build.profiles[i].distance(shape))
+
+    def _checked_tensors(self) -> set[str]:
+        """Names of the inputs, if inputs and output are what the card says; sets `io_type`."""
+        trt, names = self._trt, [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        types = {name: self._engine.get_tensor_dtype(name) for name in names}
+        inputs = {name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
+        expected = {"x", "mu", "t"} if self.card.conditional else {"x", "t"}
+        halves = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16}
+        pictures = {types.get(name) for name in names if name != "t"}
+        if inputs != expected or set(names) - inputs != {"eps"} or len(pictures) != 1 or not pictures <= halves.keys():
+            found = ", ".join(f"{name} {types[name]}" for name in names)
+            raise EngineError(f"the plan's tensors are {found}; expected {', '.join(sorted(expected))} and eps")
+        self.io_type = halves[pictures.pop()]
+        return inputs
+
+
+class _ContextEvaluation:
+    """An execution context with its shapes set, and the memory for its activations, which lives as long."""
+
+    def __init__(self, engine: TensorRtEngine, context: Any, memory: Memory, shape: PaddedShape) -> None:
+        self._engine, self._context, self._memory, self._shape = engine, context, memory, shape
+
+    def __call__(self, x: int, mu: int, t: int, eps: int, stream: int) -> None:
+        """See `Evaluation`."""
+        engine, context = self._engine, self._context
+        for name, pointer in (("x", x), ("mu", mu), ("t", t), ("eps", eps)):
+            if name == "eps" or name in engine.inputs:
+                engine.require(context.set_tensor_address(name, pointer), f"refuses the address of {name}")
+        engine.require(context.execute_async_v3(stream), f"failed at batch x height x width {self._shape}")
+        if engine.jit is not None:
+            engine.jit.save()
+
+
+class _JitCache:
+    """Kernels that TensorRT-RTX has compiled for this GPU, kept in the user's cache folder for the next process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known = path.read_bytes() if path.is_file() else b""
+        self._cache: Any = None
+        self._saved = False
+
+    def use(self, config: Any) -> None:
+        """Give what is known to a new context's configuration."""
+        if self._cache is None:
+            self._cache = config.create_runtime_cache()
+            if self._known:
+                self._cache.deserialize(self._known)
+        config.set_runtime_cache(self._cache)
+        self._saved = False
+
+    def save(self) -> None:
+        """Keep what the first evaluation of a context has compiled."""
+        if self._saved:
+            return
+        self._saved = True
+        kernels = bytes(self._cache.serialize())
+        if kernels != self._known:
+            self._known = kernels
+            with write_atomically(self._path) as temporary:
+                temporary.write_bytes(kernels)
+
+
+def _jit_path(plan: Path, version: str) -> Path:
+    folder = cache_folder() / "tensorrt-rtx"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    device = first_device()
+    return folder / f"{file_sha256(plan)[:32]}.{device.slug if device else 'none'}.{version}.jit"
+
+
+def require_fitting(plan: PlanCard, path: Path) -> None:
+    """Raise unless the plan can run on this machine, with the exact differences and the command that rebuilds it.
+
+    Raises:
+        MissingPackageError: no GPU, or the backend is not installed. EngineError: a plan for another machine.
+    """
+    reasons = unfit(plan, path)
+    if reasons:
+        device = first_device()
+        kind = MissingPackageError if device is None or installed_version(plan.build.backend) is None else EngineError
+        advice = f"; to rebuild: {plan.rebuild_command(path, device)}" if device else ""
+        raise kind(f"{path}: this plan cannot run here: {'; '.join(reasons)}{advice}")
+
+
+def unfit(plan: PlanCard, path: Path) -> list[str]:
+    """Why a plan cannot run on this machine, each in words; empty where it can."""
+    source = plan.source(path)
+    sha256 = file_sha256(source) if source.is_file() else None
+    return differences(plan, installed_version(plan.build.backend), first_device(), onnx_sha256=sha256)

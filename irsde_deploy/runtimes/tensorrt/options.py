@@ -1,0 +1,85 @@
+"""How a TensorRT plan is built: what the command `build` takes, and what a plan's card repeats."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ...errors import InvalidValueError
+from .profiles import Profile
+
+BACKENDS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Backend -> the Python module that builds and runs its plans."""
+
+MAX_OPTIMIZATION_LEVEL = 5
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build.
+
+    Attributes:
+        backend: `tensorrt` or `tensorrt-rtx`.
+        profiles: shapes that the plan must take.
+        workspace: MiB of scratch memory that kernels may use; TensorRT's own choice by default.
+        optimization_level: 0 (fast build) to 5 (fast plan); TensorRT's own, 3, by default.
+        compute_capabilities: such as `8.6`, for RTX plans; 8.0 and later by default. `current` is the GPU at hand.
+        hardware_compatible: run on other GPU generations too, Ampere and later; costs speed. TensorRT only.
+        version_compatible: run with later versions of the same major one too. TensorRT only.
+        tf32: let FP32 convolutions round their inputs to 10 bits on tensor cores. Off: FP32 means FP32.
+        timing_cache: whether to keep kernel timings beside the plan, for the next build. TensorRT only.
+
+    Raises:
+        InvalidValueError: out of range, or not for this backend.
+    """
+
+    backend: str
+    profiles: tuple[Profile, ...]
+    workspace: int | None = None
+    optimization_level: int | None = None
+    compute_capabilities: tuple[str, ...] = ()
+    hardware_compatible: bool = False
+    version_compatible: bool = False
+    tf32: bool = False
+    timing_cache: bool = True
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise InvalidValueError(f"a backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
+        if not self.profiles:
+            raise InvalidValueError("a plan needs at least one profile")
+        rtx = self.backend == "tensorrt-rtx"
+        if rtx and (self.hardware_compatible or self.version_compatible):
+            raise InvalidValueError(
+                "--hardware-compatible and --version-compatible are TensorRT's; a TensorRT-RTX plan runs on several "
+                "generations anyway, and --compute-capability chooses which"
+            )
+        if self.compute_capabilities and not rtx:
+            raise InvalidValueError(
+                "--compute-capability is for TensorRT-RTX: TensorRT builds for the GPU at hand "
+                "(--hardware-compatible makes a plan for later generations too)"
+            )
+        object.__setattr__(self, "compute_capabilities", tuple(dict.fromkeys(self.compute_capabilities)))
+        for text in self.compute_capabilities:
+            if text != "current" and re.fullmatch(r"\d{1,2}\.\d", text) is None:
+                raise InvalidValueError(f"a compute capability is written 8.9, or 'current', not {text!r}")
+        if self.workspace is not None and not 1 <= self.workspace <= 2**24:
+            raise InvalidValueError(f"--workspace is in MiB, from 1 to {2**24}, not {self.workspace}")
+        if self.optimization_level is not None and not 0 <= self.optimization_level <= MAX_OPTIMIZATION_LEVEL:
+            raise InvalidValueError(f"--opt-level is from 0 to {MAX_OPTIMIZATION_LEVEL}, not {self.optimization_level}")
+
+    @property
+    def arguments(self) -> str:
+        """As the command line takes them; what is the default is left out."""
+        parts = [f"--backend {self.backend}", *(profile.arguments for profile in self.profiles)]
+        parts += [f"--compute-capability {text}" for text in self.compute_capabilities]
+        for name in ("hardware_compatible", "version_compatible", "tf32"):
+            if getattr(self, name):
+                parts.append(f"--{name.replace('_', '-')}")
+        if self.workspace is not None:
+            parts.append(f"--workspace {self.workspace}")
+        if self.optimization_level is not None:
+            parts.append(f"--opt-level {self.optimization_level}")
+        if not self.timing_cache:
+            parts.append("--no-timing-cache")
+        return " ".join(parts)

@@ -1,0 +1,119 @@
+"""Files: usable ones in, and out only such as are there in full or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import InputFileError, IrsdeError, OutputFileError
+
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside path; rename it to path when the block ends well, remove it otherwise.
+
+    Raises:
+        OutputFileError: the folder cannot be written, or path is a folder.
+    """
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
+    require_writable(path)
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise not_writable(path, error) from None
+    try:
+        yield temporary
+        temporary.replace(path)
+    except IrsdeError:
+        raise
+    except OSError as error:
+        raise not_writable(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_folder_atomically(path: Path, replaced: bool = False) -> Iterator[Path]:
+    """Give an empty temporary folder beside path; it becomes path when the block ends well, and goes otherwise.
+
+    Args:
+        path: of the folder.
+        replaced: whether a folder that is there already is replaced; it stays until the new one is complete.
+
+    Raises:
+        OutputFileError: path exists and is not to be replaced, is no folder, or cannot be written.
+    """
+    path = path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+    token = secrets.token_hex(6)
+    temporary, old = (path.with_name(f".{path.name[:40]}.{token}.{kind}") for kind in ("part", "old"))
+    if os.path.lexists(path) and (not replaced or path.is_symlink() or not path.is_dir()):
+        advice = "pass --overwrite to replace it" if path.is_dir() else "it is no folder, choose another place"
+        raise OutputFileError(f"{path}: exists already: {advice}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+    except OSError as error:
+        raise not_writable(path, error) from None
+    try:
+        yield temporary
+        if replaced and path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    except IrsdeError:
+        raise
+    except OSError as error:
+        raise not_writable(path, error) from error
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_readable(path: Path) -> None:
+    """Raise InputFileError unless path is an ordinary file with something in it."""
+    if not path.exists():
+        raise InputFileError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputFileError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'is not an ordinary file'}")
+    if path.stat().st_size == 0:
+        raise InputFileError(f"{path}: the file is empty")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def require_writable(path: Path) -> None:
+    """Make the folder of path, and raise OutputFileError where a file there cannot be written."""
+    try:
+        if path.is_dir():
+            raise OutputFileError(f"{path}: is a folder; give the name of a file")
+        if path.exists() and not path.is_file():
+            raise OutputFileError(f"{path}: is not an ordinary file (a device or pipe); give the name of a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OutputFileError:
+        raise
+    except OSError as error:
+        raise not_writable(path, error) from None
+
+
+def not_writable(path: Path, error: OSError, when_full: str = "free some space there") -> OutputFileError:
+    """What to say of a file that the system does not let us write, with other advice where the disk is full."""
+    advice = when_full if error.errno in _FULL else "choose another place"
+    return OutputFileError(f"{path}: cannot be written ({error.strerror or error}): {advice}")

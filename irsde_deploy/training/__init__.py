@@ -1,0 +1,1 @@
+"""Training: settings, data, objectives, the trainer, a run and its folder, validation."""

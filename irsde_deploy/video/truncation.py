@@ -1,0 +1,79 @@
+"""Whether a video file holds all that its own headers announce: files that were cut short decode without an error."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputFileError
+from .reading import VideoSource, open_input
+
+_BOX = struct.Struct(">I4sQ")
+"""Length, kind, and length again where it needs 64 bits."""
+_COUNTED = ("mov",)
+"""Formats whose index says how many packets there are, exactly."""
+_TIMED = ("matroska", "avi", "asf", "flv", "mxf")
+"""Formats whose header says a duration; that of the others is FFmpeg's guess from what is there."""
+_FRAMES, _SHARE, _SECONDS = 2, Fraction(5, 100), 10
+"""A header may say so much more than there is: frames, or a share of the duration up to these seconds."""
+
+
+def shortfall(source: VideoSource) -> str | None:
+    """What of a file is missing at its end, as a sentence without its subject; None where nothing is.
+
+    Packets are counted without being decoded, and without edit lists, which leave some out on purpose. A header's
+    duration is that of the longest stream, so the last end of any stream is compared with it.
+    """
+    with open_input(source.path, ignore_editlist="1") as container:
+        stream: Any = container.streams[source.index]
+        seconds = Fraction(container.duration or 0, 1_000_000)
+        kind = container.format.name.split(",")[0]
+        if kind in _COUNTED:
+            return _uncounted(container, stream) or _torn(source.path)
+        if kind in _TIMED and seconds:
+            ends = map(_end, _packets(container, list(container.streams)))
+            end = max((value for value in ends if value is not None), default=seconds)
+            if seconds - end > max(_FRAMES / source.rate, min(_SHARE * seconds, Fraction(_SECONDS))):
+                return f"it ends at {float(end):.3g} s of the {float(seconds):.3g} s that its header names"
+    return None
+
+
+def _uncounted(container: Any, stream: Any) -> str | None:
+    """Packets that an index names and that cannot be read; empty ones are none."""
+    entries = getattr(stream, "index_entries", None)  # older versions of PyAV do not show it
+    announced = sum(entry.size > 0 for entry in entries) if entries else stream.frames
+    found = sum(not packet.is_corrupt for packet in _packets(container, [stream]))
+    return f"{found} of the {announced} frames that its index names are there" if found < announced else None
+
+
+def _torn(path: Path) -> str | None:
+    """Whether the media data of an MP4 or MOV file, or a fragment, end after the file; ISO/IEC 14496-12, 4.2."""
+    size, position = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while position + _BOX.size <= size:
+            file.seek(position)
+            length, kind, long = _BOX.unpack(file.read(_BOX.size))
+            length = long if length == 1 else length
+            if length < 8:  # 0: to the end of the file
+                return None
+            position += length
+            if position > size and kind in (b"moof", b"mdat"):
+                return f"the last {position - size} bytes of the part that it ends with are not there"
+    return None
+
+
+def _packets(container: Any, streams: list[Any]) -> Any:
+    """Of some streams, as far as they can be read."""
+    import av
+
+    with suppress(InputFileError, av.error.FFmpegError):
+        yield from (packet for packet in container.demux(streams) if packet.size)
+
+
+def _end(packet: Any) -> Fraction | None:
+    """Of a packet, in seconds."""
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    return None if stamp is None else (stamp + (packet.duration or 0)) * packet.time_base

@@ -1,0 +1,310 @@
+"""runtimes/cpp, built by CMake: C and C++ programs restore what Python restores."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from damaged_packs import DAMAGES
+from packs import UNET_OPTIONS
+
+from irsde_deploy import ModelCard, load
+from irsde_deploy.core.noise import seeded_noise
+from irsde_deploy.embedding.pack import PackOptions, cpp_folder, write_pack
+from irsde_deploy.embedding.steps_file import PackSettings, read_steps_file, to_text
+from irsde_deploy.runtimes.loops.numpy_loop import NumpyLoop
+
+SOURCE = cpp_folder()
+TOLERANCE = 1e-5
+PROGRAMS = ("restore_c", "restore_cpp")
+
+
+def tool(name: str) -> str | None:
+    """A program on the path, or beside this Python, where the packages cmake and ninja put theirs."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+
+
+def run(*command: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+def configure(source: Path, build: Path, *options: str) -> None:
+    """Configure and build a CMake project; IRSDE_CPP_FLAGS are further flags, such as -fsanitize=address,undefined."""
+    generator = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}") if tool("ninja") else ()
+    flags = os.environ.get("IRSDE_CPP_FLAGS", "")
+    extra = [f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}"] if flags else []
+    run(tool("cmake"), "-S", source, "-B", build, *generator, *extra, *options)
+    done = run(tool("cmake"), "--build", build, "--parallel", 2)
+    assert "warning" not in done.stdout + done.stderr, done.stdout
+
+
+def missing(reason: str) -> None:
+    """Skip for this reason, or fail where IRSDE_REQUIRE_CPP says that these tests must run."""
+    if os.environ.get("IRSDE_REQUIRE_CPP"):
+        pytest.fail(f"IRSDE_REQUIRE_CPP is set: {reason}")
+    pytest.skip(reason)
+
+
+def require_tools() -> None:
+    for name in ("cmake", "g++"):
+        if tool(name) is None:
+            missing(f"{name} is not installed (pip install cmake ninja; a C++ compiler from the system)")
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_a_missing_compiler_fails_where_it_is_required(
+    required: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRSDE_REQUIRE_CPP", required)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(outcome, match="is not installed"):
+        require_tools()
+
+
+@pytest.fixture(scope="session")
+def build(unet_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library, its programs and tests."""
+    require_tools()
+    import openvino.utils
+
+    if not openvino.utils.get_cmake_path():
+        missing("this OpenVINO has no CMake package (its wheels from PyPI have)")
+    folder = tmp_path_factory.mktemp("cpp") / "build"
+    openvino_folder = f"-DOpenVINO_DIR={openvino.utils.get_cmake_path()}"
+    configure(SOURCE, folder, openvino_folder, "-DIRSDE_BUILD_TESTS=ON", f"-DIRSDE_TEST_PACK={unet_pack}")
+    return folder
+
+
+def write_pfm(path: Path, picture: np.ndarray) -> None:
+    header = f"PF\n{picture.shape[1]} {picture.shape[0]}\n-1.0\n".encode()
+    path.write_bytes(header + np.ascontiguousarray(picture[::-1], "<f4").tobytes())
+
+
+def read_pnm(path: Path, dtype: str) -> np.ndarray:
+    magic, size, _, pixels = path.read_bytes().split(b"\n", 3)
+    width, height = map(int, size.split())
+    array = np.frombuffer(pixels, dtype).reshape(height, width, 3)
+    return array[::-1] if magic == b"PF" else array
+
+
+CASES: dict[str, PackOptions] = {
+    "unet_nf8_depth4": UNET_OPTIONS,
+    "nafnet_w16": PackOptions(sampler="posterior", steps=3, size=(9, 17), seed=2**40 + 1),
+    "ConditionalUNet": PackOptions(sampler="mean", steps=3, size=(9, 17), clip=True, t0=40),
+}
+"""Reflected and zero padding, and a network that does not see mu; samplers with d, with s, and clipped."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_programs_restore_what_python_does(
+    name: str, build: Path, onnx_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    engine, options = onnx_of(name), CASES[name]
+    write_pack(engine, tmp_path / "pack", options)
+    picture = np.random.default_rng(0).random((37, 53, 3), dtype=np.float32)
+    write_pfm(tmp_path / "in.pfm", picture)
+    settings = {"sampler": options.sampler, "steps": options.steps, "clip": options.clip, "t0": options.t0}
+    restorer = load(engine, provider="openvino")
+    expected = restorer(picture, seed=options.seed, **settings)
+    scale = max(1, np.abs(expected).max())
+    for program in PROGRAMS:
+        run(build / program, tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm")
+        assert np.abs(read_pnm(tmp_path / "out.pfm", "<f4") - expected).max() < TOLERANCE * scale
+    run(build / "restore_cpp", tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm", 9)
+    expected = restorer(picture, seed=9, **settings)
+    assert np.abs(read_pnm(tmp_path / "out.pfm", "<f4") - expected).max() < TOLERANCE * scale
+    run(build / "irsde_selftest", tmp_path / "pack")
+
+
+def test_eight_bit_pictures(build: Path, unet_onnx: Path, unet_pack: Path, tmp_path: Path) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (21, 34, 3), dtype=np.uint8)
+    (tmp_path / "in.ppm").write_bytes(b"P6\n34 21\n255\n" + picture.tobytes())
+    run(build / "restore_c", unet_pack, tmp_path / "in.ppm", tmp_path / "out.ppm")
+    expected = load(unet_onnx, provider="openvino")(picture, "sde-2m", 4, seed=5)
+    found = read_pnm(tmp_path / "out.ppm", "u1")
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    assert len(np.unique(found)) > 10
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_packs_are_one_sentence(damage: str, build: Path, unet_pack: Path, tmp_path: Path) -> None:
+    spoil, code, message = DAMAGES[damage]
+    pack = tmp_path / "pack"
+    shutil.copytree(unet_pack, pack)
+    spoil(pack)
+    stderr = run(build / "irsde_selftest", pack, code=code).stderr
+    assert message in stderr
+    assert stderr.startswith("irsde_selftest: ")
+    assert stderr.count("\n") == 1, stderr
+    assert "Exception from" not in stderr
+    assert "nan" not in stderr
+
+
+def test_files_may_be_links(build: Path, unet_pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "pack").mkdir()
+    for path in unet_pack.iterdir():
+        (tmp_path / "pack" / path.name).symlink_to(path)
+    run(build / "irsde_selftest", tmp_path / "pack")
+
+
+def test_a_file_is_no_pack(build: Path, unet_pack: Path) -> None:
+    stderr = run(build / "irsde_selftest", unet_pack / "steps.txt", code=1).stderr
+    assert "steps.txt: this is a file, and a pack is a folder: make one with 'irsde-deploy pack'" in stderr
+
+
+def test_long_paths_leave_room_for_the_reason(build: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "/".join(["\u96e8" * 60] * 4)
+    stderr = run(build / "irsde_selftest", folder, code=1).stderr
+    assert re.fullmatch("irsde_selftest: \\.\\.\\.(\u96e8|/)+: there is no such folder: make one with .*\n", stderr)
+    folder.mkdir(parents=True)
+    stderr = run(build / "irsde_selftest", folder, code=1).stderr
+    assert stderr.endswith("steps.txt: there is no such file: pack the engine again with 'irsde-deploy pack'\n")
+
+
+def test_ctest(build: Path) -> None:
+    """The C interface: layouts, types, seeds, wrong input, cancelling, threads; the header as C89."""
+    ctest = tool("ctest")
+    assert ctest is not None
+    report = run(ctest, "--test-dir", build, "--output-on-failure").stdout
+    assert "100% tests passed" in report
+    for name in ("c89", "pack_text", "threads", "abi", "selftest"):
+        assert f"{name} ." in report
+
+
+def test_the_library_shows_its_interface_alone(build: Path) -> None:
+    if tool("nm") is None or os.environ.get("IRSDE_CPP_FLAGS"):
+        pytest.skip("nm is not installed, or the library is instrumented")
+    listed = run("nm", "-D", "--defined-only", build / "libirsde.so").stdout.split("\n")
+    found = {line.split()[-1] for line in listed if line}
+    names = ("open", "describe", "restore", "selftest", "last_error", "close", "version")
+    assert found == {f"irsde_{name}" for name in names}
+
+
+CONSUMER = """cmake_minimum_required(VERSION 3.20)
+project(consumer C)
+find_package(irsde 1.0 REQUIRED)
+add_executable(consumer {source}/examples/irsde_selftest.c)
+target_link_libraries(consumer PRIVATE irsde::irsde)
+"""
+
+
+def test_installed_it_is_found_by_cmake(build: Path, unet_pack: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "prefix"
+    run(tool("cmake"), "--install", build, "--prefix", prefix)
+    assert (prefix / "include" / "irsde.h").read_bytes() == (SOURCE / "include" / "irsde.h").read_bytes()
+    run(prefix / "bin" / "irsde_selftest", unet_pack)
+    (tmp_path / "consumer").mkdir()
+    (tmp_path / "consumer" / "CMakeLists.txt").write_text(CONSUMER.format(source=SOURCE))
+    configure(tmp_path / "consumer", tmp_path / "built", f"-DCMAKE_PREFIX_PATH={prefix}")
+    report = run(tmp_path / "built" / "consumer", unet_pack).stdout
+    assert "sde-2m, 4 steps: largest error" in report
+
+
+def test_a_plan_without_tensorrt_is_one_sentence(build: Path, unet_pack: Path, tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    shutil.copytree(unet_pack, pack)
+    (pack / "engine.onnx").rename(pack / "engine.plan")
+    text = (pack / "steps.txt").read_text().replace("backend openvino", "backend tensorrt")
+    (pack / "steps.txt").write_text(text)
+    stderr = run(build / "irsde_selftest", pack, code=1).stderr
+    assert "this pack needs tensorrt, which this library was built without" in stderr
+
+
+def test_an_openvino_that_does_not_start_is_one_sentence(build: Path, unet_pack: Path, tmp_path: Path) -> None:
+    import openvino
+
+    for library in (Path(openvino.__file__).parent / "libs").iterdir():  # it looks for plugins.xml beside itself
+        if library.name.startswith("libopenvino.so"):
+            shutil.copyfile(library, tmp_path / library.name)
+        else:
+            (tmp_path / library.name).symlink_to(library)
+    (tmp_path / "plugins.xml").write_text('<ie><plugins><plugin name="CPU"')
+    command = ["env", f"LD_LIBRARY_PATH={tmp_path}", build / "irsde_selftest", unet_pack]
+    stderr = run(*command, code=1).stderr
+    assert stderr.startswith("irsde_selftest: OpenVINO cannot start (Error loading XML file")
+    assert stderr.count("\n") == 1
+
+
+class NumpyPlan:
+    """The stand-in's network, eps = x + t mu, on float32 or float16 arrays."""
+
+    name = "NumPy"
+
+    def __init__(self, card: ModelCard, half: bool) -> None:
+        self.card, self.type = card, np.float16 if half else np.float32
+
+    def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+        x, mu = (array.astype(self.type).astype(np.float32) for array in (x, mu))
+        return (x + t[0] * mu).astype(self.type).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tensorrt_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library on stand-ins for TensorRT and CUDA, without OpenVINO."""
+    require_tools()
+    folder = tmp_path_factory.mktemp("tensorrt")
+    configure(SOURCE / "tests" / "stand_in", folder / "stand_in")
+    run(tool("cmake"), "--install", folder / "stand_in", "--prefix", folder / "root")
+    roots = (f"-D{name}={folder / 'root'}" for name in ("TensorRT_ROOT", "CUDAToolkit_ROOT"))
+    configure(SOURCE, folder / "build", *roots, "-DIRSDE_WITH_OPENVINO=OFF", "-DIRSDE_WITH_TENSORRT=ON")
+    return folder / "build"
+
+
+def plan_pack(unet_pack: Path, folder: Path, plan: str, backend: str = "tensorrt") -> PackSettings:
+    """The U-Net's pack with a stand-in's plan in the engine's place."""
+    shutil.copytree(unet_pack, folder)
+    (folder / "engine.onnx").unlink()
+    (folder / "engine.plan").write_text(plan)
+    settings = replace(read_steps_file(folder / "steps.txt"), backend=backend, engine_bytes=len(plan), clip=True)
+    (folder / "steps.txt").write_text(to_text(settings))
+    return settings
+
+
+@pytest.mark.parametrize("kind", ["float", "half"])
+def test_the_tensorrt_backend_on_a_stand_in(kind: str, tensorrt_build: Path, unet_pack: Path, tmp_path: Path) -> None:
+    """Sizes, profiles, copies and conversions; TensorRT itself needs a GPU."""
+    settings = plan_pack(unet_pack, tmp_path / "pack", f"stand-in {kind} 16 64")
+    loop = NumpyLoop(NumpyPlan(load(unet_pack / "engine.onnx").card, kind == "half"))
+    for height, width in ((37, 53), (9, 20)):  # the second profile takes the first size
+        picture = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
+        write_pfm(tmp_path / "in.pfm", picture)
+        run(tensorrt_build / "restore_cpp", tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm")
+        expected = loop(picture[None], settings.table, seeded_noise(5, (1, 3, height, width)), clip=True)[0]
+        assert np.abs(expected - picture).max() > 0.1
+        np.testing.assert_allclose(read_pnm(tmp_path / "out.pfm", "<f4"), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("float", 4), ("half", 2)])
+def test_mu_goes_to_the_gpu_once_a_frame(
+    kind: str, size: int, tensorrt_build: Path, unet_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = len(plan_pack(unet_pack, tmp_path / "pack", f"stand-in {kind} 16 64").table)
+    write_pfm(tmp_path / "in.pfm", np.full((9, 20, 3), 0.5, np.float32))
+    monkeypatch.setenv("IRSDE_STAND_IN_UPLOADS", str(tmp_path / "uploads"))
+    run(tensorrt_build / "restore_cpp", tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm")
+    padded = 3 * 16 * 32 * size
+    assert int((tmp_path / "uploads").read_text()) == padded + steps * (padded + 4)
+
+
+def test_plans_that_the_tensorrt_backend_refuses(tensorrt_build: Path, unet_pack: Path, tmp_path: Path) -> None:
+    refused = {
+        "no plan at all": "tensorrt cannot load the plan, which is for one version of it and one kind of GPU (this is",
+        "stand-in float 16 24": "the plan takes no picture of 48 x 32",
+    }
+    for i, (plan, message) in enumerate(refused.items()):
+        plan_pack(unet_pack, tmp_path / str(i), plan)
+        assert message in run(tensorrt_build / "irsde_selftest", tmp_path / str(i), code=1).stderr
+    plan_pack(unet_pack, tmp_path / "rtx", "stand-in float 16 64", "tensorrt-rtx")
+    stderr = run(tensorrt_build / "irsde_selftest", tmp_path / "rtx", code=1).stderr
+    assert "needs tensorrt-rtx, which this library was built without" in stderr
+    assert "needs openvino" in run(tensorrt_build / "irsde_selftest", unet_pack, code=1).stderr

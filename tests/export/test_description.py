@@ -1,0 +1,256 @@
+"""Shapes give the network, sources give the rest, in the order flags > options file > recipe > checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden import load_case
+
+from irsde_deploy.errors import CheckpointError, InputFileError, InvalidValueError
+from irsde_deploy.export.description import describe, flags, read_options_file, read_recipe, recipe_names
+from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet, LatentUNet
+from irsde_deploy.networks.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
+from irsde_deploy.networks.detection import build_network, detect_network
+
+SDE = {"max_sigma": 10, "T": 100, "schedule": "cosine", "eps": 0.005}
+
+NETWORKS: list[tuple[type[torch.nn.Module], dict[str, Any]]] = [
+    (ConditionalUNet, {"in_nc": 3, "out_nc": 3, "nf": 12, "depth": 2}),
+    (ConditionalUNet, {"in_nc": 4, "out_nc": 4, "nf": 8, "ch_mult": [1, 2, 2]}),
+    (
+        ConditionalNAFNet,
+        {
+            "width": 8,
+            "enc_blk_nums": [1, 0, 3],
+            "middle_blk_num": 2,
+            "dec_blk_nums": [2, 1, 0],
+            "img_channel": 3,
+        },
+    ),
+    (
+        ConditionalNAFNet,
+        {"width": 6, "enc_blk_nums": [2], "middle_blk_num": 0, "dec_blk_nums": [1], "img_channel": 8},
+    ),
+]
+
+
+def checkpoint(model: torch.nn.Module, **changes: Any) -> Checkpoint:
+    return Checkpoint(Path("c.pth"), {**model.state_dict(), **changes}, None, "00")
+
+
+@pytest.mark.parametrize(("network", "settings"), NETWORKS)
+def test_hyper_parameters_are_read_from_shapes(network: type[torch.nn.Module], settings: dict[str, Any]) -> None:
+    weights = network(**settings).state_dict()
+    assert detect_network(weights) == (network.__name__, settings)
+    rebuilt = build_network(network.__name__, settings, weights).state_dict()
+    assert all(torch.equal(rebuilt[key], weights[key]) for key in weights)
+
+
+def test_the_latent_unet_is_recognised_and_refused_as_a_score_network() -> None:
+    weights = LatentUNet(3, 3, 8, [4, 8, 16], 8).state_dict()
+    assert detect_network(weights) == (
+        "UNet",
+        {"in_ch": 3, "out_ch": 3, "ch": 8, "ch_mult": [4, 8, 16], "embed_dim": 8},
+    )
+    with pytest.raises(CheckpointError, match=r"c\.pth: UNet is not a score network"):
+        describe(Checkpoint(Path("c.pth"), weights, None, "00"), [flags(**SDE)])
+    with pytest.raises(CheckpointError, match="not a score network"):
+        build_network("UNet", {}, weights)
+
+
+def test_precedence_setting_by_setting(tmp_path: Path) -> None:
+    options = tmp_path / "o.yml"
+    options.write_text(
+        "model: denoising\ndistortion: deblur\nsde:\n  max_sigma: 30\n  T: 50\n  schedule: linear\n  eps: 5e-3\n"
+        "train:\n  lr_G: !!float 4e-5\n"
+    )
+    model = ConditionalNAFNet(8, [1], 1, [1])
+    sources = [flags(T=25, eps=None), read_options_file(options), read_recipe("deshadow-refusion")]
+    card = describe(checkpoint(model), sources).card
+    assert (card.sde.T, card.sde.max_sigma, card.sde.schedule, card.sde.eps) == (25, 30, "linear", 0.005)
+    assert (card.task, card.settings["form"], card.steps) == ("deblur", "pixel", 10)
+    # the recipe alone, then the checkpoint's own card below it
+    own = describe(checkpoint(model), [flags(**{**SDE, "max_sigma": 70}, form="latent")]).card
+    save_checkpoint(tmp_path / "own.pt", model.state_dict(), own)
+    loaded = read_checkpoint(tmp_path / "own.pt")
+    assert describe(loaded, []).card.sde.max_sigma == 70
+    assert describe(loaded, []).card.settings["form"] == "latent"
+    assert describe(loaded, [read_recipe("deshadow-refusion")]).card.sde.max_sigma == 50
+
+
+def test_every_setting_is_printed_with_its_source() -> None:
+    description = describe(checkpoint(ConditionalNAFNet(8, [1], 1, [1])), [flags(max_sigma=20), read_recipe("derain")])
+    assert "max_sigma = 20 (from flag)" in description.origins
+    assert "schedule = cosine (from --recipe derain)" in description.origins
+    assert any(line.startswith("network = ConditionalNAFNet width 8") for line in description.origins)
+
+
+def test_the_nafnet_form_is_pixel_and_said_so_where_nothing_tells() -> None:
+    description = describe(checkpoint(ConditionalNAFNet(8, [1], 1, [1])), [flags(**SDE)])
+    assert description.card.settings["form"] == "pixel"
+    assert any("form = pixel (default" in line for line in description.origins)
+
+
+def test_latent_options_mean_the_latent_form_without_a_value_range(tmp_path: Path) -> None:
+    options = tmp_path / "latent.yml"
+    options.write_text(
+        "model: latent_denoising\nsde: {max_sigma: 50, T: 100, sample_T: 100, schedule: cosine, eps: 0.005}\n"
+        "network_G:\n  which_model: ConditionalNAFNet\n  setting: {img_channel: 8, width: 8, enc_blk_nums: [1],"
+        " middle_blk_num: 1, dec_blk_nums: [1]}\nnetwork_L: {which_model: UNet}\n"
+    )
+    card = describe(checkpoint(ConditionalNAFNet(8, [1], 1, [1], 8)), [read_options_file(options)]).card
+    assert (card.settings["form"], card.value_range, card.channels) == ("latent", None, 8)
+    assert read_options_file(options).note == ""
+    options.write_text(options.read_text().replace("sample_T: 100", "sample_T: 10"))
+    assert "sample_T = 10" in read_options_file(options).note
+
+
+def test_a_unet_on_latents_has_no_value_range_and_keeps_that(tmp_path: Path) -> None:
+    model = ConditionalUNet(4, 4, 8, depth=1)
+    card = describe(checkpoint(model), [flags(**SDE, form="latent")]).card
+    assert (card.value_range, "form" in card.settings) == (None, False)
+    save_checkpoint(tmp_path / "own.pt", model.state_dict(), card)
+    assert describe(read_checkpoint(tmp_path / "own.pt"), []).card.value_range is None
+
+
+@pytest.mark.parametrize("missing", list(SDE))
+def test_a_missing_sde_setting_is_an_error_that_names_it(missing: str) -> None:
+    with pytest.raises(InvalidValueError, match=f"do not say {missing} of the SDE"):
+        describe(checkpoint(ConditionalNAFNet(8, [1], 1, [1])), [flags(**{**SDE, missing: None})])
+
+
+RECIPES = {
+    "derain": 10, "dehaze": 10, "deblur": 10, "denoise": 10, "deshadow": 30, "super-resolution": 30, "inpaint": 30,
+    "derain-refusion": 50, "dehaze-refusion": 50, "deblur-refusion": 50, "denoise-refusion": 50,
+    "deshadow-refusion": 50, "super-resolution-refusion": 50, "inpaint-refusion": 50,
+}  # fmt: skip
+
+
+def test_recipes_hold_the_references_settings() -> None:
+    assert set(RECIPES) == {name for name in recipe_names() if read_recipe(name).training == {}}
+    for name, max_sigma in RECIPES.items():
+        recipe = read_recipe(name)
+        assert {key: recipe.values[key] for key in SDE} == {**SDE, "max_sigma": max_sigma}
+        assert recipe.network is not None
+        network, settings = recipe.network
+        if name.endswith("refusion"):
+            blocks = (
+                settings["width"],
+                settings["enc_blk_nums"],
+                settings["middle_blk_num"],
+                settings["dec_blk_nums"],
+            )
+            assert (network, *blocks) == ("ConditionalNAFNet", 64, [1, 1, 1, 28], 1, [1, 1, 1, 1])
+        else:
+            size = (32, 5) if name == "deshadow" else (64, 4)
+            assert (network, settings["nf"], settings["depth"]) == ("ConditionalUNet", *size)
+
+
+def options_with(setting: str, model: str = "ConditionalNAFNet") -> str:
+    sde = "sde: {max_sigma: 10, T: 100, schedule: cosine, eps: 0.005}"
+    return f"{sde}\nnetwork_G: {{which_model_G: {model}, setting: {setting}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("just text", "no section 'sde'"),
+        ("sde: [1, 2]", "no section 'sde'"),
+        ("a: b: c:", "not a YAML file"),
+        ("sde: {max_sigma: many, T: 100}", "max_sigma must be a number"),
+        ("sde: {T: 99.5}", "T must be a whole number"),
+        ("sde: {T: .inf}", "T must be a whole number"),
+        ("sde: {T: true}", "T must be a whole number"),
+        ("sde: {max_sigma: [1]}", "max_sigma must be a number"),
+        ("sde: {schedule: [a]}", "schedule must be text"),
+        (options_with("{enc_blk_nums: 5}"), "the settings say enc_blk_nums = 5"),
+        (options_with("{depth: 4}", "ConditionalUNet"), "the settings are for ConditionalUNet"),
+        (options_with("{width: 9}"), "the settings say width = 9, the weights have width = 8"),
+        (options_with("{}", "ConditionalUNet"), "the settings are for ConditionalUNet"),
+        (options_with("7"), "must name a network"),
+        ("sde: {T: 100}\nnetwork_G: 5", "must name a network"),
+        ("sde: {T: 100}\ndistortion: [1]", "task must be text"),
+        (options_with("{enc_blk_nums: null}"), "the settings say enc_blk_nums = None"),
+        ("sde: !!python/object/apply:os.system ['touch pwned']", "not a YAML file"),
+    ],
+)
+def test_options_files_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "o.yml").write_text(text)
+    with pytest.raises((InputFileError, CheckpointError), match=message):
+        describe(checkpoint(ConditionalNAFNet(8, [1], 1, [1])), [read_options_file(tmp_path / "o.yml")])
+
+
+def test_recipes_that_do_not_exist() -> None:
+    with pytest.raises(InputFileError, match="choose one of deblur"):
+        read_recipe("desnow")
+    with pytest.raises(InputFileError, match="choose one of"):
+        read_recipe("../pyproject")
+    with pytest.raises(InputFileError, match="no such file"):
+        read_recipe("nowhere/mine.toml")
+
+
+def test_recipes_of_the_wrong_types(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[sde]\nmax_sigma = 10\n[sampling]\nsampler = ["ddim"]\n')
+    with pytest.raises(InputFileError, match="sampler must be text"):
+        read_recipe(str(tmp_path / "r.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sde = 5", r"\[sde\] must be a section"),
+        ("[sde]\nsigma = 10", "and no sigma"),
+        ("colour = 3", "'colour' is no key of a recipe"),
+        ("[network]\nname = [1]", "name must be text"),
+        ("task = 5", "task must be text"),
+        ("[sde]\nT = inf", "T must be a whole number"),
+        ("a b c", "not a TOML file"),
+    ],
+)
+def test_recipes_with_mistakes(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(InputFileError, match=message):
+        read_recipe(str(tmp_path / "r.toml"))
+
+
+def test_a_recipe_may_start_late(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[sampling]\nsampler = "mean"\nsteps = 4\nt0 = 80\n')
+    card = describe(
+        checkpoint(ConditionalNAFNet(8, [1], 1, [1])), [flags(**SDE), read_recipe(str(tmp_path / "r.toml"))]
+    ).card
+    assert (card.t0, card.plan().t[0]) == (80, 80)
+
+
+def test_a_sampler_that_takes_every_timestep_sets_the_steps(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[sampling]\nsampler = "euler"\n')
+    model = ConditionalNAFNet(8, [1], 1, [1])
+    assert describe(checkpoint(model), [flags(**SDE), read_recipe(str(tmp_path / "r.toml"))]).card.steps == 100
+
+
+def test_depth_and_ch_mult_forms_are_compared() -> None:
+    weights = ConditionalUNet(3, 3, 8, ch_mult=[1, 2]).state_dict()
+    for stated in ({"depth": 2}, {"depth": 10**6}, {"depth": "x"}, {"ch_mult": [2, 4]}):
+        with pytest.raises(CheckpointError, match="the settings say ch_mult"):
+            build_network("ConditionalUNet", {"in_nc": 3, "out_nc": 3, "nf": 8, **stated}, weights)
+    deep = ConditionalUNet(3, 3, 8, depth=2).state_dict()
+    assert build_network("ConditionalUNet", {"in_nc": 3, "out_nc": 3, "nf": 8, "ch_mult": [2, 4]}, deep)
+
+
+def test_weights_that_do_not_fit() -> None:
+    weights = read_checkpoint(load_case("latent_nafnet_w8").weights).weights
+    name, settings = detect_network(weights)
+    missing = {key: value for key, value in weights.items() if key != "middle_blks.0.conv1.bias"}
+    with pytest.raises(CheckpointError, match="1 keys missing .*middle_blks.0.conv1.bias"):
+        build_network(name, settings, missing)
+    with pytest.raises(CheckpointError, match="1 keys too many .*extra.weight"):
+        build_network(name, settings, {**weights, "extra.weight": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="'middle_blks.0.beta' has the shape"):
+        build_network(name, settings, {**weights, "middle_blks.0.beta": torch.zeros(2)})
+    with pytest.raises(CheckpointError, match="unknown architecture"):
+        detect_network({"conv1.weight": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="sizes cannot be read"):
+        detect_network({key: value for key, value in weights.items() if key != "intro.weight"})

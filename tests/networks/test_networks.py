@@ -1,0 +1,71 @@
+"""Every network against the reference's outputs, at sizes that are no multiple of the padding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from golden import GoldenCase, load_case
+
+from irsde_deploy.networks import ConditionalUNet, LatentUNet
+from irsde_deploy.networks.checkpoints import read_checkpoint
+from irsde_deploy.networks.detection import build_network
+from irsde_deploy.runtimes.loops.padding import pad_to_multiple
+
+FLOAT32 = 3e-6
+"""Relative: another order of float32 additions (mean and variance, attention's scale) than the reference's."""
+
+
+def evaluate(case: GoldenCase, t: np.ndarray) -> np.ndarray:
+    model = build_network(case.network, case.settings, read_checkpoint(case.weights).weights)
+    x, mu = (pad_to_multiple(case.expected[k], model.multiple_of, model.pad_mode) for k in ("x", "mu"))
+    with torch.inference_mode():
+        eps = model(torch.from_numpy(x), torch.from_numpy(mu), torch.from_numpy(t.astype(np.float32)))
+    height, width = case.expected["x"].shape[2:]
+    return eps.numpy()[:, :, :height, :width]
+
+
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+def test_eps_is_the_references(case: GoldenCase) -> None:
+    batch = len(case.expected["x"])
+    timesteps = [int(key[5:]) for key in case.expected if key.startswith("eps_t")]
+    assert len(timesteps) == 3
+    for t in timesteps:
+        assert relative_error(evaluate(case, np.full(batch, t)), case.expected[f"eps_t{t}"]) < FLOAT32
+
+
+def test_a_timestep_per_entry(case: GoldenCase) -> None:
+    assert relative_error(evaluate(case, case.expected["eps_batch_t"]), case.expected["eps_batch"]) < FLOAT32
+
+
+def test_latent_unet_is_the_references() -> None:
+    case = load_case("latent_unet_ch8")
+    model = LatentUNet(**case.settings).eval()
+    model.load_state_dict(read_checkpoint(case.weights).weights, strict=True)
+    height, width = case.expected["image"].shape[2:]
+    image = torch.from_numpy(pad_to_multiple(case.expected["image"], model.multiple_of, model.pad_mode))
+    with torch.inference_mode():
+        latent, hidden = model.encode(image)
+        decoded = model.decode(latent, hidden)[:, :, :height, :width]
+    assert relative_error(latent.numpy(), case.expected["latent"]) < FLOAT32
+    for i, skip in enumerate(hidden):
+        assert relative_error(skip.numpy(), case.expected[f"hidden{i}"]) < FLOAT32
+    assert relative_error(decoded.numpy(), case.expected["decoded"]) < FLOAT32
+
+
+def test_depth_form_is_the_ch_mult_form_with_powers_of_two() -> None:
+    torch.manual_seed(0)
+    deep, wide = ConditionalUNet(3, 3, 8, depth=3), ConditionalUNet(3, 3, 8, ch_mult=[2, 4, 8])
+    wide.load_state_dict(deep.state_dict(), strict=True)
+    x, mu, t = torch.rand(1, 3, 16, 24), torch.rand(1, 3, 16, 24), torch.tensor([5.0])
+    with torch.inference_mode():
+        assert torch.equal(deep.eval()(x, mu, t), wide.eval()(x, mu, t))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"depth": 4, "ch_mult": [1, 2]}])
+def test_a_unet_has_exactly_one_form(arguments: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="either depth or ch_mult"):
+        ConditionalUNet(3, 3, 8, **arguments)  # type: ignore[arg-type]

@@ -1,0 +1,88 @@
+"""Metrics against hand values and second implementations."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sample_pictures import photograph
+from scipy.ndimage import correlate1d
+
+from irsde_deploy.core.comparison import psnr
+from irsde_deploy.errors import CheckpointError, InvalidValueError
+from irsde_deploy.networks.checkpoints import load_safely
+from irsde_deploy.networks.perceptual import LPIPS
+from irsde_deploy.pictures.metrics import luma, ssim
+from irsde_deploy.pictures.noise_level import estimate_noise
+
+
+def test_psnr_by_hand() -> None:
+    zero, one = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 16, np.uint8)
+    assert psnr(one, zero) == pytest.approx(20 * math.log10(255 / 16), rel=1e-12)
+    assert psnr(zero, zero) == math.inf
+    assert psnr(one / 255, zero / 255) == pytest.approx(20 * math.log10(255 / 16), rel=1e-12)
+
+
+def test_luma_is_bt601_by_hand() -> None:
+    """White, black and the primaries in 8-bit studio range, from the standard's table."""
+    colours = np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    np.testing.assert_allclose(luma(colours)[0] * 255, [235, 16, 81.481, 144.553, 40.966], atol=1e-9)
+
+
+def test_ssim_is_the_papers_formula() -> None:
+    """Written again: Gaussian window of 11 and 1.5, inside where the window fits, averaged over channels."""
+    one = photograph(0).astype(np.float64)
+    other = np.clip(one + np.random.default_rng(0).normal(0, 20, one.shape), 0, 255)
+    window = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+
+    def blur(image: np.ndarray) -> np.ndarray:
+        return correlate1d(correlate1d(image, window, axis=0), window, axis=1)[5:-5, 5:-5]
+
+    mu1, mu2 = blur(one), blur(other)
+    var1, var2 = blur(one * one) - mu1**2, blur(other * other) - mu2**2
+    covariance = blur(one * other) - mu1 * mu2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    field = (2 * mu1 * mu2 + c1) * (2 * covariance + c2) / ((mu1**2 + mu2**2 + c1) * (var1 + var2 + c2))
+    assert ssim(other, one, peak=255) == pytest.approx(field.mean(), rel=1e-9)
+    assert ssim(one, one, peak=255) == pytest.approx(1, abs=1e-12)
+    with pytest.raises(InvalidValueError, match="at least 11"):
+        ssim(one[:10], one[:10])
+
+
+@pytest.mark.parametrize("sigma", [5, 15, 25, 50])
+def test_the_noise_of_a_smooth_picture_is_found(sigma: float) -> None:
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[0:256, 0:256] / 256
+    smooth = np.stack([0.3 + 0.4 * x, 0.5 + 0.2 * y, 0.5 + 0.1 * np.sin(6 * x)], axis=2)
+    noisy = smooth + sigma / 255 * rng.normal(size=smooth.shape)
+    assert estimate_noise(noisy) == pytest.approx(sigma, rel=0.03)  # the median of 49,000 coefficients: 0.6 %
+
+
+def test_lpips_is_that_of_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two implementations on the same random backbone and torchmetrics' own heads."""
+    import torchmetrics
+    from torchmetrics.functional.image import lpips as theirs
+
+    torch.manual_seed(0)
+    backbone = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 64, 11, 4, 2), torch.nn.ReLU(), torch.nn.MaxPool2d(3, 2),
+        torch.nn.Conv2d(64, 192, 5, padding=2), torch.nn.ReLU(), torch.nn.MaxPool2d(3, 2),
+        torch.nn.Conv2d(192, 384, 3, padding=1), torch.nn.ReLU(),
+        torch.nn.Conv2d(384, 256, 3, padding=1), torch.nn.ReLU(),
+        torch.nn.Conv2d(256, 256, 3, padding=1), torch.nn.ReLU(),
+    )  # fmt: skip
+    monkeypatch.setattr(theirs, "_get_tv_model_features", lambda *_: backbone)
+    reference = theirs._LPIPS(pretrained=True, net="alex", use_dropout=True)
+    heads = Path(torchmetrics.__file__).parent / "functional/image/lpips_models/alex.pth"
+    weights = {f"features.{key}": value for key, value in backbone.state_dict().items()}
+    ours = LPIPS(weights, load_safely(heads), "alexnet.pth")
+    one, other = torch.rand(2, 1, 3, 64, 80) * 2 - 1
+    expected = float(reference(one, other).squeeze())
+    assert float(ours(one, other)) == pytest.approx(expected, rel=1e-5)
+    assert expected > 1e-4
+    with pytest.raises(CheckpointError, match="AlexNet"):
+        LPIPS({}, load_safely(heads), "alexnet.pth")

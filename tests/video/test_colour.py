@@ -1,0 +1,103 @@
+"""Y'CbCr and RGB: against OpenCV, against the standards' own numbers, and there and back."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from sample_pictures import photograph
+
+from irsde_deploy.video.colour import WEIGHTS, Colour, Layout, downsampled, to_planes, to_rgb, upsampled
+
+RNG = np.random.default_rng(0)
+
+
+def random_planes(layout: Layout, height: int = 33, width: int = 47) -> tuple[np.ndarray, ...]:
+    """Any code values at all, odd sides."""
+    shapes = layout.shapes(height, width)
+    return tuple(RNG.integers(0, layout.white, shape, dtype=layout.dtype, endpoint=True) for shape in shapes)
+
+
+def test_colour_bars_have_the_standards_code_values() -> None:
+    """75 % bars of BT.709 and BT.601, limited range, 8 and 10 bit (SMPTE RP 219, ITU-R BT.471)."""
+    bars = 0.75 * np.array([[[1, 1, 1], [1, 1, 0], [0, 1, 1], [0, 1, 0], [1, 0, 1], [1, 0, 0], [0, 0, 1]]], np.float32)
+    hd = np.stack(to_planes(bars, Layout("yuv", 10), Colour("bt709")))[:, 0].T
+    assert hd.tolist() == [
+        *([721, 512, 512], [674, 176, 543], [581, 589, 176], [534, 253, 207]),
+        *([251, 771, 817], [204, 435, 848], [111, 848, 481]),
+    ]
+    sd = np.stack(to_planes(bars, Layout("yuv", 8), Colour("bt601")))[:, 0].T
+    assert sd.tolist() == [
+        *([180, 128, 128], [162, 44, 142], [131, 156, 44], [112, 72, 58]),
+        *([84, 184, 198], [65, 100, 212], [35, 212, 114]),
+    ]
+
+
+def test_full_range_bt601_is_jpegs() -> None:
+    picture = photograph(1)
+    ours = np.stack(to_planes(picture.astype(np.float32) / 255, Layout("yuv"), Colour("bt601", full=True)), axis=2)
+    opencv = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)[:, :, [0, 2, 1]]
+    assert np.abs(ours.astype(int) - opencv).max() <= 1  # OpenCV rounds its coefficients to 14 bits
+
+
+@pytest.mark.parametrize("matrix", WEIGHTS)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_full_chroma_comes_back_to_the_bit(matrix: str, full: bool, bits: int) -> None:
+    layout, colour = Layout("yuv", bits), Colour(matrix, full)
+    smooth = photograph(2, 33, 47).astype(np.float32) * 1.1 / 255 - 0.05  # beyond black and white too
+    planes = to_planes(smooth, layout, colour)
+    for before, after in zip(planes, to_planes(to_rgb(planes, layout, colour), layout, colour), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuv422p10le", "yuv440p", "yuv411p", "yuv410p", "gray12le", "gbrp10le"])
+@pytest.mark.parametrize("cosited", [(True, False), (False, False), (True, True)])
+def test_what_is_left_alone_comes_back_to_the_bit(name: str, cosited: tuple[bool, bool]) -> None:
+    layout, colour = Layout.of(name), Colour("bt709", False, cosited)
+    assert layout is not None
+    planes = to_planes(photograph(2, 33, 47).astype(np.float32) / 255, layout, colour)
+    rgb = to_rgb(planes, layout, colour)
+    for before, after in zip(planes, to_planes(rgb, layout, colour, planes), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuv411p"])
+@pytest.mark.parametrize("cosited", [(True, False), (False, False), (True, True)])
+def test_chroma_lies_where_its_siting_says(name: str, cosited: tuple[bool, bool]) -> None:
+    """A ramp is reproduced by linear interpolation, so each sample's place can be read from its value."""
+    layout, colour = Layout.of(name), Colour("bt709", False, cosited)
+    assert layout is not None
+    height, width = 32, 32
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    for ramp, step, own in ((x, layout.across, cosited[0]), (y, layout.down, cosited[1])):
+        axis = 1 if ramp is x else 0
+        small = downsampled(ramp, layout, colour)
+        places = small.take(small.shape[1 - axis] // 2, axis=1 - axis)
+        period = 1 << step
+        expected = np.arange(len(places)) * period + (0 if own else (period - 1) / 2)
+        np.testing.assert_allclose(places[2:-2], expected[2:-2])
+        back = upsampled(small, layout, colour, (height, width))
+        np.testing.assert_allclose(back[8:-8, 8:-8], ramp[8:-8, 8:-8], atol=1e-5)
+
+
+def test_the_change_of_chroma_is_averaged() -> None:
+    layout, colour = Layout.of("yuv420p"), Colour("bt709", full=True, cosited=(False, False))
+    assert layout is not None
+    planes = random_planes(layout, 16, 16)
+    planes = (planes[0], *(np.clip(plane, 60, 190) for plane in planes[1:]))
+    rgb = to_rgb(planes, layout, colour)
+    rgb[4:6, 8:10, 2] += 0.1  # blue, over one chroma sample exactly
+    after = to_planes(rgb, layout, colour, planes)
+    change = after[1].astype(int) - planes[1]
+    assert change[2, 4] == round(255 * 0.1 / 2)  # dCb = (dB - Kb dB) / (2 - 2 Kb)
+    assert np.count_nonzero(change) == 1
+
+
+def test_names() -> None:
+    for name in ("yuv420p", "yuv422p10le", "yuv444p16le", "gray", "gray10le", "gbrp", "gbrp12le", "yuv411p"):
+        layout = Layout.of(name)
+        assert layout is not None
+        assert layout.name == name
+    assert Layout.of("yuvj420p") == Layout.of("yuv420p")
+    assert [Layout.of(name) for name in ("nv12", "yuva420p", "rgb24", "yuv420p10be", "grayf32le")] == [None] * 5

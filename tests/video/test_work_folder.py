@@ -1,0 +1,157 @@
+"""The work folder beside a video: who may use it, what in it is ours, and what to do where there is no room."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+
+from videos import SD, YUV420, identity, planes_of, read_planes, restore, write_video  # noqa: E402
+
+from irsde_deploy.errors import InputFileError, OutputFileError  # noqa: E402
+from irsde_deploy.system.locks import LockFile  # noqa: E402
+from irsde_deploy.video.encoding import PieceEncoder  # noqa: E402
+
+PROGRAM = [sys.executable, "-m", "irsde_deploy"]
+
+
+def _stopping_at_5(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    if numbers[0] == 5:
+        raise KeyboardInterrupt
+    return identity(pictures, numbers)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "in.mp4", planes_of(8, YUV420, SD))
+
+
+@pytest.fixture
+def cut_off(source: Path, tmp_path: Path) -> Path:
+    """The work folder of a run that was interrupted: two whole segments of two frames."""
+    with pytest.raises(KeyboardInterrupt):
+        restore(source, tmp_path / "out.mp4", _stopping_at_5, segment=0.1)
+    return tmp_path / ".out.mp4.irsde"
+
+
+@pytest.mark.parametrize("option", [[], ["--resume"], ["--overwrite"]])
+def test_a_second_run_of_one_output_touches_nothing(option: list[str], small_onnx: Path, tmp_path: Path) -> None:
+    source = write_video(tmp_path / "in.mp4", planes_of(8, YUV420, SD, 16, 32))
+    target, before = tmp_path / "out.mp4", {}
+    command = [*PROGRAM, "run", "--engine", small_onnx, source, "-o", target, "--segment", 0.1, "--steps", 1, *option]
+    second: list[subprocess.CompletedProcess[str]] = []
+
+    def meanwhile(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+        if numbers[0] == 5:
+            time.sleep(0.3)  # what comes before is encoded
+            before.update(_contents(tmp_path))
+            second.append(subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60))
+            assert _contents(tmp_path) == before
+        return identity(pictures, numbers)
+
+    restore(source, target, meanwhile, segment=0.1)
+    assert second[0].returncode == 1
+    assert second[0].stderr.endswith("out.mp4: another run is writing this file: wait for its end, or stop it\n")
+    assert len(read_planes(target)) == 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+def test_a_run_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "lock"
+    code = "import sys, time; from pathlib import Path; from irsde_deploy.system.locks import LockFile; "
+    code += "lock = LockFile(Path(sys.argv[1])); print(lock.acquire(), flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "True\n"
+    lock = LockFile(path)
+    assert not lock.acquire()
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate(timeout=20)
+    assert lock.acquire()
+    assert not LockFile(path).acquire()
+    lock.release(remove=True)
+    assert not path.exists()
+    assert LockFile(path).acquire()
+
+
+def test_a_replaced_segment_is_found(source: Path, cut_off: Path, tmp_path: Path) -> None:
+    (cut_off / "000000.mp4").write_bytes((cut_off / "000001.mp4").read_bytes())  # it has as many packets
+    with pytest.raises(InputFileError, match=r"000000.mp4: is damaged, and .*: pass --overwrite to begin anew$"):
+        restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
+    restore(source, tmp_path / "out.mp4", segment=0.1, overwrite=True)
+    assert not cut_off.exists()
+
+
+@pytest.mark.parametrize("content", ["photo.jpg", "manifest.json"])
+@pytest.mark.parametrize("option", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_foreign_folder_of_that_name_stays(
+    content: str, option: dict[str, Any], source: Path, tmp_path: Path
+) -> None:
+    foreign = tmp_path / ".out.mp4.irsde"
+    foreign.mkdir()
+    (foreign / content).write_text('{"mine": 1}')
+    with pytest.raises(OutputFileError, match=r"\.out\.mp4\.irsde: is not irsde-deploy's, .*: move it away$"):
+        restore(source, tmp_path / "out.mp4", **option)
+    assert _contents(foreign) == {content: b'{"mine": 1}'}
+
+
+def test_a_link_of_that_name_is_refused(source: Path, cut_off: Path, tmp_path: Path) -> None:
+    elsewhere = cut_off.rename(tmp_path / "elsewhere")
+    cut_off.symlink_to(elsewhere)
+    before = _contents(elsewhere)
+    for option in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(OutputFileError, match="is not irsde-deploy's"):
+            restore(source, tmp_path / "out.mp4", segment=0.1, **option)
+    assert _contents(elsewhere) == before
+
+
+def test_what_somebody_has_put_into_the_folder_stays(source: Path, cut_off: Path, tmp_path: Path) -> None:
+    (cut_off / "notes.txt").write_text("mine")
+    (cut_off / "manifest.json").write_text("{")  # damaged, so that --overwrite is what helps
+    with pytest.raises(InputFileError, match="pass --overwrite"):
+        restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
+    restore(source, tmp_path / "out.mp4", segment=0.1, overwrite=True)
+    assert _contents(cut_off) == {"notes.txt": b"mine"}
+
+
+def test_runs_that_are_refused_leave_no_folder(source: Path, cut_off: Path, tmp_path: Path) -> None:
+    before = sorted(_contents(tmp_path))
+    with pytest.raises(OutputFileError, match="an earlier run was cut off"):
+        restore(source, tmp_path / "out.mp4", segment=0.1)
+    assert sorted(_contents(tmp_path)) == before
+    manifest = json.loads((cut_off / "manifest.json").read_text())
+    assert manifest["segment"] == 2
+
+
+def test_a_full_disk_is_told_with_what_helps(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise av.error.OSError(errno.ENOSPC, "No space left on device", "file:/somewhere/else.part")
+
+    advice = r"out.mp4: cannot be written \(No space left on device\): free some space there, then --resume continues"
+    with monkeypatch.context() as joining:
+        joining.setattr("irsde_deploy.video.muxing._set_chapters", full)
+        with pytest.raises(OutputFileError, match=advice):
+            restore(source, tmp_path / "out.mp4", segment=0.1)
+    with monkeypatch.context() as encoding:
+        encoding.setattr(PieceEncoder, "_mux", full)
+        with pytest.raises(OutputFileError, match=advice.replace("out.mp4", "000000.mp4")):
+            restore(source, tmp_path / "other.mp4", segment=0.1)
+    progress = restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
+    assert (progress.resumed, progress.frames) == (8, 0)
+    assert len(read_planes(tmp_path / "out.mp4")) == 8

@@ -14,7 +14,8 @@ from typing import NoReturn
 import click
 
 from .cli import Interrupted, cli
-from .errors import IrsdeError, MissingPackageError, is_out_of_memory, one_line
+from .cli.wording import for_terminal
+from .errors import IrsdeError, MissingPackageError, is_out_of_memory
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -40,7 +41,7 @@ def main() -> NoReturn:
         if isinstance(error, OSError):
             _drop_stdout()
         if sentence:
-            click.echo(one_line(sentence), err=True)
+            click.echo(for_terminal(sentence, cli), err=True)
         if code == EXIT_INTERRUPTED:
             _leave_at_once(code)
         sys.exit(code)

@@ -1,7 +1,8 @@
 """What can go wrong, in words a user can act on.
 
-Every message says what was wrong, what was expected and what to do. Each class also inherits the built-in
-exception that a Python caller would expect, and carries the exit code of the command line.
+Every message says what was wrong, what was expected and what to do, and names settings as Python does, between
+backticks (`noise_level`); the command line makes options of them (`cli/wording.py`). Each class also inherits the
+built-in exception that a Python caller would expect, and carries the exit code of the command line.
 """
 
 from __future__ import annotations

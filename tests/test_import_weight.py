@@ -44,7 +44,7 @@ def test_the_core_needs_numpy_alone() -> None:
     result = run_without(
         blocked,
         """
-import irsde_deploy, irsde_deploy.sde, irsde_deploy.samplers, irsde_deploy.card, irsde_deploy.noise
+import irsde_deploy, irsde_deploy.core.noise, irsde_deploy.core.sampling, irsde_deploy.core.tiling
 from irsde_deploy import MeanRevertingSDE, plan_steps
 table = plan_steps(MeanRevertingSDE(max_sigma=10, T=100, schedule="cosine", eps=0.005), "sde-2m", 20)
 heavy = sorted(set(m.partition('.')[0] for m in sys.modules) & BLOCKED)
@@ -108,7 +108,17 @@ def test_videos_name_their_extra_and_pipes_need_none(unet_onnx: Path, tmp_path: 
     assert (piped.returncode, len(piped.stdout)) == (0, len(stream)), piped.stderr
 
 
-@pytest.mark.parametrize("module", ["restorer", "metrics", "runtimes", "runtimes.numpy_loop"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "restorer",
+        "pictures.metrics",
+        "runtimes.opening",
+        "runtimes.loops.numpy_loop",
+        "graphs.onnx_file",
+        "precision.lowering",
+    ],
+)
 def test_runtime_modules_do_not_pull_in_pytorch(module: str) -> None:
     result = run_without(["torch"], f"import irsde_deploy.{module}; print('ok')")
     assert result.stdout.strip() == "ok", result.stderr

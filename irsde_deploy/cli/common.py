@@ -16,9 +16,10 @@ from click.core import ParameterSource
 from ..core.noise import MAX_SEED
 from ..core.pixels import require_rgb_pictures
 from ..core.sde import SCHEDULES
-from ..errors import InvalidValueError, OutputFileError, one_line
+from ..errors import InvalidValueError, OutputFileError
 from ..runtimes.opening import PROVIDERS_OF
 from ..runtimes.protocol import DEVICES
+from .wording import for_terminal
 
 if TYPE_CHECKING:
     from ..core.card import ModelCard
@@ -222,4 +223,7 @@ def counted(number: int, noun: str) -> str:
 
 def say(sentence: str) -> None:
     """One line on stderr."""
-    click.echo(one_line(f"irsde-deploy: {sentence}"), err=True)
+    context = click.get_current_context()
+    commands = context.find_root().command
+    assert isinstance(commands, click.Group)
+    click.echo(for_terminal(f"irsde-deploy: {sentence}", commands), err=True)

@@ -1,0 +1,34 @@
+"""Sentences for people at a terminal: settings become options, and nothing in them can move the cursor."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import click
+
+from ..errors import one_line
+
+_SETTING = re.compile(r"`([a-z][a-z0-9_]*)`")
+
+
+def for_terminal(sentence: str, commands: click.Group) -> str:
+    """One line, with every setting that is an option of some command written as that option.
+
+    Outside of `cli/` sentences name settings as Python does, between backticks: `noise_level`. Here that becomes
+    --noise-level. Names that no command has an option for stay as they are.
+    """
+    options = _options(commands)
+    return one_line(_SETTING.sub(lambda match: options.get(match[1], match[0]), sentence))
+
+
+@cache
+def _options(commands: click.Group) -> dict[str, str]:
+    """Name of a setting -> the option that sets it, of all commands."""
+    spellings = {}
+    for command in commands.commands.values():
+        for parameter in command.params:
+            for spelling in (*parameter.opts, *parameter.secondary_opts):
+                if spelling.startswith("--"):
+                    spellings[spelling[2:].replace("-", "_")] = spelling
+    return spellings

@@ -41,7 +41,7 @@ def psnr(frames: np.ndarray, clean: np.ndarray) -> float:
 def restored(restorer: Restorer, degraded: np.ndarray, sampler: str, steps: int, fixed: bool) -> np.ndarray:
     numbers = [0 if fixed else k for k in range(len(degraded))]
     pairs = zip(degraded, numbers, strict=True)
-    return np.stack([restorer(frame[None], sampler, steps, frames=[k])[0] for frame, k in pairs])
+    return np.stack([restorer(frame[None], sampler=sampler, steps=steps, frames=[k])[0] for frame, k in pairs])
 
 
 @click.command()

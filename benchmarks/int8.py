@@ -166,7 +166,7 @@ def bench_of(photos: Path, work: Path) -> Bench:
     onnx_file = work / "derain.onnx"
     irsde("export", MODEL, "-o", onnx_file, "--overwrite")
     model, card = read_model(onnx_file)
-    table = card.plan()
+    table = card.plan().table
     settings = CalibrationSettings(card.sampler, tuple(table.t.tolist()), states=STATES)
     problem = Problem.of(model, card, find_data(f"{calibration / 'LQ'},{calibration / 'GT'}"), settings)
     bench = Bench(problem, held_out)

@@ -66,7 +66,7 @@ def measure(checkpoint_path: Path, pictures: list, folder: Path) -> None:
         write_model(lowered.model, lowered.card, path)
         size = plan_size(lowered.model, lowered.card, path)
         print(f"| {precision} | {len(lowered.kept)} of {total} | {lowered.psnr:.1f} | {megabytes(path)} | {size} |")
-    table = card.plan(t0=card.sde.T if card.sde.kind == "denoising" else None)
+    table = card.plan(t0=card.sde.T if card.sde.kind == "denoising" else None).table
     quality = TrajectoryQuality.of(model, card, mus, table)
     print("\n| only these in FP16 | nodes | PSNR to FP32, dB |\n|---|---|---|")
     for kind in GROUP_KINDS:

@@ -58,7 +58,7 @@ def measure(restorer: Restorer, batch: int, height: int, width: int) -> tuple[fl
     """Median seconds of an evaluation, and for each way what a picture takes beyond its evaluations, in turns."""
     picture = np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
     x, t = np.full((batch, 3, height, width), 0.5, np.float32), np.full(batch, 30, np.float32)
-    restorer(picture, "mean", 1)
+    restorer(picture, sampler="mean", steps=1)
     calls: list[float] = []
     wholes: dict[str, list[float]] = {way: [] for way in WAYS}
     for repeat in range(REPEATS):
@@ -68,9 +68,9 @@ def measure(restorer: Restorer, batch: int, height: int, width: int) -> tuple[fl
         calls.append((time.perf_counter() - started) / STEPS)
         for way, (sampler, new) in WAYS.items():
             if not new:
-                restorer(picture, sampler, STEPS)  # draws the noise that the next one keeps
+                restorer(picture, sampler=sampler, steps=STEPS)  # draws the noise that the next one keeps
             started = time.perf_counter()
-            restorer(picture, sampler, STEPS, seed=repeat + 1 if new else 0)
+            restorer(picture, sampler=sampler, steps=STEPS, seed=repeat + 1 if new else 0)
             wholes[way].append(time.perf_counter() - started)
     alone = statistics.median(calls)
     return alone, [statistics.median(taken) / (STEPS * alone) - 1 for taken in wholes.values()]

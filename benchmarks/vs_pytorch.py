@@ -62,7 +62,7 @@ def main(checkpoint: Path, engine: Path, photos: Path) -> None:
     default = f"default ({plain.card.sampler}, {plain.card.steps} steps)"
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "eager PyTorch, posterior, 100 steps": reference_loop(model, plain),
-        "ours, posterior, 100 steps": lambda p: auto(p, "posterior", 100, t0=100),
+        "ours, posterior, 100 steps": lambda p: auto(p, sampler="posterior", steps=100, t0=100),
         f"ours, {default}": auto,
         f"ours, {default}, ONNX Runtime": plain,
         **{f"ours, {name} ({PRESETS[name]})": lambda p, q=name: auto(p, quality=q) for name in PRESETS},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,8 @@ import numpy.typing as npt
 from .core.card import ModelCard
 from .core.noise import NoiseSource, given_noise, seeded_noise
 from .core.pixels import check_picture, check_shape
-from .core.samplers import StepTable, plan_steps
-from .core.sampling import blind_sde
+from .core.samplers import plan_steps
+from .core.sampling import Plan, Sampling, SamplingSettings
 from .core.sde import DenoisingSDE, MeanRevertingSDE
 from .core.tiling import Tile, Tiling
 from .errors import InvalidValueError, NotFiniteError
@@ -25,6 +25,9 @@ from .runtimes.loops.numpy_loop import NumpyLoop
 from .runtimes.loops.tile_choice import choices, first_that_fits
 from .runtimes.opening import open_engine
 from .runtimes.protocol import Engine
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Restored = TypeVar("Restored")
 
@@ -64,57 +67,32 @@ class Restorer:
         """The SDE that the network was trained with."""
         return self.card.sde
 
-    def plan(
-        self,
-        sampler: str | None = None,
-        steps: int | None = None,
-        debias: bool = False,
-        t0: int | None = None,
-        noise_level: float | None = None,
-        quality: str | None = None,
-    ) -> StepTable:
-        """The step table for these settings; what is left out comes from the card (`ModelCard.plan`)."""
-        return self.card.plan(sampler, steps, debias, t0, noise_level, quality)
+    def plan(self, sampling: Sampling | None = None, **settings: Unpack[SamplingSettings]) -> Plan:
+        """What the loop executes for these settings; what they leave open comes from the card (`ModelCard.plan`)."""
+        return self.card.plan(sampling, **settings)
 
     def __call__(
         self,
         picture: npt.NDArray[Any],
-        sampler: str | None = None,
-        steps: int | None = None,
-        seed: int = 0,
+        sampling: Sampling | None = None,
+        *,
         noise: npt.NDArray[Any] | None = None,
-        debias: bool = False,
-        t0: int | None = None,
-        clip: bool = False,
-        on_step: Callable[[int], None] | None = None,
-        noise_level: float | None = None,
-        quality: str | None = None,
-        tile: Tile = None,
-        overlap: int | None = None,
         frames: Sequence[int] | None = None,
+        on_step: Callable[[int], None] | None = None,
+        **settings: Unpack[SamplingSettings],
     ) -> npt.NDArray[Any]:
         """Restore one picture or a batch.
 
         Args:
             picture: (H, W, C) or (B, H, W, C), RGB; uint8, uint16, or floating point in [0, 1].
-            sampler: one of `irsde_deploy.core.samplers.SAMPLERS`; the card's by default.
-            steps: number of network evaluations; the card's by default.
-            seed: of the noise field. Each picture of a batch gets the same field, alone or in a batch.
+            sampling: the settings; or in its place, or changing it, single ones by name, such as `steps=4`
+                (`irsde_deploy.core.sampling.Sampling` lists them). What they leave open comes from the card. Each
+                picture of a batch gets the same noise, alone or in a batch.
             noise: (steps+1, B, C, H, W) standard normals in place of the seed: [0] for the initial state, then one
                 a step.
-            debias: take the training target's bias out (see `plan_steps`).
-            t0: first timestep; the card's by default, else T.
-            clip: keep the predicted picture within [0, 1] at each step.
-            on_step: called with the number of steps done, 0..N.
-            noise_level: for models of a Denoising-SDE, which need it or t0: standard deviation of the picture's
-                noise on the 0..255 scale; `irsde_deploy.pictures.noise_level.estimate_noise` estimates it.
-            quality: a preset of `irsde_deploy.core.presets` in place of sampler and steps.
-            tile: side in pixels of tiles to evaluate one by one (`irsde_deploy.core.tiling`); `auto`: whole where
-                memory and the engine allow, else the largest that they do; None: whole. Where memory runs out, smaller
-                ones are tried, but for None.
-            overlap: of tiles, in pixels; by default 64, or half a side where that is less.
             frames: one number a picture, 0..2^32-1: those of different numbers get different fields of the seed; 0 each
                 by default.
+            on_step: called with the number of steps done, 0..N.
 
         Returns:
             The same shape and type. Integers are rounded and saturated; floating point is left as it comes, which
@@ -126,40 +104,33 @@ class Restorer:
         """
         picture = np.asarray(picture)
         batch = check_picture(self.card, picture)
-        table = self._table(sampler, steps, debias, t0, noise_level, quality, clip)
-        draw = self._noise(seed, noise, table, batch.shape, frames)
+        sampling = Sampling.of(sampling, **settings)
+        plan = self.card.plan(sampling)
+        draw = self._noise(sampling.seed, noise, len(plan), batch.shape, frames)
 
         def restore(loop: Any, tiling: Tiling | None) -> npt.NDArray[Any]:
-            restored: npt.NDArray[Any] = loop(batch, table, draw, clip, on_step, tiling)
+            restored: npt.NDArray[Any] = loop(batch, plan.table, draw, plan.clip, on_step, tiling)
             return restored.reshape(picture.shape)
 
-        return self._run(restore, batch.shape, tile, overlap)
+        return self._run(restore, batch.shape, sampling.tile, sampling.overlap)
 
     def on_device(
         self,
         picture: Any,
-        sampler: str | None = None,
-        steps: int | None = None,
-        seed: int = 0,
-        debias: bool = False,
-        t0: int | None = None,
-        clip: bool = False,
-        noise_level: float | None = None,
+        sampling: Sampling | None = None,
+        *,
         out: Any = None,
         stream: int | None = None,
         bgr: bool = False,
-        quality: str | None = None,
-        tile: Tile = None,
-        overlap: int | None = None,
         frames: Sequence[int] | None = None,
+        **settings: Unpack[SamplingSettings],
     ) -> DeviceArray:
         """Restore a picture that is in the GPU's memory already; it never visits the host.
 
         Args:
             picture: (H, W, C) or (B, H, W, C) with `__cuda_array_interface__` (CuPy, PyTorch, Numba) or `__dlpack__`
                 (JAX, and all of them); uint8, uint16, or float16 or float32 in [0, 1]; any strides.
-            sampler, steps, quality, seed, frames, debias, t0, clip, noise_level, tile, overlap: as for pictures in
-                host memory.
+            sampling, settings, frames: as for pictures in host memory.
             out: array to write to, same shape and type, `picture` itself if you like; by default a new `DeviceArray`,
                 which has `__cuda_array_interface__`.
             stream: CUDA stream handle to work on; by default one of the engine's own, after waiting for the stream
@@ -179,14 +150,15 @@ class Restorer:
         target = None if out is None else DeviceArray.of(out, stream or LEGACY_STREAM).as_batch()
         source = given.as_batch()
         check_shape(self.card, source.shape, given.shape)
-        table = self._table(sampler, steps, debias, t0, noise_level, quality, clip)
-        draw = self._noise(seed, None, table, source.shape, frames)
+        sampling = Sampling.of(sampling, **settings)
+        plan = self.card.plan(sampling)
+        draw = self._noise(sampling.seed, None, len(plan), source.shape, frames)
 
         def restore(loop: Any, tiling: Tiling | None) -> DeviceArray:
-            restored: DeviceArray = loop.on_device(source, table, draw, clip, target, stream, bgr, tiling)
+            restored: DeviceArray = loop.on_device(source, plan.table, draw, plan.clip, target, stream, bgr, tiling)
             return restored if len(given.shape) == 4 else restored.without_batch()
 
-        return self._run(restore, source.shape, tile, overlap, on_device=True)
+        return self._run(restore, source.shape, sampling.tile, sampling.overlap, on_device=True)
 
     def seconds_per_evaluation(
         self, picture: npt.NDArray[Any], repeats: int = 3, tile: Tile = None, overlap: int | None = None
@@ -210,7 +182,7 @@ class Restorer:
         picture = np.asarray(picture)
         batch = check_picture(self.card, picture)
         table = plan_steps(self.sde, "mean", 1)
-        draw = self._noise(0, None, table, batch.shape)
+        draw = self._noise(0, None, len(table), batch.shape)
 
         def timed(tiling: Tiling | None) -> float:
             started = time.perf_counter()
@@ -225,37 +197,17 @@ class Restorer:
                 raise
             return self.fallback.seconds_per_evaluation(picture, repeats, tile, overlap)
 
-    def _table(
-        self,
-        sampler: str | None,
-        steps: int | None,
-        debias: bool,
-        t0: int | None,
-        noise_level: float | None,
-        quality: str | None,
-        clip: bool,
-    ) -> StepTable:
-        """The step table, once the settings are known to fit the model."""
-        if blind_sde(self.sde, noise_level, t0):
-            raise InvalidValueError(
-                "this model starts at the timestep that matches the picture's noise: give noise_level (standard "
-                "deviation on the 0..255 scale; irsde_deploy.pictures.noise_level.estimate_noise estimates it) or t0"
-            )
-        if clip and self.card.value_range is None:
-            raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
-        return self.plan(sampler, steps, debias, t0, noise_level, quality)
-
     def _noise(
         self,
         seed: int,
         given: npt.NDArray[Any] | None,
-        table: StepTable,
+        steps: int,
         batch: tuple[int, ...],
         frames: Sequence[int] | None = None,
     ) -> NoiseSource:
         """The noise of a batch (B, H, W, C): of a seed, or given."""
         shape = (batch[0], batch[3], batch[1], batch[2])
-        return seeded_noise(seed, shape, frames) if given is None else given_noise(given, len(table), shape)
+        return seeded_noise(seed, shape, frames) if given is None else given_noise(given, steps, shape)
 
     def _run(
         self,

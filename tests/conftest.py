@@ -74,14 +74,14 @@ def onnx_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def unet_pack(unet_onnx: Path) -> Path:
-    """A pack of the golden U-Net (`packs.UNET_OPTIONS`), not to be changed."""
+    """A pack of the golden U-Net (`packs.UNET_SAMPLING`), not to be changed."""
     pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
-    from packs import UNET_OPTIONS
+    from packs import UNET_SAMPLING, UNET_SIZE
 
     from irsde_deploy.embedding.pack import write_pack
 
     folder = unet_onnx.with_name("unet.pack")
-    write_pack(unet_onnx, folder, UNET_OPTIONS)
+    write_pack(unet_onnx, folder, UNET_SAMPLING, UNET_SIZE)
     return folder
 
 

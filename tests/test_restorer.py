@@ -104,8 +104,8 @@ def test_seeds_settings_and_progress(restorer: Restorer) -> None:
     assert np.abs(one - restorer(picture, steps=3, seed=2)).max() > 1e-3
     assert np.abs(one - restorer(picture, steps=3, seed=1, debias=True)).max() > 1e-5
     assert len(restorer.plan()) == 10
-    assert len(restorer.plan("euler")) == 100, "a sampler that cannot skip takes every timestep"
-    assert restorer.plan("ddim", t0=10).t[0] == len(restorer.plan("ddim", t0=10)) == 10
+    assert len(restorer.plan(sampler="euler")) == 100, "a sampler that cannot skip takes every timestep"
+    assert restorer.plan(sampler="ddim", t0=10).table.t[0] == len(restorer.plan(sampler="ddim", t0=10)) == 10
 
 
 @pytest.mark.parametrize(
@@ -233,13 +233,15 @@ def test_a_state_that_is_not_finite_names_step_and_precision_and_the_fallback_ta
 ) -> None:
     bad = damaged(unet_onnx, tmp_path / "bad.onnx")
     picture = RNG.integers(0, 256, (16, 20, 3), dtype=np.uint8)
-    first = load(unet_onnx).plan("sde-2m", 4).t[0]
+    first = load(unet_onnx).plan(sampler="sde-2m", steps=4).table.t[0]
     with pytest.raises(
         NotFiniteError, match=rf"after step 1 of 4 \(t = {first}\) the state is not finite .*in fp32 on"
     ):
-        load(bad)(picture, "sde-2m", 4)
+        load(bad)(picture, sampler="sde-2m", steps=4)
     safe = load(bad, fallback=unet_onnx)
-    np.testing.assert_array_equal(safe(picture, "sde-2m", 4), load(unet_onnx)(picture, "sde-2m", 4))
+    np.testing.assert_array_equal(
+        safe(picture, sampler="sde-2m", steps=4), load(unet_onnx)(picture, sampler="sde-2m", steps=4)
+    )
     assert safe.fallbacks == 1
 
 
@@ -249,8 +251,8 @@ def test_a_fallback_is_the_same_model_in_fp32(unet_onnx: Path, tmp_path: Path) -
     picture = RNG.integers(0, 256, (16, 20, 3), dtype=np.uint8)
     bad = damaged(unet_onnx, tmp_path / "bad.onnx")
     checkpoint = Restorer(open_engine(golden.weights, card=card))  # the very file that was exported
-    found = Restorer(open_engine(bad), checkpoint)(picture, "mean", 2)
-    assert np.abs(found.astype(int) - load(unet_onnx)(picture, "mean", 2)).max() <= 1
+    found = Restorer(open_engine(bad), checkpoint)(picture, sampler="mean", steps=2)
+    assert np.abs(found.astype(int) - load(unet_onnx)(picture, sampler="mean", steps=2)).max() <= 1
     lowered = lower_model(*read_model(unet_onnx), "mixed")
     write_model(lowered.model, lowered.card, tmp_path / "mixed.onnx")
     with pytest.raises(InvalidValueError, match="the fallback is mixed itself"):

@@ -145,7 +145,7 @@ def _psnr(pairs: list[Pair], contestant: Contestant, quality: str) -> float | No
     from ..reports.evaluation import Evaluation, evaluate
 
     def restore(lq: Any) -> tuple[Any, int]:
-        return contestant.restorer(lq, quality=quality, **contestant.options), 0
+        return contestant.restorer(lq, contestant.sampling, quality=quality), 0
 
     evaluation = Evaluation({})
     for measurement in evaluate(restore, pairs, CROP_BORDER, {}, lambda *_: None):

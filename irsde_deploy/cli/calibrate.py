@@ -162,8 +162,8 @@ def _read_settings(card: ModelCard, given: dict[str, Any]) -> CalibrationSetting
             "a denoising model starts at the picture's noise level, and is calibrated from there: give the pictures' "
             "--noise-level, or --t0"
         )
-    table = card.plan(sampler, steps, debias, t0, noise_level, quality)
-    return CalibrationSettings(card.sampler_of(sampler, quality), tuple(table.t.tolist()), debias, **given)
+    plan = card.plan(sampler=sampler, steps=steps, debias=debias, t0=t0, noise_level=noise_level, quality=quality)
+    return CalibrationSettings(plan.sampler, tuple(plan.table.t.tolist()), debias, **given)
 
 
 def _read_manifest(path: Path, model: onnx.ModelProto, card: ModelCard) -> Manifest:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ..core.sampling import Sampling
 from ..errors import InvalidValueError
 from ..runtimes.tensorrt.profiles import parse_size
 from .common import PATH, SEED, gathered, note_uncalibrated
@@ -24,8 +25,8 @@ _TABLE = ("sampler", "steps", "quality", "t0", "debias", "clip", "noise_level", 
 """Parameters that those options fill."""
 
 
-_table_options = gathered(_TABLE_OPTIONS, _TABLE, "table")
-"""What a step table is made of, given to the command as one dict, `table`, for `PackOptions`."""
+_table_options = gathered(_TABLE_OPTIONS, _TABLE, "settings")
+"""What a step table is made of, given to the command as one dict, `settings`, for `Sampling`."""
 
 
 @click.command()
@@ -41,30 +42,30 @@ def pack(
     size: str | None,
     picture: Path | None,
     overwrite: bool,
-    table: dict[str, Any],
+    settings: dict[str, Any],
 ) -> None:
     """Write the folder that a program which embeds the model takes.
 
     ENGINE is an exported .onnx, for OpenVINO, or a .plan. The folder holds it with its card, the step table, and a
     reference input, noise and output to check it with.
     """
-    from ..embedding.pack import DEFAULT_SIZE, PackOptions, card_of, write_pack
+    from ..embedding.pack import DEFAULT_SIZE, card_of, write_pack
     from ..pictures.files import read_picture
 
     if size is not None and picture is not None:
         raise InvalidValueError("--size is of the synthetic reference: leave it or --picture out")
-    options = PackOptions(
-        **table,
-        picture=None if picture is None else read_picture(picture).rgb,
-        size=DEFAULT_SIZE if size is None else parse_size(size),
-    )
+    sampling = Sampling(**settings)
+    if picture is not None:
+        reference: Any = read_picture(picture).rgb
+    else:
+        reference = DEFAULT_SIZE if size is None else parse_size(size)
     with _counting("restoring the reference") as show:
-        settings = write_pack(engine, folder, options, overwrite, show)
-    note_uncalibrated(engine, card_of(engine), settings.table.t)
+        written = write_pack(engine, folder, sampling, reference, overwrite, show)
+    note_uncalibrated(engine, card_of(engine), written.table.t)
     size_mb = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     click.echo(
-        f"wrote {folder} ({size_mb:.1f} MB): {settings.sampler}, {len(settings.table)} steps, seed {settings.seed}, "
-        f"for {settings.backend}; 'irsde-deploy selftest {folder}' checks it"
+        f"wrote {folder} ({size_mb:.1f} MB): {written.sampler}, {len(written.table)} steps, seed {written.seed}, "
+        f"for {written.backend}; 'irsde-deploy selftest {folder}' checks it"
     )
 
 
@@ -72,7 +73,7 @@ def pack(
 @click.argument("folder", type=PATH)
 def selftest(folder: Path) -> None:
     """Restore the reference input of a pack and compare with its reference output; exit code 3 where they differ."""
-    from ..embedding.pack import selftest as check
+    from ..embedding.selftest import selftest as check
 
     with _counting("restoring the reference") as show:
         found = check(folder, show)

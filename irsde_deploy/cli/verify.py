@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..core.samplers import SAMPLERS
-from ..core.sampling import blind_sde
+from ..core.sampling import Sampling
 from ..core.tiling import Tiling
 from ..errors import InvalidValueError, requires_extra
 from .common import DIVERGENCE, PATH, SEED, device_options, note_uncalibrated, progress, require_rgb, say
@@ -71,8 +72,8 @@ def verify(
             raise InvalidValueError("--tiled needs a picture larger than a tile: add --picture FILE")
         if tolerance is not None:
             raise InvalidValueError("--tolerance is for --against: leave it out with --tiled")
-        tiling, options = Tiling.of(tiled, overlap), {"sampler": sampler, "steps": steps, "seed": seed}
-        _verify_tiles(engine, device_settings, tiling, picture, options, csv_path, plot_path)
+        tiling, sampling = Tiling.of(tiled, overlap), Sampling(sampler=sampler, steps=steps, seed=seed)
+        _verify_tiles(engine, device_settings, tiling, picture, sampling, csv_path, plot_path)
     elif against is not None:
         _verify_parity(
             engine,
@@ -119,7 +120,7 @@ def _verify_parity(
     if steps is None:
         steps = candidate.card.steps if int8 else candidate.sde.T
     t0 = candidate.card.calibrated[0] if candidate.card.calibrated else candidate.card.t0 if int8 else None
-    table = candidate.plan(sampler, steps, t0=t0 or candidate.sde.T)
+    table = candidate.plan(sampler=sampler, steps=steps, t0=t0 or candidate.sde.T).table
     note_uncalibrated(engine, candidate.card, table.t)
     evaluations = [] if int8 else list(compare_evaluations(candidate.engine, reference))
     with progress(len(table), f"{sampler}, {len(table)} steps") as advance:
@@ -140,7 +141,7 @@ def _verify_tiles(
     device_settings: dict[str, Any],
     tiling: Tiling,
     picture: Path,
-    options: dict[str, Any],
+    sampling: Sampling,
     csv_path: Path,
     plot_path: Path,
 ) -> None:
@@ -149,11 +150,10 @@ def _verify_tiles(
     from ..restorer import load
 
     restorer = require_rgb(load(engine, **device_settings), engine)
-    if blind_sde(restorer.sde, None, None):
-        options = {**options, "t0": restorer.sde.T}
-    table = restorer.plan(options["sampler"], options["steps"], t0=options.get("t0"))
-    note_uncalibrated(engine, restorer.card, table.t)
-    report = compare_tiled(restorer, read_picture(picture).rgb, tiling, **options)
+    if sampling.blind_sde(restorer.sde):
+        sampling = replace(sampling, t0=restorer.sde.T)
+    note_uncalibrated(engine, restorer.card, restorer.plan(sampling).table.t)
+    report = compare_tiled(restorer, read_picture(picture).rgb, tiling, sampling)
     write_csv(report, csv_path)
     write_plot(report, plot_path, engine.name)
     click.echo(format_report(report))

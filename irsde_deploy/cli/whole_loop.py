@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.sampling import Sampling
 from ..errors import InvalidValueError, requires_extra
 from ..system.files import write_atomically
 from .common import gathered, given_options, note_uncalibrated, progress, require_onnx_name, say
@@ -44,8 +45,8 @@ def read_loop_options(card: ModelCard, settings: dict[str, Any], opset: int | No
     """The plan of a model's whole loop from what `loop_options` gave; `opset`: of the graph, where it is known."""
     from ..graphs.whole_loop import plan_loop, require_opset
 
-    planned = {name: value for name, value in settings.items() if name != "noise_input"}
-    plan = plan_loop(card, seeded=settings["noise_input"] == "seed", **planned)
+    noise_input = settings.pop("noise_input")
+    plan = plan_loop(card, Sampling(**settings), seeded=noise_input == "seed")
     if opset is not None:
         require_opset(plan, opset)
     if plan.seeded and plan.noise_input is None:

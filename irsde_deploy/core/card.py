@@ -12,12 +12,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidValueError
-from .presets import PRESETS, with_quality
-from .samplers import ADJACENT_ONLY, StepTable, plan_steps
+from .presets import PRESETS
+from .samplers import ADJACENT_ONLY, plan_steps
+from .sampling import Plan, Sampling, SamplingSettings
 from .sde import SDES, DenoisingSDE, MeanRevertingSDE
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "irsde_card"
@@ -112,48 +116,50 @@ class ModelCard:
     def __hash__(self) -> int:
         return hash(self.to_json())
 
-    def sampler_of(self, sampler: str | None = None, quality: str | None = None) -> str:
-        """The name of the sampler in force: the quality's, else the one asked for, else the card's.
+    def plan(self, sampling: Sampling | None = None, **settings: Unpack[SamplingSettings]) -> Plan:
+        """What a loop executes for these settings; what they leave open comes from the card.
 
-        Raises:
-            InvalidValueError: both are given, or no such quality.
-        """
-        return with_quality(quality, sampler, None)[0] or self.sampler
+        A quality stands for a sampler and at most as many steps as there are timesteps. A sampler that differs from the
+        card's and cannot skip timesteps takes all of them. A noise level chooses the first timestep, where the noise is
+        the picture's; a low one leaves fewer timesteps, and then fewer steps, than were asked for.
 
-    def plan(
-        self,
-        sampler: str | None = None,
-        steps: int | None = None,
-        debias: bool = False,
-        t0: int | None = None,
-        noise_level: float | None = None,
-        quality: str | None = None,
-    ) -> StepTable:
-        """The step table for these settings; what is left out comes from the card.
-
-        A quality (`irsde_deploy.core.presets`) stands for a sampler and steps, at most as many as there are timesteps.
-        A sampler that differs from the card's and cannot skip timesteps takes all of them. `noise_level` (standard
-        deviation on the 0..255 scale) chooses t0 for a Denoising-SDE, which starts where its noise is the picture's;
-        a low level leaves fewer timesteps, and then fewer steps, than were asked for.
+        Args:
+            sampling: the settings; or in its place, or changing it, single ones by name, such as `steps=4`.
 
         Raises:
             InvalidValueError: settings that do not fit each other or the SDE.
         """
-        if noise_level is not None:
-            if t0 is not None or not isinstance(self.sde, DenoisingSDE):
-                raise InvalidValueError(
-                    "a noise level chooses the first timestep of a Denoising-SDE: leave it out "
-                    + ("where t0 is given" if t0 is not None else "for this model, whose SDE is mean-reverting")
-                )
-            t0 = self.sde.timestep_of(noise_level / 255)
-        t0 = self.t0 if t0 is None else t0
-        exactly = None if noise_level is not None else steps
-        name = self.sampler_of(sampler, quality)
-        _, steps = with_quality(quality, sampler, steps)
-        if exactly is None:
+        sampling = Sampling.of(sampling, **settings)
+        self._require_fitting(sampling)
+        made_of = sampling.preset
+        sampler, steps = (sampling.sampler, sampling.steps) if made_of is None else (made_of.sampler, made_of.steps)
+        sampler, t0 = sampler or self.sampler, self._first_timestep(sampling)
+        if made_of is not None or steps is None or sampling.noise_level is not None:
             first = int(t0) if isinstance(t0, Integral) else self.sde.T
-            exactly = first if name in ADJACENT_ONLY else min(self.steps if steps is None else steps, first)
-        return plan_steps(self.sde, name, exactly, debias, t0)
+            steps = first if sampler in ADJACENT_ONLY else min(self.steps if steps is None else steps, first)
+        table = plan_steps(self.sde, sampler, steps, sampling.debias, t0)
+        return Plan(table, sampler, sampling.clip, sampling.debias)
+
+    def _first_timestep(self, sampling: Sampling) -> int | None:
+        """The timestep that sampling starts from; None: T."""
+        if sampling.noise_level is not None and isinstance(self.sde, DenoisingSDE):
+            return self.sde.timestep_of(sampling.noise_level / 255)
+        return self.t0 if sampling.t0 is None else sampling.t0
+
+    def _require_fitting(self, sampling: Sampling) -> None:
+        """Raise InvalidValueError where settings are for another kind of model."""
+        if sampling.blind_sde(self.sde):
+            raise InvalidValueError(
+                "this model starts at the timestep that matches the picture's noise: give `noise_level` (standard "
+                "deviation on the 0..255 scale; irsde_deploy.pictures.noise_level.estimate_noise estimates it) or `t0`"
+            )
+        if sampling.noise_level is not None and not isinstance(self.sde, DenoisingSDE):
+            raise InvalidValueError(
+                "a noise level chooses the first timestep of a Denoising-SDE: leave it out for this model, whose SDE "
+                "is mean-reverting"
+            )
+        if sampling.clip and self.value_range is None:
+            raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
 
     def _require_span(self, span: Sequence[int]) -> None:
         whole = all(isinstance(t, Integral) and not isinstance(t, bool) for t in span)

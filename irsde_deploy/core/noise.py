@@ -143,11 +143,16 @@ def _box_muller(w0: Words, w1: Words, even: npt.NDArray[np.float32], odd: npt.ND
     np.multiply(radius, sine, out=odd, casting="same_kind")
 
 
+def require_seed(seed: int) -> None:
+    """Raise InvalidValueError unless this is a seed of noise."""
+    if not isinstance(seed, Integral) or not 0 <= seed <= MAX_SEED:
+        raise InvalidValueError(f"seed must be a whole number from 0 to 2^64 - 1, not {seed!r}")
+
+
 def _check_address(
     seed: int, step: int, frame: int, channels: int, rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
-    if not isinstance(seed, Integral) or not 0 <= seed <= MAX_SEED:
-        raise InvalidValueError(f"seed must be a whole number from 0 to 2^64 - 1, not {seed!r}")
+    require_seed(seed)
     if not (0 <= step <= MAX_STEP and 0 <= frame <= MAX_FRAME and 1 <= channels <= MAX_CHANNELS):
         raise InvalidValueError(
             f"noise is addressed by step 0..{MAX_STEP}, frame 0..{MAX_FRAME} and up to {MAX_CHANNELS} channels, "

@@ -51,17 +51,6 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def with_quality(quality: str | None, sampler: str | None, steps: int | None) -> tuple[str | None, int | None]:
-    """(sampler, steps): of a quality where one is named, else as given; one excludes the other."""
-    if quality is None:
-        return sampler, steps
-    if sampler is not None or steps is not None:
-        raise InvalidValueError(
-            f"the quality {quality!r} is a sampler and a number of steps: leave out one or the others"
-        )
-    return preset(quality).sampler, preset(quality).steps
-
-
 def quality_within(seconds: float, evaluation: float) -> tuple[str, bool]:
     """(the best quality whose evaluations fit into `seconds`, whether it does); `draft` where none fits.
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral
 
 import numpy as np
@@ -36,6 +37,9 @@ class StepTable:
         a, c, d, s: (N,) float64, y' = a y + c eps + d q_prev + s z.
         p, r: (N,) float64, q = p y + r eps.
         start: standard deviation of the initial y (lam, whatever t0).
+
+    Where q is clipped before it is used, the step is written in q instead of eps, y' = a_clip y + k q + d q_prev + s z
+    with k = c / r and a_clip = a - k p: columns that follow from the others.
     """
 
     t: npt.NDArray[np.int64]
@@ -49,6 +53,16 @@ class StepTable:
 
     def __len__(self) -> int:
         return len(self.t)
+
+    @cached_property
+    def k(self) -> Array:
+        """(N,) weight of a clipped q: c / r; 0 where r is, since q does not depend on eps there."""
+        return np.divide(self.c, self.r, out=np.zeros_like(self.c), where=self.r != 0)
+
+    @cached_property
+    def a_clip(self) -> Array:
+        """(N,) weight of y beside a clipped q: a - k p."""
+        return np.asarray(self.a - self.k * self.p)
 
     @property
     def stochastic(self) -> bool:

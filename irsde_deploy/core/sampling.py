@@ -1,24 +1,61 @@
-"""Everything that is said about how pictures are restored."""
+"""How pictures are sampled: the settings, said once, and the plan that a model's card makes of them.
+
+`Sampling` is what a user asks for; what is left open comes from the model's card. `ModelCard.plan` turns it into a
+`Plan`, which is all that a loop, a pack or a graph needs to know.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypedDict
 
+from ..errors import InvalidValueError
+from .noise import require_seed
+from .presets import Preset, preset
+from .samplers import SAMPLERS, StepTable
 from .sde import SDE, DenoisingSDE
 from .tiling import SIDES, Tile, Tiling
 
-
-def blind_sde(sde: SDE, noise_level: float | None, t0: int | None) -> DenoisingSDE | None:
-    """The SDE, where sampling it needs the picture's noise level and nobody has said it or the first timestep."""
-    return sde if isinstance(sde, DenoisingSDE) and noise_level is None and t0 is None else None
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-@dataclass(frozen=True)
+class SamplingSettings(TypedDict, total=False):
+    """The fields of `Sampling` as keywords, for functions that take either."""
+
+    sampler: str | None
+    steps: int | None
+    quality: str | None
+    t0: int | None
+    noise_level: float | None
+    seed: int
+    debias: bool
+    clip: bool
+    tile: Tile
+    overlap: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Settings of `Restorer.__call__`, under its names.
+    """What is asked for; None leaves a setting to the model's card.
+
+    Attributes:
+        sampler: one of `irsde_deploy.core.samplers.SAMPLERS`.
+        steps: number of network evaluations, from 1 to the first timestep.
+        quality: a preset of `irsde_deploy.core.presets` in place of sampler and steps.
+        t0: first timestep, 1..T.
+        noise_level: for models of a Denoising-SDE: standard deviation of the picture's noise, above 0 on the 0..255
+            scale. It chooses the first timestep.
+        seed: of the noise field, 0..2^64-1.
+        debias: take the training target's bias out of the network's output (see `plan_steps`).
+        clip: keep the predicted picture within [0, 1] at each step.
+        tile: side in pixels of tiles to evaluate one by one (`irsde_deploy.core.tiling`); `auto`: whole where memory
+            and the engine allow, else the largest that they do; None: whole. Where memory runs out, smaller ones are
+            tried, but for None.
+        overlap: of neighbouring tiles, in pixels; by default 64, or half a side where that is less.
 
     Raises:
-        InvalidValueError: a tile or overlap out of range.
+        InvalidValueError: a setting out of range, or two that contradict each other.
     """
 
     sampler: str | None = None
@@ -29,15 +66,81 @@ class Sampling:
     seed: int = 0
     debias: bool = False
     clip: bool = False
-    tile: Tile = "auto"
+    tile: Tile = None
     overlap: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.tile, int):
-            Tiling.of(self.tile, self.overlap)  # raises where there are no such tiles
-        elif self.overlap is not None:
-            Tiling.of(max(SIDES), self.overlap)
+        if self.sampler is not None and (not isinstance(self.sampler, str) or self.sampler not in SAMPLERS):
+            raise InvalidValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
+        if self.quality is not None and (self.sampler is not None or self.steps is not None):
+            raise InvalidValueError(
+                f"the quality {self.quality!r} is a sampler and a number of steps: leave out one or the others"
+            )
+        self.preset  # noqa: B018 (raises where there is no such quality)
+        require_seed(self.seed)
+        if self.noise_level is not None and self.t0 is not None:
+            raise InvalidValueError(
+                "a noise level chooses the first timestep of a Denoising-SDE: leave it out where t0 is given"
+            )
+        self._require_tiles()
+
+    @classmethod
+    def of(cls, sampling: Sampling | None, **settings: Unpack[SamplingSettings]) -> Sampling:
+        """The sampling, with the settings that are given by name in place of its own.
+
+        Raises:
+            InvalidValueError: as for `Sampling`, or what is given is none.
+        """
+        if sampling is None:
+            return cls(**settings)
+        if not isinstance(sampling, Sampling):
+            raise InvalidValueError(
+                f"sampling must be a Sampling, not {sampling!r}: settings are given by name, such as sampler='mean'"
+            )
+        return replace(sampling, **settings) if settings else sampling
+
+    @property
+    def preset(self) -> Preset | None:
+        """What the quality stands for; None without one."""
+        return None if self.quality is None else preset(self.quality)
+
+    def blind_sde(self, sde: SDE) -> DenoisingSDE | None:
+        """The SDE, where sampling starts at the picture's noise level and the settings do not say where that is."""
+        if isinstance(sde, DenoisingSDE) and self.noise_level is None and self.t0 is None:
+            return sde
+        return None
 
     def of_quality(self, quality: str | None) -> Sampling:
         """The same with a quality chosen later."""
         return replace(self, quality=quality)
+
+    def _require_tiles(self) -> None:
+        """Raise InvalidValueError where there are no such tiles."""
+        if isinstance(self.tile, int):
+            Tiling.of(self.tile, self.overlap)
+            return
+        if self.tile not in (None, "auto"):
+            raise InvalidValueError(f"tile must be a side in pixels, 'auto' or None, not {self.tile!r}")
+        if self.overlap is not None:
+            Tiling.of(max(SIDES), self.overlap)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a loop executes.
+
+    Attributes:
+        table: the step table.
+        sampler: its name.
+        clip: whether the predicted picture is kept within [0, 1] at each step.
+        debias: whether the training target's bias is taken out in the table.
+    """
+
+    table: StepTable
+    sampler: str
+    clip: bool = False
+    debias: bool = False
+
+    def __len__(self) -> int:
+        """The number of network evaluations."""
+        return len(self.table)

@@ -21,8 +21,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from ..core.card import ModelCard
-from ..core.samplers import StepTable
-from ..core.sampling import blind_sde
+from ..core.sampling import Plan, Sampling
 from ..errors import InvalidValueError
 from . import noise_nodes as noise_graph
 from .writer import GraphWriter
@@ -31,21 +30,14 @@ Unary = Callable[[str], str]
 """Name of a tensor -> name of what is made of it."""
 
 
-@dataclass(frozen=True)
-class LoopPlan:
+@dataclass(frozen=True, eq=False)
+class LoopPlan(Plan):
     """What a whole-loop graph executes.
 
     Attributes:
-        table: the step table; sampler: its name.
-        debias: whether the training target's bias is taken out in that table.
-        clip: whether mu + q is kept within [0, 1] at each step.
         seeded: whether the graph draws its noise itself, from the input `seed`; else it takes the input `noise`.
     """
 
-    table: StepTable
-    sampler: str
-    debias: bool = False
-    clip: bool = False
     seeded: bool = False
 
     @cached_property
@@ -78,31 +70,14 @@ class LoopPlan:
         )
 
 
-def plan_loop(
-    card: ModelCard,
-    sampler: str | None = None,
-    steps: int | None = None,
-    debias: bool = False,
-    clip: bool = False,
-    t0: int | None = None,
-    noise_level: float | None = None,
-    quality: str | None = None,
-    seeded: bool = False,
-) -> LoopPlan:
-    """The plan for these settings, which mean what they do in `Restorer`; what is left out comes from the card.
+def plan_loop(card: ModelCard, sampling: Sampling | None = None, seeded: bool = False) -> LoopPlan:
+    """The plan of a whole loop for these settings; what they leave open comes from the card.
 
     Raises:
         InvalidValueError: settings that do not fit each other or the model.
     """
-    if blind_sde(card.sde, noise_level, t0):
-        raise InvalidValueError(
-            "this model starts at the timestep that matches the pictures' noise, and a whole loop has one start for "
-            "all: give the noise level (standard deviation on the 0..255 scale) or t0"
-        )
-    if clip and card.value_range is None:
-        raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
-    table = card.plan(sampler, steps, debias, t0, noise_level, quality)
-    return LoopPlan(table, card.sampler_of(sampler, quality), debias, clip, seeded)
+    plan = card.plan(sampling)
+    return LoopPlan(plan.table, plan.sampler, plan.clip, plan.debias, seeded)
 
 
 def require_opset(plan: LoopPlan, opset: int) -> None:
@@ -206,8 +181,7 @@ class _Body:
             q = w("Add", w("Mul", self._coefficient(table.p), y), w("Mul", self._coefficient(table.r), eps))
         if self.plan.clip:
             q = w("Min", w("Max", q, self._bounds[0]), self._bounds[1])
-            share = table.c / table.r
-            terms = [(table.a - share * table.p, y), (share, q)]
+            terms = [(table.a_clip, y), (table.k, q)]
         else:
             terms = [(table.a, y), (table.c, eps)]
         if self.remembers:

@@ -1,4 +1,4 @@
-"""Everything that is said about how pictures are restored, and a restorer that does so, picture after picture.
+"""A restorer that keeps to one sampling, picture after picture.
 
 What is left open (the noise level of a denoising model, tiles by memory) is settled where it first matters and then
 stays: pictures of one size are cut alike, and a video's frames can share the level of the first.
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.samplers import StepTable
-from ..core.sampling import Sampling, blind_sde
+from ..core.sampling import Plan, Sampling
 from ..core.tiling import Tiling
 from ..restorer import Restorer
 from ..runtimes.loops.tile_choice import choices
@@ -24,15 +23,19 @@ Pixels = npt.NDArray[Any]
 
 
 def settled_by(sampling: Sampling, restorer: Restorer, picture: Pixels) -> Sampling:
-    """The same with the noise level of a picture (H, W, 3), where the model needs one and nobody has said it."""
-    blind = blind_sde(restorer.sde, sampling.noise_level, sampling.t0)
-    return sampling if blind is None else replace(sampling, noise_level=estimate_start(picture, blind))
+    """The sampling with the noise level of a picture (H, W, 3), where the model needs one and nobody has said it."""
+    blind = sampling.blind_sde(restorer.sde)
+    if blind is None:
+        return sampling
+    return replace(sampling, noise_level=estimate_start(picture, blind))
 
 
 class Restoring:
-    """A restorer with its sampling; noise levels are estimated picture by picture where a model needs one.
+    """A restorer that keeps to one sampling; it estimates noise levels picture by picture where a model needs one.
 
     Attributes:
+        blind: the SDE, where noise levels are estimated; else None.
+        plan: what is executed; where noise levels are estimated, with as many steps as any picture can get.
         sampler: its name. steps: network evaluations a picture, at most.
         levels: lowest and highest noise level estimated so far; empty without any.
         tilings: how pictures were cut into tiles, each way once.
@@ -44,13 +47,14 @@ class Restoring:
 
     def __init__(self, restorer: Restorer, sampling: Sampling) -> None:
         self.restorer, self.sampling = restorer, sampling
-        self.blind = blind_sde(restorer.sde, sampling.noise_level, sampling.t0)
-        self._table = self._plan(sampling.noise_level)
-        self.sampler = restorer.card.sampler_of(sampling.sampler, sampling.quality)
-        self.steps = len(self._table)
+        self.blind = sampling.blind_sde(restorer.sde)
+        self.plan = restorer.plan(sampling if self.blind is None else replace(sampling, t0=self.blind.T))
+        self.sampler, self.steps = self.plan.sampler, len(self.plan)
         self.levels: list[float] = []
         self.tilings: dict[str, None] = {}
-        self.uncalibrated = set() if self.blind else set(restorer.card.uncalibrated(self._table.t))
+        self.uncalibrated: set[int] = set()
+        if self.blind is None:
+            self._note_timesteps(self.plan)
         self._ways: dict[tuple[int, ...], Tiling | None] = {}
 
     @property
@@ -61,13 +65,19 @@ class Restoring:
         about |= {"debias": sampling.debias, "clip": sampling.clip}
         if self.restorer.sde.kind == "denoising":
             about["noise_level"] = "estimated" if self.blind else sampling.noise_level
-        return about if self.blind else about | {"steps": self.steps, "t0": int(self._table.t[0])}
+        if self.blind is None:
+            about |= {"steps": self.steps, "t0": int(self.plan.table.t[0])}
+        return about
 
     def __str__(self) -> str:
-        level = self.sampling.noise_level
-        noise = ", noise level estimated" if self.blind else "" if level is None else f", noise level {level:.4g}"
-        quality = f"{self.sampling.quality} = " if self.sampling.quality else ""
-        return f"{quality}{self.sampler}, {self.steps} step{'s' * (self.steps > 1)}, seed {self.sampling.seed}{noise}"
+        words = f"{self.sampler}, {self.steps} step{'s' * (self.steps > 1)}, seed {self.sampling.seed}"
+        if self.sampling.quality:
+            words = f"{self.sampling.quality} = {words}"
+        if self.blind:
+            return f"{words}, noise level estimated"
+        if self.sampling.noise_level is not None:
+            return f"{words}, noise level {self.sampling.noise_level:.4g}"
+        return words
 
     def way(self, shape: tuple[int, ...]) -> Tiling | None:
         """How pictures (B, H, W, C) are cut, None: not at all; decided when it is first asked for.
@@ -84,42 +94,45 @@ class Restoring:
     ) -> Pixels:
         """A picture (H, W, 3) or a batch -> the same restored; `frames`: the number of each one's noise field."""
         if self.blind is None:
-            return self._restored(pictures, self.sampling.noise_level, on_step, frames)
+            return self._restored(pictures, self.sampling, on_step, frames)
         if pictures.ndim == 4:
+            # Each picture has a noise level, hence a table, of its own.
             numbers = [None] * len(pictures) if frames is None else [[number] for number in frames]
             return np.stack([self(picture, on_step, k) for picture, k in zip(pictures, numbers, strict=True)])
         level = estimate_start(pictures, self.blind)
         self.levels = [min([level, *self.levels]), max([level, *self.levels])]
-        self.uncalibrated |= set(self.restorer.card.uncalibrated(self._plan(level).t))
-        return self._restored(pictures, level, on_step, frames)
+        sampling = replace(self.sampling, noise_level=level)
+        self._note_timesteps(self.restorer.plan(sampling))
+        return self._restored(pictures, sampling, on_step, frames)
 
-    def _plan(self, level: float | None) -> StepTable:
-        s = self.sampling
-        return self.restorer.plan(s.sampler, s.steps, s.debias, s.t0, level, s.quality)
+    def _note_timesteps(self, plan: Plan) -> None:
+        self.uncalibrated |= set(self.restorer.card.uncalibrated(plan.table.t))
 
     def _restored(
         self,
         pictures: Pixels,
-        level: float | None,
+        sampling: Sampling,
         on_step: Callable[[int], None] | None,
         frames: Sequence[int] | None,
     ) -> Pixels:
         shape = pictures.shape if pictures.ndim == 4 else (1, *pictures.shape)
-        options = {**vars(self.sampling), "noise_level": level, "frames": frames, "on_step": on_step}
         try:
-            restored = self.restorer(pictures, **{**options, **self._pinned(shape)})
+            restored = self.restorer(pictures, self._pinned(sampling, shape), frames=frames, on_step=on_step)
         except MemoryError:
-            if self.sampling.tile != "auto" or self._ways.pop(shape, None) is not None:
+            if sampling.tile != "auto" or self._ways.pop(shape, None) is not None:
                 raise
-            restored = self.restorer(pictures, **options)  # it was whole until now
+            # Pictures of this shape were restored whole until now, and memory has become short.
+            restored = self.restorer(pictures, sampling, frames=frames, on_step=on_step)
         self._ways[shape] = self.restorer.tiling
         if self.restorer.tiling is not None:
             self.tilings[str(self.restorer.tiling)] = None
         return restored
 
-    def _pinned(self, shape: tuple[int, ...]) -> dict[str, int | None]:
-        """How pictures of this shape are cut, as a `Restorer` takes it; nothing where that is not decided yet."""
+    def _pinned(self, sampling: Sampling, shape: tuple[int, ...]) -> Sampling:
+        """The sampling that cuts pictures of this shape as they were cut before, if any were."""
         if shape not in self._ways:
-            return {}
+            return sampling
         way = self._ways[shape]
-        return {"tile": None, "overlap": None} if way is None else {"tile": way.side, "overlap": way.overlap}
+        if way is None:
+            return replace(sampling, tile=None, overlap=None)
+        return replace(sampling, tile=way.side, overlap=way.overlap)

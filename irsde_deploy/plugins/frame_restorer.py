@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.noise import FRAME_NOISES, seeded_noise
+from ..core.noise import FRAME_NOISES
 from ..core.pixels import require_rgb_pictures
 from ..core.sampling import Sampling
 from ..errors import InvalidValueError
@@ -14,32 +13,16 @@ from ..pictures.restoring import Pixels, Restoring
 from ..restorer import load
 
 
-@dataclass(frozen=True)
-class FrameSettings(Sampling):
-    """How every frame is restored, and which noise it gets.
+class FrameRestorer:
+    """Frames through one engine, one at a time: engines keep buffers, and frameworks ask from several threads.
 
     Without a noise level, a model of a Denoising-SDE gets an estimate of each frame's: frames can be asked for in any
     order.
 
-    Attributes:
-        noise: `fixed`, the same field for all frames, or `per-frame`, a field for each frame's number.
-    """
-
-    noise: str = "fixed"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.noise not in FRAME_NOISES:
-            raise InvalidValueError(f"noise must be one of {', '.join(FRAME_NOISES)}, not {self.noise!r}")
-        seeded_noise(self.seed, (1, 3, 1, 1))  # raises for a seed out of range
-
-
-class FrameFilter:
-    """Frames through one engine, one at a time: engines keep buffers, and frameworks ask from several threads.
-
     Args:
         engine: file of an engine for RGB pictures; `device`, `provider` and `fallback` as for `irsde_deploy.load`.
-        settings: for all frames.
+        sampling: the settings, for all frames.
+        noise: `fixed`, the same field for all frames, or `per-frame`, a field for each frame's number.
 
     Raises:
         IrsdeError: an engine that cannot be opened, or settings that do not fit it; before the first frame.
@@ -48,17 +31,19 @@ class FrameFilter:
     def __init__(
         self,
         engine: str | Path,
-        settings: FrameSettings,
+        sampling: Sampling,
+        noise: str = "fixed",
         device: str | None = None,
         provider: str | None = None,
         fallback: str | Path | None = None,
     ) -> None:
+        if noise not in FRAME_NOISES:
+            raise InvalidValueError(f"noise must be one of {', '.join(FRAME_NOISES)}, not {noise!r}")
         restorer = load(engine, device, fallback=fallback, provider=provider)
         require_rgb_pictures(restorer.card, engine)
-        sampling = {name: getattr(settings, name) for name in Sampling.__dataclass_fields__}
-        self._restoring = Restoring(restorer, Sampling(**sampling))
+        self._restoring = Restoring(restorer, sampling)
         self._restoring.way((1, 4096, 4096, 3))  # raises for wrong tiles
-        self._numbered = settings.noise == "per-frame"
+        self._numbered = noise == "per-frame"
         self._lock = threading.Lock()
 
     def __call__(self, number: int, picture: Pixels) -> Pixels:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.sampling import Sampling
 from ..core.tiling import Tile
 from ..errors import InvalidValueError, requires_extra
-from .frame_restorer import FrameFilter, FrameSettings
+from .frame_restorer import FrameRestorer
 
 if TYPE_CHECKING:
     import vapoursynth as vs
@@ -41,8 +42,8 @@ def restore(
     Args:
         clip: RGB24, RGB48, RGBH or RGBS (floating point in [0, 1]), of constant format and size.
         engine, device, provider, fallback: see `irsde_deploy.load`.
-        quality, sampler, steps, seed, noise_level, tile, overlap: see `Restorer.__call__`.
-        noise: `fixed` or `per-frame`, by the frame's number in this clip (`FrameSettings`).
+        quality, sampler, steps, seed, noise_level, tile, overlap: see `irsde_deploy.core.sampling.Sampling`.
+        noise: `fixed` or `per-frame`, by the frame's number in this clip (`FrameRestorer`).
         clamp: keep the predicted picture within [0, 1] at each step (the restorer's `clip`).
 
     Raises:
@@ -54,10 +55,17 @@ def restore(
     if not isinstance(clip, vs.VideoNode) or not isinstance(engine, (str, Path)):
         raise InvalidValueError(f"restore takes a clip and the name of an engine file, not {clip!r} and {engine!r}")
     _require_rgb(clip, vs.RGB)
-    settings = FrameSettings(
-        sampler, steps, quality, None, noise_level, seed, clip=clamp, tile=tile, overlap=overlap, noise=noise
+    sampling = Sampling(
+        sampler=sampler,
+        steps=steps,
+        quality=quality,
+        noise_level=noise_level,
+        seed=seed,
+        clip=clamp,
+        tile=tile,
+        overlap=overlap,
     )
-    restored = FrameFilter(engine, settings, device, provider, fallback)
+    restored = FrameRestorer(engine, sampling, noise, device, provider, fallback)
 
     def frame(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
         picture = np.stack([np.asarray(f[plane]) for plane in range(3)], axis=-1)

@@ -78,7 +78,7 @@ def lower_model(
         InvalidValueError: a graph that is not FP32, or settings that do not go together.
     """
     check_budget(precision, psnr_budget)
-    table = card.plan(t0=card.sde.T if card.sde.kind == "denoising" else None)
+    table = card.plan(t0=card.sde.T if card.sde.kind == "denoising" else None).table
     quality, unmeasured = None, ""
     try:
         quality = TrajectoryQuality.of(model, card, pictures or [_example(card)], table)

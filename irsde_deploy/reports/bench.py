@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.presets import PRESETS
-from ..core.sampling import blind_sde
+from ..core.sampling import Sampling
 from ..restorer import Restorer
 
 PEAK_SIDE, PEAK_REPEATS = 1536, 7
@@ -45,10 +45,10 @@ class Contestant:
     operations: Callable[[int, int, int], int] | None = None
 
     @property
-    def options(self) -> dict[str, Any]:
-        """What a restorer must be told to restore at all: models that start at a noise level start at the highest."""
-        sde = self.restorer.sde
-        return {"t0": sde.T} if blind_sde(sde, None, None) else {}
+    def sampling(self) -> Sampling:
+        """The card's settings; models that start at a noise level, which nobody says here, start at the highest."""
+        blind = Sampling().blind_sde(self.restorer.sde)
+        return Sampling() if blind is None else Sampling(t0=blind.T)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def time_pictures(
 def _restoring(contestant: Contestant, picture: npt.NDArray[Any], quality: str) -> Callable[[], float]:
     def work() -> float:
         started = time.perf_counter()
-        contestant.restorer(picture, quality=quality, **contestant.options)
+        contestant.restorer(picture, contestant.sampling, quality=quality)
         return time.perf_counter() - started
 
     return work

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.comparison import psnr
+from ..core.sampling import Sampling
 from ..core.tiling import Tiling
 from ..errors import InvalidValueError, OutOfMemoryError, requires_extra
 from ..restorer import Restorer
@@ -50,13 +51,16 @@ class TileReport:
     beside: float
 
 
-def compare_tiled(restorer: Restorer, picture: npt.NDArray[Any], tiling: Tiling, **options: Any) -> TileReport:
+def compare_tiled(
+    restorer: Restorer, picture: npt.NDArray[Any], tiling: Tiling, sampling: Sampling | None = None
+) -> TileReport:
     """Restore a picture whole and in tiles, with the same noise.
 
     Args:
         restorer: with room for the whole picture.
         picture: (H, W, 3), any type that it takes; restored in float32.
-        tiling: the tiles. options: as `Restorer` takes them.
+        tiling: the tiles.
+        sampling: how to restore; its own tiles do not count.
 
     Raises:
         InvalidValueError: the picture fits into one tile. OutOfMemoryError: the tiles do not fit into memory.
@@ -70,8 +74,8 @@ def compare_tiled(restorer: Restorer, picture: npt.NDArray[Any], tiling: Tiling,
         raise InvalidValueError(
             f"a picture of {mu.shape[1]}x{mu.shape[0]} fits into one of the {tiling}: use smaller ones"
         )
-    whole = restorer(mu, **options, tile=None)
-    tiled = restorer(mu, **options, tile=tiling.side, overlap=tiling.overlap)
+    whole = restorer(mu, sampling, tile=None, overlap=None)
+    tiled = restorer(mu, sampling, tile=tiling.side, overlap=tiling.overlap)
     if restorer.tiling != tiling:
         raise OutOfMemoryError(f"there is not enough memory for {tiling}: compare smaller ones")
     signed = 255 * (tiled.astype(np.float64) - whole)

@@ -88,7 +88,7 @@ def validate(
     An example whose restoration is not finite (training has diverged) counts as 0 dB.
     """
     engine = TorchEngine(model, card, device)
-    table = card.plan(debias=debias, noise_level=noise_level if isinstance(card.sde, DenoisingSDE) else None)
+    table = card.plan(debias=debias, noise_level=noise_level if isinstance(card.sde, DenoisingSDE) else None).table
     results = []
     for example in examples:
         try:

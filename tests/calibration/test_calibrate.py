@@ -73,7 +73,7 @@ def test_a_run_writes_a_graph_a_manifest_and_ranges(pairs: Path, source: Path, c
     for name in "012":
         picture = cv2.imread(str(pairs / "LQ" / f"{name}.png"))[None, :, :, ::-1]
         mu = np.ascontiguousarray(picture.transpose(0, 3, 1, 2) / np.float32(255))
-        full, low = (restore(engine, mu, card.plan(), seeded_noise(SEED, mu.shape)) for engine in engines)
+        full, low = (restore(engine, mu, card.plan().table, seeded_noise(SEED, mu.shape)) for engine in engines)
         found.append(psnr(low, full, 1.0))
     assert f"restored pictures have {min(found):.1f} dB against FP32's at the worst (3 of the 3 pictures" in printed
 
@@ -95,7 +95,7 @@ def test_the_card_names_the_trajectory_that_it_is_calibrated_for(
     _, card = read_model(output)
     assert (card.sampler, card.steps, card.t0) == ("sde-2m", 4, 70)
     manifest = json.loads((tmp_path / "q.json").read_text())
-    assert load(output).plan().t.tolist() == manifest["settings"]["timesteps"]
+    assert load(output).plan().table.t.tolist() == manifest["settings"]["timesteps"]
     calibrate(source, "--data", pairs, "-o", output, "--states", 12, "--overwrite")
     _, card = read_model(output)
     assert (card.sampler, card.steps, card.t0) == ("mean", 3, None)
@@ -104,18 +104,18 @@ def test_the_card_names_the_trajectory_that_it_is_calibrated_for(
 def test_clip_is_in_what_is_measured(pairs: Path, source: Path, tmp_path: Path) -> None:
     """FP32's own restored pictures, of which quality is told, are those with --clip."""
     model, card = read_model(source)
-    settings = CalibrationSettings("mean", tuple(card.plan().t), crop=16, states=12, clip=True)
+    settings = CalibrationSettings("mean", tuple(card.plan().table.t), crop=16, states=12, clip=True)
     problem = Problem.of(model, card, find_data(str(pairs)), settings)
     ranges = problem.range_table(tmp_path)[0].ranges("mse")
     mu = problem.pictures()[0][0]
     engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
     noise = seeded_noise(SEED, mu.shape)
-    clipped, free = (restore(engine, mu, card.plan(), noise, clip) for clip in (True, False))
+    clipped, free = (restore(engine, mu, card.plan().table, noise, clip) for clip in (True, False))
     assert np.abs(clipped - free).max() > 0.1
     quality = problem.quality(ranges, [mu])
     np.testing.assert_array_equal(quality.reference[0], clipped)
     low = OnnxEngine.from_bytes(problem.quantised(ranges).SerializeToString(), card)
-    expected = psnr(restore(low, mu, card.plan(), noise, True), clipped, 1.0)
+    expected = psnr(restore(low, mu, card.plan().table, noise, True), clipped, 1.0)
     assert quality(frozenset()) == pytest.approx(expected, abs=1e-3)
 
 
@@ -282,7 +282,7 @@ def test_verify_compares_along_the_cards_trajectory(
     printed = irsde("verify", output, "--against", weights)
     _, card = read_model(output)
     assert card.t0 == 80
-    assert f"\nx_{card.plan().t[1]} " in f"\n{printed}", "from its own first timestep on"
+    assert f"\nx_{card.plan().table.t[1]} " in f"\n{printed}", "from its own first timestep on"
     assert f"x_0 {card.sampler}, {card.steps} steps" in printed
     assert "\neps " not in printed
     worst = max(float(line.split()[5]) for line in printed.splitlines() if line.startswith("x_"))
@@ -300,7 +300,7 @@ def test_timesteps_outside_of_the_calibrations_span_are_told(
 ) -> None:
     output = tmp_path / "q.onnx"
     irsde("calibrate", source, "--data", pairs, "-o", output, "--states", 6, "--steps", 3)
-    t = load(output).plan().t.tolist()
+    t = load(output).plan().table.t.tolist()
     assert read_model(output)[1].calibrated == (t[0], t[-1])
     shown = json.loads(irsde("inspect", output, "--json"))
     assert (shown["int8"]["timesteps"], shown["int8"]["method"]) == (t, "mse")
@@ -308,7 +308,7 @@ def test_timesteps_outside_of_the_calibrations_span_are_told(
     run = ("run", pairs / "LQ", "-o", tmp_path / "restored", "--overwrite", "--engine")
     assert told(*run, output) == ""
     assert told(*run, source, "--steps", 5) == ""
-    lowest = load(output).plan(steps=5).t.tolist()[-1]
+    lowest = load(output).plan(steps=5).table.t.tolist()[-1]
     note = f"q.onnx: INT8 is calibrated from t = 100 to {t[-1]}, and may be far off at t = {lowest}, which"
     picture = pairs / "LQ" / "0.png"
     for command in (
@@ -330,7 +330,7 @@ def test_a_denoising_graph_is_verified_where_it_is_calibrated(
     irsde("export", weights, "-o", tmp_path / "denoise.onnx")
     irsde("calibrate", tmp_path / "denoise.onnx", "--data", pairs, "-o", output, "--states", 3, "--t0", 9, "--steps", 3)
     printed, told = succeeds("verify", output, "--against", weights)
-    t = read_model(output)[1].plan(t0=9).t.tolist()
+    t = read_model(output)[1].plan(t0=9).table.t.tolist()
     reached = [line.split()[0] for line in printed.splitlines() if line.startswith("x_")]
     assert reached == [f"x_{t}" for t in (*t[1:], 0)]
     assert told == ""

@@ -57,7 +57,7 @@ def test_a_range_table_is_used_again_where_its_hash_fits(
 
 def test_a_table_has_the_widest_range_of_the_timesteps(pairs: Path, source: Path, tmp_path: Path) -> None:
     model, card = read_model(source)
-    timesteps = tuple(card.plan(steps=4).t.tolist())
+    timesteps = tuple(card.plan(steps=4).table.t.tolist())
     data, every = find_data(str(pairs)), CalibrationSettings("mean", timesteps, crop=16, states=24)
     problem = Problem.of(model, card, data, every)
     table, _, _ = problem.range_table(tmp_path)
@@ -77,7 +77,7 @@ def test_a_table_has_the_widest_range_of_the_timesteps(pairs: Path, source: Path
 def test_with_pairs_states_are_those_that_the_sampler_visits(pairs: Path, source: Path) -> None:
     """`mean` drops the posterior's noise: from y = lam z its first step goes to cy lam z + cq y_0 where q = y_0."""
     model, card = read_model(source)
-    first, second = card.plan(steps=2).t.tolist()
+    first, second = card.plan(steps=2).table.t.tolist()
     cy, cq, _ = card.sde.posterior(second, first)
     settings = CalibrationSettings("mean", (first, second), crop=64, states=24)
     residuals = {}

@@ -30,7 +30,7 @@ def test_single_layers_are_measured_in_the_fp32_graph(pairs: Path, source: Path,
     model, card = read_model(source)
     found = []
     for rest in ("fp32", "fp16"):
-        settings = CalibrationSettings("mean", tuple(card.plan().t), crop=16, states=12, rest=rest)
+        settings = CalibrationSettings("mean", tuple(card.plan().table.t), crop=16, states=12, rest=rest)
         problem = Problem.of(model, card, find_data(str(pairs)), settings)
         found.append(measure_sensitivity(problem, problem.range_table(tmp_path)[0].ranges("mse")))
     np.testing.assert_array_equal(found[0].eps_error, found[1].eps_error)
@@ -70,7 +70,7 @@ def test_a_report_has_each_layers_error_at_each_timestep(
     with (tmp_path / "report" / "sensitivity.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     _, card = read_model(source)
-    timesteps = card.plan().t.tolist()
+    timesteps = card.plan().table.t.tolist()
     assert [(row["layer"], int(row["t"])) for row in rows] == [(n, t) for n in QUANTISABLE for t in timesteps]
     picture = cv2.imread(str(tmp_path / "report" / "sensitivity.png"))
     assert min(picture.shape[:2]) > 200
@@ -108,7 +108,7 @@ OPERATIONS = {"/middle.0/Conv": 2 * 12 * 6, "/middle.1/Conv": 2 * 6 * 12 * 9, SU
 def test_the_budget_is_kept_by_the_cheapest_layers(pairs: Path, source: Path, calibrate: Callable[..., str]) -> None:
     """Against all 16 sets of layers to keep."""
     model, card = read_model(source)
-    settings = CalibrationSettings("mean", tuple(card.plan().t), crop=16, states=12, residuals=True)
+    settings = CalibrationSettings("mean", tuple(card.plan().table.t), crop=16, states=12, residuals=True)
     problem = Problem.of(model, card, find_data(str(pairs)), settings)
     ranges = problem.range_table(source.parent)[0].ranges("mse")
     quality = problem.quality(ranges, [mu for mu, _ in problem.pictures()])

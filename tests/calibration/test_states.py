@@ -112,7 +112,7 @@ def test_recorded_states_are_the_samplers_own(tmp_path: Path) -> None:
     model, card = small_quantisable()
     engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
     picture = np.random.default_rng(0).random((3, 18, 21), dtype=np.float32)
-    table = card.plan("sde-2m", 3)
+    table = card.plan(sampler="sde-2m", steps=3).table
     recorded = list(
         islice(recorded_states([PictureSource("a", (18, 21), lambda: (picture, None))], engine, table, 4, 64), 4)
     )
@@ -138,7 +138,7 @@ def test_recorded_states_are_the_samplers_own(tmp_path: Path) -> None:
 def test_visited_marginals_are_those_of_the_loop(sampler: str, steps: int, debias: bool) -> None:
     """Without noise between the steps, a network that predicts y_0 exactly goes through signal y_0 + noise z itself."""
     _, card = small_quantisable()
-    table = card.plan(sampler, steps, debias)
+    table = card.plan(sampler=sampler, steps=steps, debias=debias).table
     mu, y0 = (np.random.default_rng(k).random((1, 3, 16, 16), dtype=np.float32) for k in (0, 1))
     z = normal_field(3, 0, (3, 16, 16))[None]
     visited = states(exact_network(table, y0), mu, table, lambda k: z)
@@ -150,7 +150,7 @@ def test_visited_marginals_are_those_of_the_loop(sampler: str, steps: int, debia
 @pytest.mark.parametrize("sampler", ["posterior", "euler", "sde-2m"])
 def test_visited_marginals_have_the_variance_of_drawn_noise(sampler: str) -> None:
     _, card = small_quantisable()
-    table = card.plan(sampler, 100 if sampler == "euler" else 6)
+    table = card.plan(sampler=sampler, steps=100 if sampler == "euler" else 6).table
     y0 = np.full((1, 3, 64, 64), 0.3, np.float32)
     visited = states(exact_network(table, y0), np.zeros_like(y0), table, seeded_noise(2, y0.shape))
     for marginal, y in zip(visited_marginals(table), visited, strict=False):

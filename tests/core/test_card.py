@@ -94,9 +94,9 @@ def test_cards_that_cannot_be_trusted_are_refused(card: ModelCard, change: dict[
 
 def test_the_first_timestep_is_the_cards_unless_the_user_says(card: ModelCard) -> None:
     late = ModelCard.from_json(replace(card, t0=80, steps=4, sampler="mean").to_json())
-    assert late.plan().t.tolist() == plan_steps(card.sde, "mean", 4, t0=80).t.tolist()
-    assert late.plan(t0=100).t[0] == 100
-    assert len(late.plan("euler")) == 80
+    assert late.plan().table.t.tolist() == plan_steps(card.sde, "mean", 4, t0=80).t.tolist()
+    assert late.plan(t0=100).table.t[0] == 100
+    assert len(late.plan(sampler="euler")) == 80
     before = {key: value for key, value in card.to_dict().items() if key != "t0"}  # cards written before there was one
     assert ModelCard.from_dict(before) == card
 
@@ -107,20 +107,18 @@ def test_the_first_timestep_is_the_cards_unless_the_user_says(card: ModelCard) -
 )
 def test_the_sampler_in_force(card: ModelCard, sampler: str | None, quality: str | None, expected: str) -> None:
     own = replace(card, sampler="euler", steps=100)
-    assert own.sampler_of(sampler, quality) == expected
     steps = None if quality or sampler is None else 4
-    found, named = (
-        own.plan(sampler, steps, quality=quality),
-        own.plan(expected, len(own.plan(sampler, steps, quality=quality))),
-    )
-    assert found.a.tolist() == named.a.tolist()
+    found = own.plan(sampler=sampler, steps=steps, quality=quality)
+    assert found.sampler == expected
+    named = own.plan(sampler=expected, steps=len(found))
+    assert found.table.a.tolist() == named.table.a.tolist()
 
 
 def test_a_quality_and_a_sampler_exclude_each_other(card: ModelCard) -> None:
     with pytest.raises(InvalidValueError, match="leave out one"):
-        card.sampler_of("mean", "best")
+        card.plan(sampler="mean", quality="best")
     with pytest.raises(InvalidValueError, match="quality must be one of"):
-        card.sampler_of(quality="perfect")
+        card.plan(quality="perfect")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 10_000, '{"network": "X"}', " " * 70_000])

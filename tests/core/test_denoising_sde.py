@@ -174,8 +174,8 @@ def test_restoring_starts_at_the_noisy_picture_and_ends_at_the_clean_one(sde: De
     restorer = Restorer(KnownPicture(card, clean))
     restored = restorer(noisy[0].transpose(1, 2, 0), noise_level=25)
     np.testing.assert_allclose(restored, clean[0].transpose(1, 2, 0), atol=2e-6)
-    assert restorer.plan(noise_level=25).t[0] == sde.timestep_of(25 / 255)
-    with pytest.raises(InvalidValueError, match="give noise_level"):
+    assert restorer.plan(noise_level=25).table.t[0] == sde.timestep_of(25 / 255)
+    with pytest.raises(InvalidValueError, match="give `noise_level`"):
         restorer(noisy[0].transpose(1, 2, 0))
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from irsde_deploy import load
-from irsde_deploy.core.presets import BY_COST, PRESETS, quality_within, with_quality
+from irsde_deploy.core.presets import BY_COST, PRESETS, quality_within
+from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.errors import InvalidValueError
 from irsde_deploy.pictures.files import Picture, read_picture, write_picture
 
@@ -18,22 +19,26 @@ def test_a_quality_is_its_sampler_and_steps(quality: str, unet_onnx: Path) -> No
     picture = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
     restorer = load(unet_onnx)
     made_of = PRESETS[quality]
-    np.testing.assert_array_equal(restorer(picture, quality=quality), restorer(picture, made_of.sampler, made_of.steps))
+    np.testing.assert_array_equal(
+        restorer(picture, quality=quality), restorer(picture, sampler=made_of.sampler, steps=made_of.steps)
+    )
 
 
 def test_a_quality_excludes_what_it_is_made_of() -> None:
     for sampler, steps in (("mean", None), (None, 4)):
         with pytest.raises(InvalidValueError, match="leave out one or the others"):
-            with_quality("fast", sampler, steps)
+            Sampling(quality="fast", sampler=sampler, steps=steps)
     with pytest.raises(InvalidValueError, match="quality must be one of draft, fast"):
-        with_quality("perfect", None, None)
+        Sampling(quality="perfect")
 
 
 def test_a_quality_bends_to_fewer_timesteps(unet_onnx: Path) -> None:
     card = load(unet_onnx).card
-    assert card.plan(quality="best", t0=7).t.tolist() == card.plan("sde-2m", 7, t0=7).t.tolist()
+    assert (
+        card.plan(quality="best", t0=7).table.t.tolist() == card.plan(sampler="sde-2m", steps=7, t0=7).table.t.tolist()
+    )
     with pytest.raises(InvalidValueError, match="steps must be"):
-        card.plan("sde-2m", 20, t0=7)
+        card.plan(sampler="sde-2m", steps=20, t0=7)
 
 
 def test_the_best_quality_within_a_target() -> None:

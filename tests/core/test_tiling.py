@@ -98,7 +98,9 @@ def test_a_local_network_errs_only_where_its_view_is_cut() -> None:
 def test_one_tile_is_the_whole_picture(unet_onnx: Path) -> None:
     restorer = load(unet_onnx)
     picture = np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(restorer(picture, "sde-2m", 3, tile=64, overlap=32), restorer(picture, "sde-2m", 3))
+    np.testing.assert_array_equal(
+        restorer(picture, sampler="sde-2m", steps=3, tile=64, overlap=32), restorer(picture, sampler="sde-2m", steps=3)
+    )
 
 
 @pytest.mark.parametrize("name", ["unet_nf8_depth4", "nafnet_w16"])
@@ -114,7 +116,9 @@ def test_the_device_loop_cuts_and_blends_as_the_numpy_loop_does(
         found = device(picture, **settings)
     expected = load(path)(picture, **settings)
     assert np.abs(found - expected).max() < 1e-6
-    assert np.abs(device(picture, "sde-2m", 3, clip=clip) - expected).max() > 1e-4, "tiles change what is global"
+    assert np.abs(device(picture, sampler="sde-2m", steps=3, clip=clip) - expected).max() > 1e-4, (
+        "tiles change what is global"
+    )
 
 
 def test_half_precision_on_the_device_sums_in_single(onnx_of: Callable[[str], Path]) -> None:
@@ -143,9 +147,11 @@ def test_half_precision_on_the_device_sums_in_single(onnx_of: Callable[[str], Pa
 
     engine = Half.open(onnx_of("nafnet_w16"), HostDriver(), "cpu")
     mu = np.random.default_rng(1).random((1, 3, 70, 90), dtype=np.float32)
-    table, noise, tiling = engine.card.plan("mean", 1), seeded_noise(0, mu.shape), Tiling(48, 16)
+    table, noise, tiling = engine.card.plan(sampler="mean", steps=1).table, seeded_noise(0, mu.shape), Tiling(48, 16)
     expected = numpy_loop.restore(engine, mu, table, noise, tiling=tiling)
-    found = Restorer(engine)(mu.transpose(0, 2, 3, 1), "mean", 1, tile=48, overlap=16).transpose(0, 3, 1, 2)
+    found = Restorer(engine)(mu.transpose(0, 2, 3, 1), sampler="mean", steps=1, tile=48, overlap=16).transpose(
+        0, 3, 1, 2
+    )
     eps = (expected - mu - table.p[0] * table.start * noise(0)) / table.r[0]
     rounding = 1.01 * abs(table.r[0]) * np.abs(eps).max() * 2**-11
     assert 0 < np.abs(found - expected).max() < rounding
@@ -155,7 +161,7 @@ def test_half_precision_on_the_device_sums_in_single(onnx_of: Callable[[str], Pa
 def test_seams_err_no_more_than_the_inside(onnx_of: Callable[[str], Path], name: str) -> None:
     """Against the whole picture, on networks with global operators."""
     picture = np.random.default_rng(2).random((96, 224, 3), dtype=np.float32)
-    report = compare_tiled(load(onnx_of(name)), picture, Tiling(96, 32), sampler="sde-2m", steps=4)
+    report = compare_tiled(load(onnx_of(name)), picture, Tiling(96, 32), Sampling(sampler="sde-2m", steps=4))
     assert len(report.column_seams) == 2
     assert report.across <= 1.05 * report.inside
 
@@ -182,7 +188,7 @@ def test_pictures_of_one_size_are_cut_alike_whatever_memory_does_meanwhile(monke
     engine = LocalEngine()
     engine.card = replace(engine.card, network="ConditionalNAFNet", settings={"width": 16})
     picture = np.random.default_rng(3).random((1, 260, 200, 3), dtype=np.float32)
-    restoring = Restoring(Restorer(engine), Sampling("mean", 1))
+    restoring = Restoring(Restorer(engine), Sampling(sampler="mean", steps=1, tile="auto"))
     for available in (2**20, 2**34, 2**34):
         monkeypatch.setattr(tile_choice, "available_memory", lambda value=available: value)
         restoring(picture)
@@ -194,12 +200,12 @@ def test_pictures_of_one_size_are_cut_alike_whatever_memory_does_meanwhile(monke
 def test_what_was_whole_goes_into_tiles_when_memory_runs_out() -> None:
     engine = ScarceEngine(10**9)
     picture = np.random.default_rng(3).random((1, 260, 200, 3), dtype=np.float32)
-    restoring = Restoring(Restorer(engine), Sampling("mean", 1))
+    restoring = Restoring(Restorer(engine), Sampling(sampler="mean", steps=1, tile="auto"))
     restoring(picture)
     engine.pixels = 200 * 200
     restoring(picture)
     assert restoring.restorer.tiling == Tiling(192, 64)
-    whole = Restoring(Restorer(engine), Sampling("mean", 1, tile=None))
+    whole = Restoring(Restorer(engine), Sampling(sampler="mean", steps=1))
     with pytest.raises(OutOfMemoryError):
         whole(picture)
 
@@ -228,18 +234,20 @@ class ScarceEngine(LocalEngine):
 def test_smaller_tiles_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.random.default_rng(3).random((300, 200, 3), dtype=np.float32)
     restorer = Restorer(ScarceEngine(200 * 200))
-    restored = restorer(picture, "mean", 2, tile="auto", overlap=32)
+    restored = restorer(picture, sampler="mean", steps=2, tile="auto", overlap=32)
     assert restorer.tiling == Tiling(192, 32)
-    np.testing.assert_array_equal(restored, Restorer(LocalEngine())(picture, "mean", 2, tile=192, overlap=32))
-    assert restorer(picture, "mean", 1, tile=256, overlap=32).shape == picture.shape
+    np.testing.assert_array_equal(
+        restored, Restorer(LocalEngine())(picture, sampler="mean", steps=2, tile=192, overlap=32)
+    )
+    assert restorer(picture, sampler="mean", steps=1, tile=256, overlap=32).shape == picture.shape
     assert restorer.tiling == Tiling(192, 32)
     with pytest.raises(OutOfMemoryError):
-        restorer(picture, "mean", 2)
+        restorer(picture, sampler="mean", steps=2)
     with pytest.raises(MemoryError):
-        Restorer(ScarceEngine(100))(picture, "mean", 2, tile="auto")
+        Restorer(ScarceEngine(100))(picture, sampler="mean", steps=2, tile="auto")
     monkeypatch.setattr(ScarceEngine, "__call__", lambda *_: np.empty(2**50))
     with pytest.raises(OutOfMemoryError, match=r"not enough memory \(Unable to allocate .*\): use smaller tiles or a"):
-        Restorer(ScarceEngine(100))(picture, "mean", 2, tile="auto")
+        Restorer(ScarceEngine(100))(picture, sampler="mean", steps=2, tile="auto")
 
 
 def test_auto_is_whole_where_there_is_room_and_tiles_where_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +274,7 @@ def test_auto_is_whole_where_there_is_room_and_tiles_where_there_is_not(monkeypa
 def test_tiles_that_cannot_be(tile: object, overlap: int, message: str) -> None:
     picture = np.zeros((8, 8, 3), np.float32)
     with pytest.raises(InvalidValueError, match=message):
-        Restorer(LocalEngine())(picture, "mean", 1, tile=tile, overlap=overlap)
+        Restorer(LocalEngine())(picture, sampler="mean", steps=1, tile=tile, overlap=overlap)
 
 
 def test_an_answer_of_another_shape_is_an_error() -> None:
@@ -276,7 +284,7 @@ def test_an_answer_of_another_shape_is_an_error() -> None:
 
     for tile in (None, 16):
         with pytest.raises(EngineError, match="answered with the shape"):
-            Restorer(Wrong())(np.zeros((32, 32, 3), np.float32), "mean", 1, tile=tile, overlap=4)
+            Restorer(Wrong())(np.zeros((32, 32, 3), np.float32), sampler="mean", steps=1, tile=tile, overlap=4)
 
 
 def test_a_plans_profile_decides_where_memory_does_not(onnx_of: Callable[[str], Path]) -> None:
@@ -288,10 +296,13 @@ def test_a_plans_profile_decides_where_memory_does_not(onnx_of: Callable[[str], 
 
     restorer = Restorer(Small.open(onnx_of("nafnet_w16"), HostDriver(), "cpu"))
     picture = np.random.default_rng(1).random((136, 200, 3), dtype=np.float32)
-    restored = restorer(picture, "mean", 1, tile="auto", overlap=16)
+    restored = restorer(picture, sampler="mean", steps=1, tile="auto", overlap=16)
     assert restorer.tiling == Tiling(128, 16)
-    assert np.abs(restored - load(onnx_of("nafnet_w16"))(picture, "mean", 1, tile=128, overlap=16)).max() < 1e-6
-    restorer(picture[:130, :140], "mean", 1, tile="auto", overlap=16)
+    assert (
+        np.abs(restored - load(onnx_of("nafnet_w16"))(picture, sampler="mean", steps=1, tile=128, overlap=16)).max()
+        < 1e-6
+    )
+    restorer(picture[:130, :140], sampler="mean", steps=1, tile="auto", overlap=16)
     assert restorer.tiling is None, "144 is what 130 and 140 are padded to"
 
 
@@ -321,7 +332,7 @@ def test_run_and_verify_by_tiles(
     )
     assert "note: restored in tiles of 48 with an overlap of 16" in told
     restorer = load(engine)
-    expected = restorer(picture, "mean", 2, tile=48, overlap=16)
+    expected = restorer(picture, sampler="mean", steps=2, tile=48, overlap=16)
     np.testing.assert_array_equal(read_picture(tmp_path / "out.png").rgb, expected)
 
     files = ("--csv", tmp_path / "t.csv", "--plot", tmp_path / "t.png")
@@ -340,7 +351,7 @@ def test_run_and_verify_by_tiles(
         *files,
     )
     mu = picture.astype(np.float32) / 255
-    whole, tiled = restorer(mu, "mean", 2), restorer(mu, "mean", 2, tile=48, overlap=16)
+    whole, tiled = restorer(mu, sampler="mean", steps=2), restorer(mu, sampler="mean", steps=2, tile=48, overlap=16)
     decibels = -10 * np.log10(np.mean((tiled.astype(np.float64) - whole) ** 2))
     assert f"tiles of 48 with an overlap of 16 against the whole picture: {decibels:.2f} dB" in told
     rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))

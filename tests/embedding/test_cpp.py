@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damaged_packs import DAMAGES
-from packs import UNET_OPTIONS
+from packs import UNET_SAMPLING
 
 from irsde_deploy import ModelCard, load
 from irsde_deploy.core.noise import seeded_noise
-from irsde_deploy.embedding.pack import PackOptions, cpp_folder, write_pack
+from irsde_deploy.core.sampling import Sampling
+from irsde_deploy.embedding.pack import cpp_folder, write_pack
 from irsde_deploy.embedding.steps_file import PackSettings, read_steps_file, to_text
 from irsde_deploy.runtimes.loops.numpy_loop import NumpyLoop
 
@@ -97,10 +98,10 @@ def read_pnm(path: Path, dtype: str) -> np.ndarray:
     return array[::-1] if magic == b"PF" else array
 
 
-CASES: dict[str, PackOptions] = {
-    "unet_nf8_depth4": UNET_OPTIONS,
-    "nafnet_w16": PackOptions(sampler="posterior", steps=3, size=(9, 17), seed=2**40 + 1),
-    "ConditionalUNet": PackOptions(sampler="mean", steps=3, size=(9, 17), clip=True, t0=40),
+CASES = {
+    "unet_nf8_depth4": UNET_SAMPLING,
+    "nafnet_w16": Sampling(sampler="posterior", steps=3, seed=2**40 + 1),
+    "ConditionalUNet": Sampling(sampler="mean", steps=3, clip=True, t0=40),
 }
 """Reflected and zero padding, and a network that does not see mu; samplers with d, with s, and clipped."""
 
@@ -109,19 +110,18 @@ CASES: dict[str, PackOptions] = {
 def test_programs_restore_what_python_does(
     name: str, build: Path, onnx_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    engine, options = onnx_of(name), CASES[name]
-    write_pack(engine, tmp_path / "pack", options)
+    engine, sampling = onnx_of(name), CASES[name]
+    write_pack(engine, tmp_path / "pack", sampling, (9, 17))
     picture = np.random.default_rng(0).random((37, 53, 3), dtype=np.float32)
     write_pfm(tmp_path / "in.pfm", picture)
-    settings = {"sampler": options.sampler, "steps": options.steps, "clip": options.clip, "t0": options.t0}
     restorer = load(engine, provider="openvino")
-    expected = restorer(picture, seed=options.seed, **settings)
+    expected = restorer(picture, sampling)
     scale = max(1, np.abs(expected).max())
     for program in PROGRAMS:
         run(build / program, tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm")
         assert np.abs(read_pnm(tmp_path / "out.pfm", "<f4") - expected).max() < TOLERANCE * scale
     run(build / "restore_cpp", tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm", 9)
-    expected = restorer(picture, seed=9, **settings)
+    expected = restorer(picture, sampling, seed=9)
     assert np.abs(read_pnm(tmp_path / "out.pfm", "<f4") - expected).max() < TOLERANCE * scale
     run(build / "irsde_selftest", tmp_path / "pack")
 
@@ -130,7 +130,7 @@ def test_eight_bit_pictures(build: Path, unet_onnx: Path, unet_pack: Path, tmp_p
     picture = np.random.default_rng(1).integers(0, 256, (21, 34, 3), dtype=np.uint8)
     (tmp_path / "in.ppm").write_bytes(b"P6\n34 21\n255\n" + picture.tobytes())
     run(build / "restore_c", unet_pack, tmp_path / "in.ppm", tmp_path / "out.ppm")
-    expected = load(unet_onnx, provider="openvino")(picture, "sde-2m", 4, seed=5)
+    expected = load(unet_onnx, provider="openvino")(picture, sampler="sde-2m", steps=4, seed=5)
     found = read_pnm(tmp_path / "out.ppm", "u1")
     assert np.abs(found.astype(int) - expected).max() <= 1
     assert len(np.unique(found)) > 10

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from damaged_packs import DAMAGES
-from packs import UNET_OPTIONS
+from packs import UNET_SAMPLING, UNET_SIZE
 
 from irsde_deploy import MeanRevertingSDE, StepTable, load, plan_steps
 from irsde_deploy.cli import cli
@@ -22,7 +22,9 @@ from irsde_deploy.core.card import PRECISIONS
 from irsde_deploy.core.comparison import HALF_TOLERANCE, INT8_TOLERANCE, tolerance_of
 from irsde_deploy.core.noise import seeded_noise
 from irsde_deploy.core.samplers import ADJACENT_ONLY, SAMPLERS
-from irsde_deploy.embedding.pack import FP32_TOLERANCE, PackOptions, cpp_folder, selftest, write_pack
+from irsde_deploy.core.sampling import Sampling
+from irsde_deploy.embedding.pack import FP32_TOLERANCE, cpp_folder, write_pack
+from irsde_deploy.embedding.selftest import selftest
 from irsde_deploy.embedding.steps_file import PackSettings, read_steps_file, to_text
 from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, OutputFileError
 from irsde_deploy.graphs.onnx_file import read_model, write_model
@@ -90,7 +92,7 @@ def test_texts_have_the_same_line_ends_on_every_system(
         path.write_bytes(data.replace("\n", newline or "\r\n").encode(encoding))
 
     monkeypatch.setattr(Path, "write_text", windows)
-    write_pack(unet_onnx, tmp_path / "pack", PackOptions(steps=2, size=(8, 8)))
+    write_pack(unet_onnx, tmp_path / "pack", Sampling(steps=2), (8, 8))
     for name in ("steps.txt", "card.json", "README.txt"):
         assert b"\r" not in (tmp_path / "pack" / name).read_bytes()
 
@@ -109,8 +111,8 @@ def test_an_engine_is_opened_once(unet_onnx: Path, tmp_path: Path, monkeypatch: 
         opened.append(path.name)
         return load(path, **settings)
 
-    monkeypatch.setattr("irsde_deploy.embedding.pack.load", counted)
-    write_pack(unet_onnx, tmp_path / "pack", PackOptions(steps=2, size=(8, 8)))
+    monkeypatch.setattr("irsde_deploy.embedding.selftest.load", counted)
+    write_pack(unet_onnx, tmp_path / "pack", Sampling(steps=2), (8, 8))
     assert opened == ["engine.onnx"]
 
 
@@ -130,12 +132,15 @@ def test_a_pack_holds_what_python_restores(unet_onnx: Path, unet_pack: Path) -> 
     """Its reference is the Restorer's on the engine as exported, and the noise the seed's."""
     restorer = load(unet_onnx, provider="openvino")
     arrays = {name: np.load(unet_pack / f"reference_{name}.npy") for name in ("input", "noise", "output")}
-    expected = restorer(arrays["input"], "sde-2m", 4, seed=5)
+    expected = restorer(arrays["input"], sampler="sde-2m", steps=4, seed=5)
     np.testing.assert_array_equal(arrays["output"], expected)
-    assert np.abs(restorer(arrays["input"], "sde-2m", 4, noise=arrays["noise"][:, None]) - expected).max() < 1e-6
+    assert (
+        np.abs(restorer(arrays["input"], sampler="sde-2m", steps=4, noise=arrays["noise"][:, None]) - expected).max()
+        < 1e-6
+    )
     source = seeded_noise(5, (1, 3, 21, 35))
     np.testing.assert_array_equal(arrays["noise"], np.concatenate([source(k) for k in range(5)]))
-    assert_same_table(read_steps_file(unet_pack / "steps.txt").table, restorer.plan("sde-2m", 4))
+    assert_same_table(read_steps_file(unet_pack / "steps.txt").table, restorer.plan(sampler="sde-2m", steps=4).table)
     assert load(unet_pack / "engine.onnx").card == restorer.card
     assert (unet_pack / "card.json").read_text() == restorer.card.to_json() + "\n"
     assert (unet_pack / "irsde.h").read_bytes() == (cpp_folder() / "include" / "irsde.h").read_bytes()
@@ -162,7 +167,7 @@ def test_from_the_command_line(unet_onnx: Path, tmp_path: Path, fails_with: Call
     np.testing.assert_array_equal(np.load(pack / "reference_input.npy"), picture.astype(np.float32) / 255)
     settings = read_steps_file(pack / "steps.txt")
     restorer = load(unet_onnx)
-    assert_same_table(settings.table, restorer.plan("mean", 2, debias=True, t0=60))
+    assert_same_table(settings.table, restorer.plan(sampler="mean", steps=2, debias=True, t0=60).table)
     assert (settings.sampler, settings.clip, settings.seed) == ("mean", True, 3)
     assert "largest error 0 " in succeeds("selftest", pack)
     fails_with(1, "exists already: pass --overwrite", *arguments)
@@ -186,7 +191,7 @@ def test_a_denoising_model_needs_a_flag(
     onnx_of: Callable[[str], Path], tmp_path: Path, fails_with: Callable[..., None]
 ) -> None:
     pytest.importorskip("openvino")
-    message = "and a pack at one: give --noise-level (standard deviation on the 0..255 scale) or --t0"
+    message = "starts at the timestep that matches the picture's noise: give --noise-level (standard deviation"
     fails_with(2, message, "pack", onnx_of("ConditionalUNet"), "-o", tmp_path / "pack", "--steps", 2)
 
 
@@ -195,7 +200,7 @@ def test_a_network_of_larger_multiples_is_refused(unet_onnx: Path, tmp_path: Pat
     model, card = read_model(unet_onnx)
     write_model(model, replace(card, multiple_of=512), tmp_path / "large.onnx")
     with pytest.raises(InvalidValueError, match="multiples of 512 pixels, and a pack's of up to 256"):
-        write_pack(tmp_path / "large.onnx", tmp_path / "pack", UNET_OPTIONS)
+        write_pack(tmp_path / "large.onnx", tmp_path / "pack", UNET_SAMPLING, UNET_SIZE)
     assert [path.name for path in tmp_path.iterdir()] == ["large.onnx"]
 
 
@@ -229,9 +234,9 @@ def test_a_denoising_model_needs_a_start(onnx_of: Callable[[str], Path], tmp_pat
     pytest.importorskip("openvino")
     engine = onnx_of("ConditionalUNet")
     with pytest.raises(InvalidValueError, match="starts at the timestep that matches the picture's noise"):
-        write_pack(engine, tmp_path / "pack", PackOptions(steps=2, size=(8, 8)))
+        write_pack(engine, tmp_path / "pack", Sampling(steps=2), (8, 8))
     assert not list(tmp_path.iterdir())
-    settings = write_pack(engine, tmp_path / "pack", PackOptions(steps=2, size=(8, 8), noise_level=25))
+    settings = write_pack(engine, tmp_path / "pack", Sampling(steps=2, noise_level=25), (8, 8))
     assert settings.table.t[0] == load(engine).sde.timestep_of(25 / 255)
     assert not settings.conditional
     assert selftest(tmp_path / "pack").output_error == 0
@@ -244,14 +249,14 @@ def test_a_pack_is_there_whole_or_not_at_all(unet_onnx: Path, unet_pack: Path, t
 
     pack = tmp_path / "pack"
     with pytest.raises(KeyboardInterrupt):
-        write_pack(unet_onnx, pack, UNET_OPTIONS, on_step=interrupt)
+        write_pack(unet_onnx, pack, UNET_SAMPLING, UNET_SIZE, on_step=interrupt)
     assert not list(tmp_path.iterdir())
     shutil.copytree(unet_pack, pack)
     with pytest.raises(KeyboardInterrupt):
-        write_pack(unet_onnx, pack, replace(UNET_OPTIONS, seed=6), overwrite=True, on_step=interrupt)
+        write_pack(unet_onnx, pack, replace(UNET_SAMPLING, seed=6), UNET_SIZE, overwrite=True, on_step=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["pack"]
     assert read_steps_file(pack / "steps.txt").seed == 5
-    write_pack(unet_onnx, pack, replace(UNET_OPTIONS, seed=6), overwrite=True)
+    write_pack(unet_onnx, pack, replace(UNET_SAMPLING, seed=6), UNET_SIZE, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["pack"]
     assert read_steps_file(pack / "steps.txt").seed == 6
 
@@ -260,7 +265,7 @@ def test_overwriting_replaces_packs_alone(unet_onnx: Path, tmp_path: Path) -> No
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputFileError, match=r"holds something else than a pack, thesis\.txt"):
-        write_pack(unet_onnx, tmp_path / "mine", UNET_OPTIONS, overwrite=True)
+        write_pack(unet_onnx, tmp_path / "mine", UNET_SAMPLING, UNET_SIZE, overwrite=True)
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     with pytest.raises(OutputFileError), write_folder_atomically(tmp_path / "link", True):
         pass
@@ -332,7 +337,7 @@ def test_overwriting_deletes_nothing_foreign(
     before = contents(tmp_path)
     for overwrite in (True, False):
         with pytest.raises(OutputFileError, match=f"holds something else than a pack, {name}: choose another place"):
-            write_pack(unet_onnx, pack, UNET_OPTIONS, overwrite)
+            write_pack(unet_onnx, pack, UNET_SAMPLING, UNET_SIZE, overwrite)
     assert contents(tmp_path) == before
 
 
@@ -345,11 +350,11 @@ def test_overwriting_never_deletes_the_engine(unet_onnx: Path, unet_pack: Path, 
     shutil.copytree(unet_pack, pack)
     shutil.copyfile(unet_onnx, pack / "derain.onnx")
     with pytest.raises(OutputFileError, match=r"something else than a pack, derain\.onnx"):
-        write_pack(pack / "derain.onnx", pack, UNET_OPTIONS, overwrite=True)
+        write_pack(pack / "derain.onnx", pack, UNET_SAMPLING, UNET_SIZE, overwrite=True)
     assert (pack / "derain.onnx").read_bytes() == unet_onnx.read_bytes()
     (pack / "derain.onnx").unlink()
     before = (pack / "engine.onnx").read_bytes()
-    write_pack(pack / "engine.onnx", pack, UNET_OPTIONS, overwrite=True)  # its own engine, which stays
+    write_pack(pack / "engine.onnx", pack, UNET_SAMPLING, UNET_SIZE, overwrite=True)  # its own engine, which stays
     assert (pack / "engine.onnx").read_bytes() == before
 
 
@@ -357,7 +362,14 @@ def test_what_comes_while_the_reference_is_restored_stays(unet_onnx: Path, unet_
     pack = tmp_path / "pack"
     shutil.copytree(unet_pack, pack)
     with pytest.raises(OutputFileError, match=r"mynotes\.txt"):
-        write_pack(unet_onnx, pack, UNET_OPTIONS, True, lambda done, steps: (pack / "mynotes.txt").write_text("new"))
+        write_pack(
+            unet_onnx,
+            pack,
+            UNET_SAMPLING,
+            UNET_SIZE,
+            True,
+            lambda done, steps: (pack / "mynotes.txt").write_text("new"),
+        )
     assert (pack / "mynotes.txt").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["pack"]
 
@@ -367,7 +379,7 @@ def test_damaged_packs_can_be_replaced(unet_onnx: Path, unet_pack: Path, tmp_pat
     shutil.copytree(unet_pack, pack)
     (pack / "steps.txt").write_text("irsde-steps 2\n")
     (pack / "engine.onnx").unlink()
-    write_pack(unet_onnx, pack, UNET_OPTIONS, overwrite=True)
+    write_pack(unet_onnx, pack, UNET_SAMPLING, UNET_SIZE, overwrite=True)
     assert contents(pack).keys() == {pack / path.name for path in unet_pack.iterdir()}
 
 

@@ -222,7 +222,7 @@ def test_a_recipe_may_start_late(tmp_path: Path) -> None:
     card = describe(
         checkpoint(ConditionalNAFNet(8, [1], 1, [1])), [flags(**SDE), read_recipe(str(tmp_path / "r.toml"))]
     ).card
-    assert (card.t0, card.plan().t[0]) == (80, 80)
+    assert (card.t0, card.plan().table.t[0]) == (80, 80)
 
 
 def test_a_sampler_that_takes_every_timestep_sets_the_steps(tmp_path: Path) -> None:

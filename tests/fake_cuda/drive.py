@@ -83,7 +83,7 @@ class KernelNetwork(DeviceEngine):
 
 
 def table(steps: int = 5) -> StepTable:
-    return card().plan("sde-2m", steps)
+    return card().plan(sampler="sde-2m", steps=steps).table
 
 
 def seeded(seed: int) -> NoiseSource:

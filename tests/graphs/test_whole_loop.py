@@ -24,6 +24,7 @@ from irsde_deploy.__main__ import main
 from irsde_deploy.core.card import ModelCard
 from irsde_deploy.core.noise import MAX_SEED, normal_field
 from irsde_deploy.core.samplers import SAMPLERS
+from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.embedding import whole_loop_file as loop_export
 from irsde_deploy.embedding.whole_loop_file import export_whole_loop
 from irsde_deploy.errors import EngineError, InvalidValueError, NotFiniteError, ParityError
@@ -75,9 +76,9 @@ def expected(engine: Any, lq: np.ndarray, **settings: Any) -> np.ndarray:
     return Restorer(engine)(lq.transpose(0, 2, 3, 1), **settings).transpose(0, 3, 1, 2)
 
 
-def written(source: Path, path: Path, **settings: Any) -> tuple[LoopPlan, ModelCard]:
+def written(source: Path, path: Path, seeded: bool = False, **settings: Any) -> tuple[LoopPlan, ModelCard]:
     model, card = read_model(source)
-    plan = plan_loop(card, **settings)
+    plan = plan_loop(card, Sampling(**settings), seeded)
     export_whole_loop(model, card, plan, path)
     return plan, card
 
@@ -166,7 +167,7 @@ def test_tensorrt_rtx_builds_it(
     from irsde_deploy.runtimes.tensorrt.backend import make_logger
 
     model, card = read_model(score_of(name))
-    plan = plan_loop(card, **settings)
+    plan = plan_loop(card, Sampling(**settings))
     graph = whole_loop.whole_loop(model, card, plan)
     builder = trt.Builder(logger := make_logger(trt))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -189,7 +190,7 @@ def test_lowered_graphs_loop_too(precision: str, score_of: Callable[[str], Path]
     """Against the lowered graph's own loop, not FP32's: rounding to half precision happens at the same places."""
     model, card = read_model(score_of("nafnet_w16"))
     lowered = lower_model(model, card, precision)
-    plan = plan_loop(lowered.card, "sde-2m", 4)
+    plan = plan_loop(lowered.card, Sampling(sampler="sde-2m", steps=4))
     export_whole_loop(lowered.model, lowered.card, plan, tmp_path / "a.onnx")
     metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
     assert ModelCard.from_json(metadata["irsde_card"]).precision == precision
@@ -204,7 +205,7 @@ def test_latents_loop_and_cannot_be_clipped(score_of: Callable[[str], Path], tmp
     (restored,) = session_of(tmp_path / "a.onnx").run(None, {"lq": lq, "noise": noise[list(plan.draws)]})
     assert_equal(restored, expected(engine_of(source), lq, sampler="posterior", steps=5, noise=noise))
     with pytest.raises(InvalidValueError, match="clip is for pictures"):
-        plan_loop(card, clip=True)
+        plan_loop(card, Sampling(clip=True))
 
 
 @pytest.mark.parametrize("name", ["ConditionalUNet", "ConditionalNAFNet"])
@@ -223,7 +224,9 @@ def test_denoising_models_start_at_the_picture(
     assert [entry.name for entry in onnx.load(path).graph.input] == ["lq", *given]
     (restored,) = session_of(path).run(None, {"lq": lq, **given})
     assert_equal(restored, expected(engine_of(source), lq, noise=noise, **settings))
-    with pytest.raises(InvalidValueError, match="a whole loop has one start for all: give the noise level"):
+    with pytest.raises(
+        InvalidValueError, match="starts at the timestep that matches the picture's noise: give `noise_level`"
+    ):
         plan_loop(card)
 
 
@@ -315,7 +318,7 @@ def test_the_graph_says_what_it_holds(score_of: Callable[[str], Path], tmp_path:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert ModelCard.from_json(metadata["irsde_card"]) == card
     loop = json.loads(metadata["irsde_loop"])
-    table = card.plan("posterior", 4)
+    table = card.plan(sampler="posterior", steps=4).table
     assert loop["table"] == {name: getattr(table, name).tolist() for name in "tacdspr"}
     assert (loop["sampler"], loop["steps"], loop["clip"], loop["debias"]) == ("posterior", 4, True, False)
     assert (loop["noise_input"], loop["draws"], loop["start"]) == ("noise", [0, 1, 2, 3], table.start)
@@ -323,9 +326,9 @@ def test_the_graph_says_what_it_holds(score_of: Callable[[str], Path], tmp_path:
 
 def test_only_what_some_step_draws_is_an_input(score_of: Callable[[str], Path]) -> None:
     card = read_model(score_of("unet_nf8_depth4"))[1]
-    assert plan_loop(card, "mean", 10).draws == (0,)
-    assert plan_loop(card, "euler", t0=3).draws == (0, 1, 2, 3)
-    assert plan_loop(card, "sde-2m", 3).draws == (0, 1, 2)
+    assert plan_loop(card, Sampling(sampler="mean", steps=10)).draws == (0,)
+    assert plan_loop(card, Sampling(sampler="euler", t0=3)).draws == (0, 1, 2, 3)
+    assert plan_loop(card, Sampling(sampler="sde-2m", steps=3)).draws == (0, 1, 2)
 
 
 def test_a_graph_that_differs_is_not_kept(
@@ -349,7 +352,7 @@ def test_weights_that_diverge_are_not_kept(onnx_of: Callable[[str], Path], tmp_p
     bias = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("ending.bias"))
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(bias.dims, np.inf, np.float32), bias.name))
     with pytest.raises(NotFiniteError, match="after step 1 of 10"):
-        export_whole_loop(model, card, plan_loop(card, "mean", 10), tmp_path / "a.onnx")
+        export_whole_loop(model, card, plan_loop(card, Sampling(sampler="mean", steps=10)), tmp_path / "a.onnx")
     with pytest.raises(NotFiniteError, match=r"diverges on these weights .*: are they trained\?"):
         written(onnx_of("ConditionalUNet"), tmp_path / "a.onnx", sampler="mean", steps=4, t0=80)
     assert list(tmp_path.iterdir()) == []

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from irsde_deploy import load
 from irsde_deploy.core.noise import normal_field
+from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.errors import InputFileError, InvalidValueError
 from irsde_deploy.pictures.noise_level import estimate_noise
-from irsde_deploy.plugins.frame_restorer import FrameFilter, FrameSettings
+from irsde_deploy.plugins.frame_restorer import FrameRestorer
 
 FRAMES = np.random.default_rng(1).random((4, 13, 18, 3), dtype=np.float32)
 
@@ -25,7 +27,7 @@ def drawn(seed: int, frame: int, steps: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("noise", "frame"), [("fixed", 0), ("per-frame", 7)])
 def test_a_frame_gets_the_noise_of_its_number(small_onnx: Path, noise: str, frame: int) -> None:
-    restored = FrameFilter(small_onnx, FrameSettings(steps=4, seed=9, noise=noise))(7, FRAMES[0])
+    restored = FrameRestorer(small_onnx, Sampling(steps=4, seed=9), noise)(7, FRAMES[0])
     by_hand = load(small_onnx)(FRAMES[0], steps=4, noise=drawn(9, frame, 4))
     np.testing.assert_array_equal(restored, by_hand)
 
@@ -42,11 +44,11 @@ def test_a_batch_of_numbered_frames_is_the_frames_one_by_one(small_onnx: Path) -
 
 def test_settings_reach_the_restorer(small_onnx: Path) -> None:
     restorer = load(small_onnx)
-    restored = FrameFilter(small_onnx, FrameSettings(quality="draft", clip=True))(0, FRAMES[0])
+    restored = FrameRestorer(small_onnx, Sampling(quality="draft", clip=True))(0, FRAMES[0])
     np.testing.assert_array_equal(restored, restorer(FRAMES[0], quality="draft", clip=True))
-    restored = FrameFilter(small_onnx, FrameSettings(sampler="posterior", steps=2))(0, FRAMES[0])
+    restored = FrameRestorer(small_onnx, Sampling(sampler="posterior", steps=2))(0, FRAMES[0])
     np.testing.assert_array_equal(restored, restorer(FRAMES[0], sampler="posterior", steps=2))
-    tiled = FrameFilter(small_onnx, FrameSettings(sampler="posterior", steps=2, tile=8, overlap=4))(0, FRAMES[0])
+    tiled = FrameRestorer(small_onnx, Sampling(sampler="posterior", steps=2, tile=8, overlap=4))(0, FRAMES[0])
     by_hand = restorer(FRAMES[0], sampler="posterior", steps=2, tile=8, overlap=4)
     np.testing.assert_array_equal(tiled, by_hand)
     assert (tiled != restored).any(), "a convolution sees the borders of tiles"
@@ -55,16 +57,16 @@ def test_settings_reach_the_restorer(small_onnx: Path) -> None:
 def test_a_denoising_model_gets_the_level_given_or_each_frames_own(onnx_of: Callable[[str], Path]) -> None:
     path = onnx_of("ConditionalNAFNet")
     restorer = load(path)
-    given = FrameFilter(path, FrameSettings(noise_level=30))(0, FRAMES[0])
+    given = FrameRestorer(path, Sampling(noise_level=30))(0, FRAMES[0])
     np.testing.assert_array_equal(given, restorer(FRAMES[0], noise_level=30))
-    blind = FrameFilter(path, FrameSettings())
+    blind = FrameRestorer(path, Sampling())
     for picture in (FRAMES[0] / 16 + 0.4, FRAMES[1] / 4):
         np.testing.assert_array_equal(blind(0, picture), restorer(picture, noise_level=estimate_noise(picture)))
 
 
 def test_threads_get_what_one_thread_gets(small_onnx: Path) -> None:
     """OpenVINO's engine has one request a size, which two threads must not use at a time."""
-    frames = FrameFilter(small_onnx, FrameSettings(noise="per-frame"), provider="openvino")
+    frames = FrameRestorer(small_onnx, Sampling(), "per-frame", provider="openvino")
     expected = [frames(n, FRAMES[n % 4]) for n in range(24)]
     with ThreadPoolExecutor(4) as pool:
         restored = list(pool.map(lambda n: frames(n, FRAMES[n % 4]), range(24)))
@@ -85,16 +87,17 @@ def test_threads_get_what_one_thread_gets(small_onnx: Path) -> None:
     ],
 )
 def test_wrong_settings_are_refused_before_the_first_frame(
-    small_onnx: Path, settings: dict[str, object], message: str
+    small_onnx: Path, settings: dict[str, Any], message: str
 ) -> None:
+    noise = settings.pop("noise", "fixed")
     with pytest.raises(InvalidValueError, match=message):
-        FrameFilter(small_onnx, FrameSettings(**settings))  # type: ignore[arg-type]
+        FrameRestorer(small_onnx, Sampling(**settings), noise)  # type: ignore[arg-type]
 
 
 def test_engines_that_are_missing_or_not_for_pictures_are_refused(
     tmp_path: Path, onnx_of: Callable[[str], Path]
 ) -> None:
     with pytest.raises(InputFileError, match=r"none\.onnx"):
-        FrameFilter(tmp_path / "none.onnx", FrameSettings())
+        FrameRestorer(tmp_path / "none.onnx", Sampling())
     with pytest.raises(InvalidValueError, match="latents, not on RGB pictures"):
-        FrameFilter(onnx_of("latent_nafnet_w8"), FrameSettings())
+        FrameRestorer(onnx_of("latent_nafnet_w8"), Sampling())

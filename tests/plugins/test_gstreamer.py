@@ -91,7 +91,7 @@ def test_frames_are_what_the_restorer_makes_of_them(
     given, given_values = frames_of(before, kind)
     restored, restored_values = frames_of(after, kind)
     for picture, out in zip(given, restored, strict=True):
-        np.testing.assert_array_equal(out, restorer(picture, "posterior", 2, seed=7))
+        np.testing.assert_array_equal(out, restorer(picture, sampler="posterior", steps=2, seed=7))
     assert (given != restored).any(axis=(1, 2, 3)).all(), "the network must do something"
     alpha = [k for k in range(given_values.shape[-1]) if k not in LAYOUTS[kind][2]]
     np.testing.assert_array_equal(restored_values[..., alpha], given_values[..., alpha])

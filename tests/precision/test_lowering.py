@@ -127,7 +127,7 @@ def test_keeping_everything_changes_nothing(name: str, onnx_of: Callable[[str], 
     inputs = {"x": x, "mu": mu, "t": np.array([40], np.float32)}
     everything = {node for group in groups(model) for node in group.nodes}
     np.testing.assert_array_equal(run(lower(model, everything), **inputs), run(model, **inputs))
-    quality = TrajectoryQuality.of(model, card, [mu], card.plan("mean", 3))
+    quality = TrajectoryQuality.of(model, card, [mu], card.plan(sampler="mean", steps=3).table)
     assert quality(frozenset(everything)) == np.inf
 
 
@@ -161,7 +161,9 @@ def test_what_overflows_in_fp16(
     """Features of some hundreds: their squares in the norms overflow, which mixed avoids. Of thousands: NaN in both."""
     model, card = read_model(onnx_of("nafnet_w16"))
     model = scaled_features(model, scale)
-    quality = TrajectoryQuality.of(model, card, [example_picture(card, 1, 32, 48)], card.plan("mean", 3))
+    quality = TrajectoryQuality.of(
+        model, card, [example_picture(card, 1, 32, 48)], card.plan(sampler="mean", steps=3).table
+    )
     for precision, (low, high) in (("fp16", fp16), ("mixed", mixed)):
         assert low <= quality(kept_nodes(model, precision)) <= high
 
@@ -252,7 +254,7 @@ def test_the_search_says_where_nothing_helps() -> None:
 def test_the_search_on_a_network_keeps_a_set_that_cannot_shrink(onnx_of: Callable[[str], Path]) -> None:
     model, card = read_model(onnx_of("ConditionalNAFNet"))
     picture = example_picture(card, 1, 8, 12)
-    quality = TrajectoryQuality.of(model, card, [picture], card.plan("mean", 2, t0=card.sde.T))
+    quality = TrajectoryQuality.of(model, card, [picture], card.plan(sampler="mean", steps=2, t0=card.sde.T).table)
     budget = (quality(frozenset()) + quality(kept_nodes(model, "mixed"))) / 2 + 3
     result, kept = search_precision(quality, budget)
     assert 0 < len(kept) < len(groups(model))

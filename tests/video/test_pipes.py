@@ -41,7 +41,9 @@ def restored(data: bytes, restorer: Restorer | None = None) -> bytes:
     write_header(out, form)
     for frame in read_frames(given, form):
         rgb = form.to_rgb(frame)
-        write_frame(out, form, form.restored(frame, rgb if restorer is None else restorer(rgb, "mean", 1)))
+        write_frame(
+            out, form, form.restored(frame, rgb if restorer is None else restorer(rgb, sampler="mean", steps=1))
+        )
     return out.getvalue()
 
 
@@ -163,7 +165,8 @@ def test_the_command_restores_a_pipe_as_python_does(unet_onnx: Path) -> None:
     assert result.returncode == 0, stderr
     restorer = load(unet_onnx)
     expected = [
-        to_planes(restorer(to_rgb(planes, layout, colour), "mean", 1), layout, colour, planes) for planes in frames
+        to_planes(restorer(to_rgb(planes, layout, colour), sampler="mean", steps=1), layout, colour, planes)
+        for planes in frames
     ]
     assert result.stdout == stream_of("420jpeg", expected)
     assert [line.split(":")[0] for line in stderr.splitlines() if line.startswith("frame")] == [
@@ -175,7 +178,7 @@ def test_the_command_restores_a_pipe_as_python_does(unet_onnx: Path) -> None:
 
     per_frame = subprocess.run(command(unet_onnx, "--noise", "per-frame"), input=data, capture_output=True, timeout=120)
     expected[1:] = [
-        to_planes(restorer(to_rgb(p, layout, colour)[None], "mean", 1, frames=[k])[0], layout, colour, p)
+        to_planes(restorer(to_rgb(p, layout, colour)[None], sampler="mean", steps=1, frames=[k])[0], layout, colour, p)
         for k, p in enumerate(frames[1:], 1)
     ]
     assert per_frame.stdout == stream_of("420jpeg", expected)
@@ -198,7 +201,7 @@ def test_raw_rgb_is_restored_as_a_picture_of_integers(unet_onnx: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     restorer = load(unet_onnx)
-    expected = np.stack([restorer(frame, "mean", 1) for frame in pixels])
+    expected = np.stack([restorer(frame, sampler="mean", steps=1) for frame in pixels])
     np.testing.assert_array_equal(np.frombuffer(result.stdout, np.uint8).reshape(pixels.shape), expected)
 
 

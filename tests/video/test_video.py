@@ -205,7 +205,7 @@ def test_batches_change_nothing_but_the_last_rounding(unet_onnx: Path, tmp_path:
 
     def real(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
         assert len(pictures) == len(numbers)
-        return restorer(pictures, "mean", 2, frames=numbers)
+        return restorer(pictures, sampler="mean", steps=2, frames=numbers)
 
     source = write_video(tmp_path / "in.mp4", planes_of(5, YUV420, SD, 16, 32))
     restore(source, tmp_path / "one.mp4", real)

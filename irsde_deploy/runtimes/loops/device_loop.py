@@ -357,8 +357,7 @@ class _Size:
 
 def _rows(table: StepTable) -> npt.NDArray[np.float32]:
     """(N + 1, 8): the kernel's Row of each step, then the initial state's deviation; rounded to float32 once."""
-    k = np.divide(table.c, table.r, out=np.zeros_like(table.c), where=table.r != 0)
     rows = np.zeros((len(table) + 1, 8))
-    rows[:-1] = np.stack([table.a, table.c, table.d, table.s, table.p, table.r, table.a - k * table.p, k], axis=1)
+    rows[:-1] = np.stack([table.a, table.c, table.d, table.s, table.p, table.r, table.a_clip, table.k], axis=1)
     rows[-1, 0] = table.start
     return rows.astype(np.float32)

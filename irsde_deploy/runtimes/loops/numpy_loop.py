@@ -53,9 +53,8 @@ def states(
             q += np.multiply(r, eps, out=term)
         if bounds is not None:
             np.clip(q, *bounds, out=q)
-            share = c / r if r else 0.0
-            y *= a - share * p
-            y += np.multiply(share, q, out=term)
+            y *= float(table.a_clip[k])
+            y += np.multiply(float(table.k[k]), q, out=term)
         else:
             y *= a
             y += np.multiply(c, eps, out=term)

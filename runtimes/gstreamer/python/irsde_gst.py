@@ -76,13 +76,14 @@ class Irsde(GstBase.BaseTransform):
         """Open the engine; a wrong setting stops the pipeline here, with one sentence."""
         self.frames, self.shown = None, 0
         try:
-            from irsde_deploy.plugins.frame_restorer import FrameFilter, FrameSettings
+            from irsde_deploy.core.sampling import Sampling
+            from irsde_deploy.plugins.frame_restorer import FrameRestorer
         except ImportError as error:
             return self.fail(f"{error}: name the folders of irsde_deploy and its packages in PYTHONPATH")
         if not self.engine:
             return self.fail("irsde needs an engine: set engine=FILE")
         try:
-            settings = FrameSettings(
+            sampling = Sampling(
                 sampler=self.sampler or None,
                 steps=self.steps or None,
                 quality=self.quality or None,
@@ -91,10 +92,9 @@ class Irsde(GstBase.BaseTransform):
                 clip=self.clamp,
                 tile=self.whole_or_side(),
                 overlap=None if self.overlap == -1 else self.overlap,
-                noise=self.noise,
             )
-            self.frames = FrameFilter(
-                self.engine, settings, self.device or None, self.provider or None, self.fallback or None
+            self.frames = FrameRestorer(
+                self.engine, sampling, self.noise, self.device or None, self.provider or None, self.fallback or None
             )
         except Exception as error:
             return self.fail(error)

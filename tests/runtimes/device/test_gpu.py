@@ -70,7 +70,7 @@ def test_the_loop_around_pytorch_is_the_cpus(driver: Driver, name: str) -> None:
         pytest.skip("this PyTorch has no CUDA")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     reference = torch_engine(load_case(name))
-    expected = Restorer(reference)(picture(2, 37, 50, 3), "sde-2m", 10)
+    expected = Restorer(reference)(picture(2, 37, 50, 3), sampler="sde-2m", steps=10)
     model = torch_engine(load_case(name)).model
     found = Restorer(TorchDeviceEngine(model, reference.card, driver))(picture(2, 37, 50, 3), "sde-2m", 10)
     assert relative(found, expected) < 1e-3
@@ -95,8 +95,8 @@ def test_a_plan_restores_what_onnxruntime_does(plan: tuple[Path, Path]) -> None:
     cpu, gpu = load(source), load(path)
     for shape in ((1, 37, 50, 3), (2, 64, 64, 3), (1, 37, 50, 3)):
         for seed in (0, 1):
-            expected = cpu(picture(*shape), "sde-2m", 8, seed=seed)
-            assert relative(gpu(picture(*shape), "sde-2m", 8, seed=seed), expected) < 1e-3
+            expected = cpu(picture(*shape), sampler="sde-2m", steps=8, seed=seed)
+            assert relative(gpu(picture(*shape), sampler="sde-2m", steps=8, seed=seed), expected) < 1e-3
 
 
 def test_frames_of_pytorch_are_restored_where_they_are(plan: tuple[Path, Path]) -> None:
@@ -105,13 +105,15 @@ def test_frames_of_pytorch_are_restored_where_they_are(plan: tuple[Path, Path]) 
         pytest.skip("this PyTorch has no CUDA")
     source, path = plan
     frame = (picture(40, 52, 3) * 255).astype(np.uint8)
-    expected = load(source)(frame, "mean", 4)
+    expected = load(source)(frame, sampler="mean", steps=4)
     gpu = load(path)
     on_gpu = torch.from_numpy(frame).cuda()
-    returned = torch.as_tensor(gpu.on_device(on_gpu, "mean", 4), device="cuda").cpu().numpy()
+    returned = torch.as_tensor(gpu.on_device(on_gpu, sampler="mean", steps=4), device="cuda").cpu().numpy()
     assert np.abs(returned.astype(int) - expected.astype(int)).max() <= 1
     stream = torch.cuda.Stream()
-    gpu.on_device(on_gpu.flip(-1).contiguous(), "mean", 4, out=on_gpu, stream=stream.cuda_stream, bgr=True)
+    gpu.on_device(
+        on_gpu.flip(-1).contiguous(), sampler="mean", steps=4, out=on_gpu, stream=stream.cuda_stream, bgr=True
+    )
     assert np.abs(on_gpu.cpu().numpy()[..., ::-1].astype(int) - expected.astype(int)).max() <= 1
     assert isinstance(DeviceArray.of(on_gpu), DeviceArray)
 

@@ -52,9 +52,9 @@ def test_openvino_computes_what_onnxruntime_does(openvino, name: str, onnx_of: C
 def test_a_whole_picture_by_openvino(openvino, onnx_of: Callable[[str], Path]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)
     path = onnx_of("unet_nf8_depth4")
-    expected = load(path)(picture, "sde-2m", 8).astype(int)
+    expected = load(path)(picture, sampler="sde-2m", steps=8).astype(int)
     for provider in ("openvino", "auto"):
-        assert np.abs(load(path, provider=provider)(picture, "sde-2m", 8) - expected).max() <= 1
+        assert np.abs(load(path, provider=provider)(picture, sampler="sde-2m", steps=8) - expected).max() <= 1
 
 
 def test_files_that_openvino_cannot_read(openvino, tmp_path: Path) -> None:

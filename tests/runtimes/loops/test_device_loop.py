@@ -70,7 +70,7 @@ def relative(a: np.ndarray, b: np.ndarray) -> float:
 def test_injected_noise_gives_the_numpy_loops_picture(pair, sampler: str, steps: int | None, clip: bool) -> None:
     numpy_loop, device_loop = pair
     mu = picture((2, 21, 34, 3))
-    count = len(numpy_loop.plan(sampler, steps))
+    count = len(numpy_loop.plan(sampler=sampler, steps=steps))
     noise = np.random.default_rng(1).normal(size=(count + 1, 2, 3, 21, 34)).astype(np.float32)
     expected = numpy_loop(mu, sampler, steps, noise=noise, clip=clip)
     assert relative(device_loop(mu, sampler, steps, noise=noise, clip=clip), expected) < 1e-6
@@ -81,14 +81,19 @@ def test_its_own_noise_is_the_numpy_loops(pair, seed: int) -> None:
     """To the last bits that two libraries' sin, cos and log leave: a float32 unit, through three evaluations."""
     numpy_loop, device_loop = pair
     mu = picture((2, 30, 17, 3))
-    assert relative(device_loop(mu, "sde-2m", 3, seed=seed), numpy_loop(mu, "sde-2m", 3, seed=seed)) < 1e-6
+    assert (
+        relative(
+            device_loop(mu, sampler="sde-2m", steps=3, seed=seed), numpy_loop(mu, sampler="sde-2m", steps=3, seed=seed)
+        )
+        < 1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64])
 def test_every_picture_type(pair, dtype: type) -> None:
     numpy_loop, device_loop = pair
     mu = picture((19, 33, 3), dtype)
-    expected, found = numpy_loop(mu, "mean", 3), device_loop(mu, "mean", 3)
+    expected, found = numpy_loop(mu, sampler="mean", steps=3), device_loop(mu, sampler="mean", steps=3)
     assert found.dtype == expected.dtype == dtype
     if np.dtype(dtype).kind == "u":
         assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
@@ -101,7 +106,7 @@ def test_sizes_take_turns_without_new_memory_and_without_new_graphs(pair, driver
     numpy_loop, device_loop = pair
     sizes = [(1, 16, 16, 3), (1, 21, 34, 3), (2, 16, 16, 3)]
     for size in sizes:
-        device_loop(picture(size), "sde-2m", 3)
+        device_loop(picture(size), sampler="sde-2m", steps=3)
     allocations, captures = driver.allocations, driver.captures
     assert captures == 3
     for turn in range(6):
@@ -120,7 +125,10 @@ def test_a_longer_table_after_a_shorter_one(pair) -> None:
     numpy_loop, device_loop = pair
     mu = picture((1, 16, 20, 3))
     for steps in (2, 7, 3):
-        assert relative(device_loop(mu, "sde-2m", steps), numpy_loop(mu, "sde-2m", steps)) < 1e-6
+        assert (
+            relative(device_loop(mu, sampler="sde-2m", steps=steps), numpy_loop(mu, sampler="sde-2m", steps=steps))
+            < 1e-6
+        )
 
 
 def test_progress_is_told_at_both_ends_of_a_graph(pair) -> None:
@@ -137,7 +145,10 @@ def test_pytorch_is_a_device_engine_with_the_same_picture(pair, driver: Counting
     reference = torch_engine(load_case(name))
     device_loop = Restorer(TorchDeviceEngine(reference.model, reference.card, driver))
     mu = picture((1, 21, 18, 3))
-    assert relative(device_loop(mu, "posterior", 4), Restorer(reference)(mu, "posterior", 4)) < 1e-6
+    assert (
+        relative(device_loop(mu, sampler="posterior", steps=4), Restorer(reference)(mu, sampler="posterior", steps=4))
+        < 1e-6
+    )
 
 
 def test_called_with_arrays_it_is_an_engine(pair) -> None:
@@ -171,10 +182,10 @@ def test_frames_by_dlpack_never_leave_the_device(pair) -> None:
     numpy_loop, device_loop = pair
     frame = picture((21, 34, 3), np.uint8)
     out = np.zeros_like(frame)
-    returned = device_loop.on_device(frame, "sde-2m", 3, out=out)
-    np.testing.assert_array_equal(out, numpy_loop(frame, "sde-2m", 3))
+    returned = device_loop.on_device(frame, sampler="sde-2m", steps=3, out=out)
+    np.testing.assert_array_equal(out, numpy_loop(frame, sampler="sde-2m", steps=3))
     assert returned.pointer == out.ctypes.data
-    fresh = device_loop.on_device(frame, "sde-2m", 3)
+    fresh = device_loop.on_device(frame, sampler="sde-2m", steps=3)
     np.testing.assert_array_equal(fresh.to_host(device_loop.engine.driver), out)
 
 
@@ -182,24 +193,27 @@ def test_frames_have_noise_by_their_numbers_on_the_device_too(pair) -> None:
     numpy_loop, device_loop = pair
     frames = picture((2, 16, 20, 3), np.uint8)
     out = np.zeros_like(frames)
-    device_loop.on_device(frames, "sde-2m", 3, out=out, frames=[7, 2**32 - 1])
-    np.testing.assert_array_equal(out, numpy_loop(frames, "sde-2m", 3, frames=[7, 2**32 - 1]))
-    alone = [numpy_loop(frame, "sde-2m", 3, frames=[k])[None] for frame, k in zip(frames, (7, 2**32 - 1), strict=True)]
+    device_loop.on_device(frames, sampler="sde-2m", steps=3, out=out, frames=[7, 2**32 - 1])
+    np.testing.assert_array_equal(out, numpy_loop(frames, sampler="sde-2m", steps=3, frames=[7, 2**32 - 1]))
+    alone = [
+        numpy_loop(frame, sampler="sde-2m", steps=3, frames=[k])[None]
+        for frame, k in zip(frames, (7, 2**32 - 1), strict=True)
+    ]
     np.testing.assert_array_equal(out, np.concatenate(alone))
-    assert np.abs(out.astype(int) - numpy_loop(frames, "sde-2m", 3)).max() > 0
+    assert np.abs(out.astype(int) - numpy_loop(frames, sampler="sde-2m", steps=3)).max() > 0
 
 
 def test_frames_by_the_array_interface_in_any_layout(pair, as_if_cuda) -> None:
     numpy_loop, device_loop = pair
     whole = picture((40, 50, 3), np.uint8)
     for view in (whole, whole[5:30, 7:41], whole[::-1], whole.transpose(1, 0, 2)):
-        expected = numpy_loop(np.ascontiguousarray(view), "mean", 2)
+        expected = numpy_loop(np.ascontiguousarray(view), sampler="mean", steps=2)
         out = np.zeros_like(view)
-        device_loop.on_device(Exporter(view), "mean", 2, out=Exporter(out))
+        device_loop.on_device(Exporter(view), sampler="mean", steps=2, out=Exporter(out))
         np.testing.assert_array_equal(out, expected)
     contiguous = Exporter(whole.copy(), strides=False)
-    expected = numpy_loop(whole, "mean", 2)
-    device_loop.on_device(contiguous, "mean", 2, out=contiguous)
+    expected = numpy_loop(whole, sampler="mean", steps=2)
+    device_loop.on_device(contiguous, sampler="mean", steps=2, out=contiguous)
     np.testing.assert_array_equal(contiguous.array, expected, "in place")
 
 
@@ -207,8 +221,8 @@ def test_bgr_frames(pair) -> None:
     numpy_loop, device_loop = pair
     frame = picture((2, 16, 20, 3), np.uint8)
     out = np.zeros_like(frame)
-    device_loop.on_device(np.ascontiguousarray(frame[..., ::-1]), "mean", 2, out=out, bgr=True)
-    np.testing.assert_array_equal(out[..., ::-1], numpy_loop(frame, "mean", 2))
+    device_loop.on_device(np.ascontiguousarray(frame[..., ::-1]), sampler="mean", steps=2, out=out, bgr=True)
+    np.testing.assert_array_equal(out[..., ::-1], numpy_loop(frame, sampler="mean", steps=2))
 
 
 def test_frames_that_cannot_be_taken(pair, driver: CountingDriver) -> None:
@@ -221,9 +235,9 @@ def test_frames_that_cannot_be_taken(pair, driver: CountingDriver) -> None:
         ([[1, 2], [3, 4]], "__cuda_array_interface__ or __dlpack__"),
     ):
         with pytest.raises(InvalidValueError, match=message):
-            device_loop.on_device(bad, "mean", 2)
+            device_loop.on_device(bad, sampler="mean", steps=2)
     with pytest.raises(InvalidValueError, match="out must be uint8"):
-        device_loop.on_device(frame, "mean", 2, out=np.zeros((16, 17, 3), np.uint8))
+        device_loop.on_device(frame, sampler="mean", steps=2, out=np.zeros((16, 17, 3), np.uint8))
     with pytest.raises(InvalidValueError, match="host memory, and the engine works on cuda"):
         DeviceArray.of(frame).require_on(_Elsewhere())
     with pytest.raises(InvalidValueError, match="works on pictures in host memory"):
@@ -266,12 +280,12 @@ def test_half_precision_inputs_and_outputs(pair, capturable: bool) -> None:
     single, half = Restorer(Stub(pair[1].engine)), Restorer(Stub(pair[1].engine, io_type=np.float16))
     half.engine.capturable = capturable
     mu = picture((1, 21, 18, 3))
-    found, expected = half(mu, "ode-2m", 4), single(mu, "ode-2m", 4)
+    found, expected = half(mu, sampler="ode-2m", steps=4), single(mu, sampler="ode-2m", steps=4)
     assert 0 < relative(found, expected) < 4 * 2.0**-11
 
 
 def test_a_state_that_is_not_finite_names_its_step(pair) -> None:
-    t = pair[1].plan("mean", 4).t
+    t = pair[1].plan(sampler="mean", steps=4).table.t
     bad = Restorer(Stub(pair[1].engine, nan_below=float(t[1])))
     out = np.full((16, 16, 3), 77, np.uint8)
     with pytest.raises(
@@ -287,12 +301,12 @@ def test_the_fallback_does_the_picture_again(pair) -> None:
     _, device_loop = pair
     safe = Restorer(Stub(device_loop.engine, nan_below=50.0), fallback=device_loop)
     mu = picture((2, 16, 16, 3))
-    np.testing.assert_array_equal(safe(mu, "mean", 4), device_loop(mu, "mean", 4))
+    np.testing.assert_array_equal(safe(mu, sampler="mean", steps=4), device_loop(mu, sampler="mean", steps=4))
     assert safe.fallbacks == 2
     frame = picture((16, 16, 3), np.uint8)
     out = np.zeros_like(frame)
-    safe.on_device(frame, "mean", 4, out=out)
-    np.testing.assert_array_equal(out, device_loop(frame, "mean", 4))
+    safe.on_device(frame, sampler="mean", steps=4, out=out)
+    np.testing.assert_array_equal(out, device_loop(frame, sampler="mean", steps=4))
     assert safe.fallbacks == 3
 
 
@@ -353,7 +367,7 @@ def test_threads_take_turns(pair) -> None:
         restorers = [(device_loop, other)[k % 2] for k in range(24)]
         found = list(pool.map(lambda k: restorers[k](pictures[k], "sde-2m", 2, seed=k), range(24)))
     for k in range(24):
-        assert relative(found[k], numpy_loop(pictures[k], "sde-2m", 2, seed=k)) < 1e-6
+        assert relative(found[k], numpy_loop(pictures[k], sampler="sde-2m", steps=2, seed=k)) < 1e-6
 
 
 def test_big_endian_pictures(pair) -> None:
@@ -400,16 +414,16 @@ def test_frames_that_are_still_being_written_are_waited_for(onnx_of: Callable[[s
     driver = WaitingDriver()
     device_loop = Restorer(OnnxDeviceEngine.open(onnx_of("nafnet_w16"), driver, "cpu"))
     frame, out = Producer(picture((16, 20, 3), np.uint8)), Producer(np.zeros((16, 20, 3), np.uint8))
-    device_loop.on_device(frame, "mean", 2, out=out)
+    device_loop.on_device(frame, sampler="mean", steps=2, out=out)
     assert frame.joined == out.joined == [1], "the legacy default stream, which is then waited for"
     assert 1 in driver.waited
     driver.waited.clear()
-    device_loop.on_device(frame, "mean", 2, out=out, stream=9)
+    device_loop.on_device(frame, sampler="mean", steps=2, out=out, stream=9)
     assert frame.joined == out.joined == [1, 9], "the caller's own stream"
     assert driver.waited[-1] == 9
     assert 1 not in driver.waited
     driver.waited.clear()
-    device_loop.on_device(Exporter(frame.array), "mean", 2, out=Exporter(out.array))
+    device_loop.on_device(Exporter(frame.array), sampler="mean", steps=2, out=Exporter(out.array))
     assert 1 in driver.waited, "an array interface that names no stream"
     with pytest.raises(InvalidValueError, match="on device 1 of DLPack's type 2, and engines run on the first GPU"):
         device_loop.on_device(Producer(frame.array, (2, 1)), "mean", 2)

@@ -51,7 +51,10 @@ def test_it_restores_what_the_graph_does(source: Path) -> None:
     gpu, cpu = Restorer(engine), load(source)
     for shape in ((1, 21, 34, 3), (2, 40, 60, 3), (3, 100, 70, 3), (1, 21, 34, 3)):
         for seed in (0, 1):
-            found, expected = gpu(picture(*shape), "sde-2m", 3, seed=seed), cpu(picture(*shape), "sde-2m", 3, seed=seed)
+            found, expected = (
+                gpu(picture(*shape), sampler="sde-2m", steps=3, seed=seed),
+                cpu(picture(*shape), sampler="sde-2m", steps=3, seed=seed),
+            )
             assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
     assert len(trt.contexts) == 3, "one context a size"
     x, t = picture(1, 3, 32, 32), np.array([5], np.float32)
@@ -72,13 +75,16 @@ def test_the_profile_is_the_one_made_for_the_nearest_size(
 def test_a_picture_outside_all_profiles_is_told_what_it_needs(source: Path) -> None:
     _, engine = engine_of(source)
     with pytest.raises(EngineError, match=r"min 1x16x16 .* max 3x128x128, and this picture needs 1x144x16 \(padded\)"):
-        Restorer(engine)(picture(130, 10, 3), "mean", 2)
+        Restorer(engine)(picture(130, 10, 3), sampler="mean", steps=2)
 
 
 def test_half_tensors_are_seen(source: Path) -> None:
     _, engine = engine_of(source, half=True)
     assert engine.io_type == np.float16
-    found, expected = Restorer(engine)(picture(20, 20, 3), "ode-2m", 3), load(source)(picture(20, 20, 3), "ode-2m", 3)
+    found, expected = (
+        Restorer(engine)(picture(20, 20, 3), sampler="ode-2m", steps=3),
+        load(source)(picture(20, 20, 3), sampler="ode-2m", steps=3),
+    )
     difference = np.abs(found - expected).max() / np.abs(expected).max()
     assert 0 < difference < 0.02
 
@@ -102,8 +108,8 @@ def test_memory_lives_as_long_as_its_evaluation(source: Path) -> None:
 def test_compiled_kernels_are_kept_for_the_next_process(source: Path, tmp_path: Path) -> None:
     jit = tmp_path / "a.jit"
     _, engine = engine_of(source, jit=jit)
-    Restorer(engine)(picture(20, 20, 3), "mean", 2)
+    Restorer(engine)(picture(20, 20, 3), sampler="mean", steps=2)
     assert jit.read_bytes() == b"kernels of 1 shapes"
     _, again = engine_of(source, jit=jit)
-    Restorer(again)(picture(40, 40, 3), "mean", 2)
+    Restorer(again)(picture(40, 40, 3), sampler="mean", steps=2)
     assert jit.read_bytes() == b"kernels of 2 shapes", "what was known was given back to TensorRT"

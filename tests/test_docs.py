@@ -18,6 +18,7 @@ from irsde_deploy.core.samplers import SAMPLERS
 from irsde_deploy.pictures.degradations import DEGRADATIONS, parameters_of
 
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+WIDTH = 120
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
@@ -77,3 +78,15 @@ def test_every_degradation_and_parameter_is_documented() -> None:
     for kind in DEGRADATIONS:
         for parameter in parameters_of(kind):
             assert f"`{parameter}`" in rows[f"`{kind}`"], f"{parameter} of {kind} is not in docs/training.md"
+
+
+def prose(page: Path) -> list[str]:
+    """Return the lines of a page that can be wrapped: neither code nor rows of tables nor a link longer than a line."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    lines = [line for line in text.splitlines() if not line.startswith(("    ", "|"))]
+    return [line for line in lines if max(map(len, line.split()), default=0) < WIDTH]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_documents_wrap(page: Path) -> None:
+    assert [line for line in prose(page) if len(line) > WIDTH] == []

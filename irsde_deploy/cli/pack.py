@@ -18,8 +18,10 @@ from .sampling import PLAN_OPTIONS
 
 _TABLE_OPTIONS = (
     *PLAN_OPTIONS,
-    click.option("--noise-level", type=float, help="That a denoising model starts at, 0..255, in place of --t0."),
-    click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise, where a run names none."),
+    click.option(
+        "--noise-level", type=float, help="Noise level that a denoising model starts at, 0..255, in place of --t0."
+    ),
+    click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the noise, where a run names none."),
 )
 _TABLE = ("sampler", "steps", "quality", "t0", "debias", "clip", "noise_level", "seed")
 """Parameters that those options fill."""
@@ -33,7 +35,7 @@ _table_options = gathered(_TABLE_OPTIONS, _TABLE, "settings")
 @click.argument("engine", type=PATH)
 @click.option("-o", "--output", "folder", type=PATH, required=True, help="Folder to write.")
 @_table_options
-@click.option("--size", metavar="HxW", help="Of the synthetic reference input [default: 61x93].")
+@click.option("--size", metavar="HxW", help="Height and width of the synthetic reference input [default: 61x93].")
 @click.option("--picture", type=PATH, help="Take this picture as the reference input.")
 @click.option("--overwrite", is_flag=True, help="Replace a pack that is there already.")
 def pack(

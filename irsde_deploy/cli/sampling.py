@@ -37,7 +37,9 @@ class _TileType(click.ParamType[Any]):
 
 
 PLAN_OPTIONS = (
-    click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model card's]"),
+    click.option(
+        "--sampler", type=click.Choice(list(SAMPLERS)), help="Sampler of the reverse SDE [default: the model card's]."
+    ),
     click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's]."),
     click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps."),
     click.option("--t0", type=int, help="First timestep [default: the model card's, else T]."),
@@ -53,9 +55,11 @@ _OPTIONS = (
     click.option(
         "--noise-level",
         type=float,
-        help="Of the pictures, standard deviation 0..255 [default: estimated]; denoising models only.",
+        help="Noise level of the pictures, standard deviation 0..255 [default: estimated]; denoising models only.",
     ),
-    click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise; the same for every picture."),
+    click.option(
+        "--seed", type=SEED, default=0, show_default=True, help="Seed of the noise; the same for every picture."
+    ),
     click.option(
         "--tile",
         type=_TileType(),
@@ -64,7 +68,9 @@ _OPTIONS = (
         metavar="SIDE|auto|whole",
         help="Side in pixels of tiles to evaluate; auto: whole where memory and the engine allow.",
     ),
-    click.option("--overlap", type=int, help="Of neighbouring tiles, in pixels [default: 64, at most half a side]."),
+    click.option(
+        "--overlap", type=int, help="Overlap of neighbouring tiles, in pixels [default: 64, at most half a side]."
+    ),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +24,28 @@ if TYPE_CHECKING:
 @click.option(
     "--tiled", type=click.IntRange(1), metavar="SIDE", help="Compare tiles of this side with the whole --picture."
 )
-@click.option("--overlap", type=int, help="Of the tiles, in pixels [default: 64, at most half a side].")
 @click.option(
-    "--sampler", type=click.Choice(list(SAMPLERS)), help="[default: posterior; with --tiled or INT8 the card's]"
+    "--overlap", type=int, help="Overlap of neighbouring tiles, in pixels [default: 64, at most half a side]."
 )
-@click.option("--steps", type=int, help="[default: all timesteps; with --tiled or INT8 the card's]")
+@click.option(
+    "--sampler",
+    type=click.Choice(list(SAMPLERS)),
+    help="Sampler of the trajectory [default: posterior; with --tiled or INT8 the card's]",
+)
+@click.option(
+    "--steps", type=int, help="Steps of the trajectory [default: all timesteps; with --tiled or INT8 the card's]"
+)
 @click.option("--picture", type=PATH, help="Compare on this picture [default: a small example].")
-@click.option("--seed", type=SEED, default=2023, show_default=True, help="Of the injected noise.")
+@click.option("--seed", type=SEED, default=2023, show_default=True, help="Seed of the injected noise.")
 @click.option(
     "--tolerance",
     type=float,
     help="Allowed error of a state, relative to the largest value [default: 1e-3, with FP16 inside 2e-2, INT8 0.5].",
 )
-@click.option("--csv", "csv_path", type=PATH, help="[default: ENGINE.parity.csv or ENGINE.tiles.csv]")
-@click.option("--plot", "plot_path", type=PATH, help="[default: ENGINE.parity.png or ENGINE.tiles.png]")
+@click.option("--csv", "csv_path", type=PATH, help="CSV file to write [default: ENGINE.parity.csv or ENGINE.tiles.csv]")
+@click.option(
+    "--plot", "plot_path", type=PATH, help="PNG file to write [default: ENGINE.parity.png or ENGINE.tiles.png]"
+)
 @device_options
 def verify(
     engine: Path,
@@ -58,79 +66,88 @@ def verify(
     With PyTorch: single evaluations, then a whole trajectory with the same noise; exit code 3 where anything is out of
     tolerance. Writes the error of every state, or along every row and column, as CSV and as a plot.
     """
-    if (against is None) == (tiled is None):
-        raise InvalidValueError("give --against CKPT to compare with PyTorch, or --tiled SIDE with the whole")
     kind = "parity" if tiled is None else "tiles"
     csv_path = csv_path or engine.with_suffix(f".{kind}.csv")
     plot_path = plot_path or engine.with_suffix(f".{kind}.png")
-    if (csv_path.suffix.lower(), plot_path.suffix.lower()) != (".csv", ".png") or plot_path == picture:
-        raise InvalidValueError(
-            f"--csv must end in .csv and --plot in .png, and neither be an input, not {csv_path} and {plot_path}"
-        )
-    if tiled is not None:
-        if picture is None:
-            raise InvalidValueError("--tiled needs a picture larger than a tile: add --picture FILE")
-        if tolerance is not None:
-            raise InvalidValueError("--tolerance is for --against: leave it out with --tiled")
-        tiling, sampling = Tiling.of(tiled, overlap), Sampling(sampler=sampler, steps=steps, seed=seed)
-        _verify_tiles(engine, device_settings, tiling, picture, sampling, csv_path, plot_path)
+    refusals = (
+        (
+            (against is None) == (tiled is None),
+            "give --against CKPT to compare with PyTorch, or --tiled SIDE with the whole",
+        ),
+        (
+            (csv_path.suffix.lower(), plot_path.suffix.lower()) != (".csv", ".png") or plot_path == picture,
+            f"--csv must end in .csv and --plot in .png, and neither be an input, not {csv_path} and {plot_path}",
+        ),
+        (
+            tiled is not None and picture is None,
+            "--tiled needs a picture larger than a tile: add --picture FILE",
+        ),
+        (
+            tiled is not None and tolerance is not None,
+            "--tolerance is for --against: leave it out with --tiled",
+        ),
+        (
+            tolerance is not None and not 0 < tolerance <= 1,
+            f"--tolerance must be above 0 and at most 1, not {tolerance}",
+        ),
+    )
+    for refused, sentence in refusals:
+        if refused:
+            raise InvalidValueError(sentence)
+    written = _Outputs(csv_path, plot_path)
+    if tiled is not None and picture is not None:
+        sampling = Sampling(sampler=sampler, steps=steps, seed=seed)
+        _verify_tiles(engine, device_settings, Tiling.of(tiled, overlap), picture, sampling, written)
     elif against is not None:
-        _verify_parity(
-            engine,
-            device_settings,
-            against,
-            sampler,
-            steps,
-            picture,
-            seed,
-            tolerance,
-            csv_path,
-            plot_path,
-        )
+        with requires_extra("export", "comparing with PyTorch"):
+            from ..export.parity import compared_sampling
+        from ..restorer import load
+
+        candidate = load(engine, **device_settings)
+        sampling = compared_sampling(candidate.card, sampler, steps, seed)
+        _verify_parity(candidate, engine, against, sampling, picture, tolerance, written)
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Where a comparison is written."""
+
+    csv: Path
+    plot: Path
+
+    def __str__(self) -> str:
+        return f"{self.csv} and {self.plot}"
 
 
 def _verify_parity(
+    candidate: Restorer,
     engine: Path,
-    device_settings: dict[str, Any],
     against: Path,
-    sampler: str | None,
-    steps: int | None,
+    sampling: Sampling,
     picture: Path | None,
-    seed: int,
     tolerance: float | None,
-    csv_path: Path,
-    plot_path: Path,
+    written: _Outputs,
 ) -> None:
-    with requires_extra("export", "comparing with PyTorch"):
-        from ..export.parity import compare_evaluations, compare_trajectories, reference_engine, require
-        from ..networks.checkpoints import read_checkpoint
-        from ..reports.parity import format_comparison, format_trajectory, write_csv, write_plot
-    from ..restorer import load
+    from ..export.parity import compare_evaluations, compare_trajectories, reference_engine, require
+    from ..networks.checkpoints import read_checkpoint
+    from ..reports.parity import format_comparison, format_trajectory, write_csv, write_plot
 
-    if tolerance is not None and not 0 < tolerance <= 1:
-        raise InvalidValueError(f"--tolerance must be above 0 and at most 1, not {tolerance}")
-    candidate = load(engine, **device_settings)
     checkpoint = read_checkpoint(against)
     if candidate.card.checkpoint_sha256 not in ("", checkpoint.sha256):
         say(f"note: {engine} says it was exported from another file than {against} (their SHA-256 differ)")
     reference = reference_engine(candidate.card, checkpoint)
     mu = None if picture is None else _read_network_input(candidate, engine, picture)
-    int8 = candidate.card.precision == "int8"  # calibrated for the states of one trajectory, and compared there
-    sampler = sampler or (candidate.card.sampler if int8 else "posterior")
-    if steps is None:
-        steps = candidate.card.steps if int8 else candidate.sde.T
-    t0 = candidate.card.calibrated[0] if candidate.card.calibrated else candidate.card.t0 if int8 else None
-    table = candidate.plan(sampler=sampler, steps=steps, t0=t0 or candidate.sde.T).table
-    note_uncalibrated(engine, candidate.card, table.t)
-    evaluations = [] if int8 else list(compare_evaluations(candidate.engine, reference))
-    with progress(len(table), f"{sampler}, {len(table)} steps") as advance:
-        trajectory = compare_trajectories(
-            candidate.engine, reference, sampler, len(table), mu, seed, tolerance, advance, t0
-        )
-    write_csv(trajectory, csv_path)
-    write_plot(trajectory, plot_path, f"{engine.name}: {candidate.engine.name} against {reference.name}")
+    plan = candidate.plan(sampling)
+    note_uncalibrated(engine, candidate.card, plan.table.t)
+    evaluations = []
+    if candidate.card.precision != "int8":  # whose ranges hold for the states of a trajectory alone
+        evaluations = list(compare_evaluations(candidate.engine, reference))
+    with progress(len(plan), f"{plan.sampler}, {len(plan)} steps") as advance:
+        trajectory = compare_trajectories(candidate.engine, reference, sampling, mu, tolerance, advance)
+    write_csv(trajectory, written.csv)
+    write_plot(trajectory, written.plot, f"{engine.name}: {candidate.engine.name} against {reference.name}")
     click.echo("\n".join([format_trajectory(trajectory), *map(format_comparison, evaluations)]))
-    click.echo(f"wrote {csv_path} and {plot_path}")
+    click.echo(f"wrote {written}")
     if not trajectory.complete:
         say(f"note: {DIVERGENCE}")
     require([*evaluations, *trajectory.steps], str(engine))
@@ -142,8 +159,7 @@ def _verify_tiles(
     tiling: Tiling,
     picture: Path,
     sampling: Sampling,
-    csv_path: Path,
-    plot_path: Path,
+    written: _Outputs,
 ) -> None:
     from ..pictures.files import read_picture
     from ..reports.tiles import compare_tiled, format_report, write_csv, write_plot
@@ -154,10 +170,10 @@ def _verify_tiles(
         sampling = replace(sampling, t0=restorer.sde.T)
     note_uncalibrated(engine, restorer.card, restorer.plan(sampling).table.t)
     report = compare_tiled(restorer, read_picture(picture).rgb, tiling, sampling)
-    write_csv(report, csv_path)
-    write_plot(report, plot_path, engine.name)
+    write_csv(report, written.csv)
+    write_plot(report, written.plot, engine.name)
     click.echo(format_report(report))
-    click.echo(f"wrote {csv_path} and {plot_path}")
+    click.echo(f"wrote {written}")
 
 
 def _read_network_input(restorer: Restorer, engine: Path, picture: Path) -> Any:

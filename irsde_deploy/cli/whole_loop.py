@@ -24,13 +24,17 @@ LOOP_SUFFIX = ".loop.onnx"
 
 _LOOP_OPTIONS = (
     *PLAN_OPTIONS,
-    click.option("--noise-level", type=float, help="Of the pictures, 0..255, in place of --t0; denoising models only."),
+    click.option(
+        "--noise-level",
+        type=float,
+        help="Noise level of the pictures, 0..255, in place of --t0; denoising models only.",
+    ),
     click.option(
         "--noise-input",
         type=click.Choice(["noise", "seed"]),
         default="noise",
         show_default=True,
-        help="Of the whole loop: normal values, or a seed to draw them from (ONNX Runtime only).",
+        help="What the graph takes beside pictures: normal values, or a seed to draw them from (ONNX Runtime only).",
     ),
 )
 LOOP_SETTINGS = ("sampler", "steps", "quality", "t0", "noise_level", "debias", "clip", "noise_input")

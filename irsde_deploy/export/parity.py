@@ -8,7 +8,7 @@ trajectory, and are far below what a wrong weight, padding or timestep would sho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..core.card import ModelCard
 from ..core.comparison import DIVERGED, Comparison, compare, tolerance_of, worst_of
 from ..core.example import SEED, example_picture, normals
 from ..core.noise import given_noise
-from ..core.samplers import plan_steps
+from ..core.sampling import Sampling
 from ..errors import ParityError
 from ..networks.checkpoints import Checkpoint, naming
 from ..networks.detection import build_network
@@ -93,43 +93,64 @@ class Trajectory:
         return max(step.max_abs for step in self.steps) / first if first else 1.0
 
 
+def compared_sampling(
+    card: ModelCard, sampler: str | None = None, steps: int | None = None, seed: int = SEED
+) -> Sampling:
+    """The trajectory that an engine is compared along, where the user leaves something open.
+
+    All timesteps of the posterior, as the reference samples. An INT8 engine is calibrated for the states of one
+    trajectory, and compared along that.
+    """
+    T = card.sde.T
+    usual = Sampling(sampler="posterior", steps=T, t0=T, seed=seed)
+    if card.precision == "int8":
+        first = card.calibrated[0] if card.calibrated else card.t0
+        usual = Sampling(sampler=card.sampler, steps=card.steps, t0=first or T, seed=seed)
+    if sampler is not None:
+        usual = replace(usual, sampler=sampler)
+    return usual if steps is None else replace(usual, steps=steps)
+
+
 def compare_trajectories(
     candidate: Engine,
     reference: Engine,
-    sampler: str = "posterior",
-    steps: int | None = None,
+    sampling: Sampling | None = None,
     mu: Float32 | None = None,
-    seed: int = SEED,
     tolerance: float | None = None,
     on_step: Callable[[int], None] | None = None,
-    t0: int | None = None,
 ) -> Trajectory:
     """Run both engines through a whole trajectory with injected noise.
 
     Args:
         candidate, reference: engines of one network.
-        sampler, steps: the table; all T timesteps by default.
+        sampling: the trajectory, and the seed of the noise; by default `compared_sampling` of an FP32 engine.
         mu: degraded pictures (B, C, H, W); by default a small example whose sides need padding.
-        seed: of the noise.
-        tolerance: for every state; by default that of the candidate's precision.
+        tolerance: for every state, relative to its largest value; by default that of the candidate's precision.
         on_step: called with the number of steps done.
-        t0: first timestep, T by default.
+
+    Raises:
+        InvalidValueError: settings that do not fit the model.
     """
     card = reference.card
+    if sampling is None:
+        sampling = compared_sampling(card)
     if tolerance is None:
         tolerance = tolerance_of(candidate.card.precision, TRAJECTORY_TOLERANCE)
-    table = plan_steps(card.sde, sampler, card.sde.T if steps is None else steps, t0=t0)
+    plan = card.plan(sampling)
+    table = plan.table
     if mu is None:
         mu = example_picture(card, 1, 2 * card.multiple_of - 1, max(1, 2 * card.multiple_of - 3))
     batch, _, height, width = mu.shape
-    noise = given_noise(normals(card, len(table) + 1, batch, height, width, seed=seed), len(table), mu.shape)
+    noise = given_noise(normals(card, len(table) + 1, batch, height, width, seed=sampling.seed), len(table), mu.shape)
     paths = [states(padded_evaluation(engine, mu), mu, table, noise) for engine in (candidate, reference)]
     reached = [*table.t.tolist(), 0]
     comparisons: list[Comparison] = []
     for k, (mine, theirs) in enumerate(zip(*paths, strict=True)):
         if not np.abs(theirs).max() < DIVERGED:
             break
-        comparisons.append(compare(f"x_{reached[k]} {sampler}, {len(table)} steps", mu + mine, mu + theirs, tolerance))
+        comparisons.append(
+            compare(f"x_{reached[k]} {plan.sampler}, {len(table)} steps", mu + mine, mu + theirs, tolerance)
+        )
         if on_step is not None:
             on_step(k)
     return Trajectory(comparisons, reached[: len(comparisons)])

@@ -11,6 +11,7 @@ import torch
 from golden import load_case
 
 from irsde_deploy import ModelCard
+from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.errors import InvalidValueError, OutputFileError, ParityError
 from irsde_deploy.export import exporter, parity, to_onnx
 from irsde_deploy.export.description import Description, describe, flags
@@ -125,7 +126,7 @@ def test_trajectory_errors_are_measured_on_each_engines_own_states(unet_onnx: Pa
     case = load_case("unet_nf8_depth4")
     engine = open_engine(unet_onnx)
     true = TorchEngine.open(case.weights, card=engine.card)
-    trajectory = compare_trajectories(engine, true, steps=20)
+    trajectory = compare_trajectories(engine, true, Sampling(sampler="posterior", steps=20))
     assert trajectory.passed
     assert trajectory.t[0] == 100
     assert trajectory.t[-1] == 0
@@ -138,7 +139,7 @@ def test_trajectory_errors_are_measured_on_each_engines_own_states(unet_onnx: Pa
         def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
             return true(x, mu, t) + np.float32(0.05)
 
-    shifted = compare_trajectories(engine, Shifted(), sampler="mean", steps=20)
+    shifted = compare_trajectories(engine, Shifted(), Sampling(sampler="mean", steps=20))
     assert not shifted.passed
     assert shifted.growth > 1
     # the first step's error is the shift times the table's c, wherever the state is

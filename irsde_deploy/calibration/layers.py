@@ -23,12 +23,11 @@ class Layer:
     """A node that can be quantised.
 
     Attributes:
-        name: of the node. op: its operator.
-        inputs: activations that it reads and that need a range.
+        name: the node's name in the graph.
+        inputs: names of the activations that it reads, each of which needs a range.
     """
 
     name: str
-    op: str
     inputs: tuple[str, ...]
 
 
@@ -54,7 +53,7 @@ def _convolutions(graph: onnx.GraphProto, plain: set[str]) -> Iterator[Layer]:
     weights = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type in CONVOLUTIONS and node.name in plain and weights.issuperset(node.input[1:]):
-            yield Layer(node.name, node.op_type, (node.input[0],))
+            yield Layer(node.name, (node.input[0],))
 
 
 def _sums(graph: onnx.GraphProto, plain: set[str], of_picture: set[str]) -> Iterator[Layer]:
@@ -62,4 +61,4 @@ def _sums(graph: onnx.GraphProto, plain: set[str], of_picture: set[str]) -> Iter
     picture = {name for node in graph.node if node.name in of_picture for name in node.output}
     for node in graph.node:
         if node.op_type == "Add" and node.name in plain and picture.issuperset(node.input):
-            yield Layer(node.name, node.op_type, tuple(node.input))
+            yield Layer(node.name, tuple(node.input))

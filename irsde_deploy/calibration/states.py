@@ -30,7 +30,6 @@ from ..core.arrays import Float32
 from ..core.card import ModelCard
 from ..core.noise import normal_field
 from ..core.samplers import StepTable
-from ..core.sde import SDE
 from ..errors import NotFiniteError
 from ..runtimes.loops.numpy_loop import padded_evaluation
 from ..runtimes.loops.numpy_loop import states as reverse_states
@@ -74,11 +73,6 @@ class Marginal:
     t: int
     signal: float
     noise: float
-
-
-def forward_marginals(sde: SDE, timesteps: Sequence[int]) -> list[Marginal]:
-    """Of the forward process, which the network was trained on: a_t y_0 + sigma_t z. For comparison only."""
-    return [Marginal(int(t), float(sde.a[t]), float(sde.sigma[t])) for t in timesteps]
 
 
 def visited_marginals(table: StepTable) -> list[Marginal]:
@@ -141,16 +135,6 @@ def recorded_states(
             if not np.isfinite(y).all():
                 raise NotFiniteError(f"the FP32 graph's own state at t = {t} is not finite: are its weights trained?")
             yield _state(engine.card, mu, y, t)
-
-
-def noise_states(card: ModelCard, timesteps: Sequence[int], seed: int, side: int) -> Iterator[State]:
-    """Standard normal noise in place of pictures and states, which data-free calibration takes; endless.
-
-    For comparison only: benchmarks/int8.py measures what it costs.
-    """
-    for number in count():
-        x, mu = (normal_field(seed, k, (card.channels, side, side), frame=number)[None] for k in (0, 1))
-        yield _state(card, mu, x - mu, int(timesteps[number % len(timesteps)]))
 
 
 def window(shape: Shape, visit: int, picture: int, k: int, seed: int, crop: int) -> tuple[slice, slice]:

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import onnx
 import onnxruntime
+from forward_states import forward_marginals, noise_states
 from models import HELD_OUT, irsde, rain
 
 from irsde_deploy.calibration.calibrate import Problem
@@ -34,8 +35,6 @@ from irsde_deploy.calibration.states import (
     Marginal,
     State,
     exact_states,
-    forward_marginals,
-    noise_states,
     recorded_states,
     visited_marginals,
 )

@@ -1,8 +1,11 @@
-"""The documentation and the code agree: options, exit codes, links, and the lines of Python in README and docs."""
+"""The documentation and the code agree: options, exit codes, links, modules, and lines of Python in README and docs."""
 
 from __future__ import annotations
 
+import ast
+import pkgutil
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -17,8 +20,20 @@ from irsde_deploy.cli.common import EXIT_SOME_FAILED, KINDS
 from irsde_deploy.core.samplers import SAMPLERS
 from irsde_deploy.pictures.degradations import DEGRADATIONS, parameters_of
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+WRAPPED = [*PAGES, ROOT / "CHANGELOG.md"]
 WIDTH = 120
+PACKAGE = ROOT / "irsde_deploy"
+SCRIPTS = sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py"), *ROOT.glob("assets/*.py")])
+
+
+def short(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
@@ -43,7 +58,7 @@ def test_every_sampler_is_documented() -> None:
     assert re.findall(r"^\| `([a-z0-9-]+)` \| [^|]*(?:y|posterior)", page, re.MULTILINE) == list(SAMPLERS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=short)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith("http"):
@@ -87,6 +102,65 @@ def prose(page: Path) -> list[str]:
     return [line for line in lines if max(map(len, line.split()), default=0) < WIDTH]
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", WRAPPED, ids=short)
 def test_documents_wrap(page: Path) -> None:
     assert [line for line in prose(page) if len(line) > WIDTH] == []
+
+
+# -- the house: docs/architecture.md and the package ----------------------------------------------------------
+
+
+def architecture() -> str:
+    return (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_the_pictures_of_the_layers_are_the_contracts() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    contracts = [contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"]
+    pictures = re.findall(r"```mermaid\n(.*?)```", architecture(), re.DOTALL)
+    assert [re.findall(r'\["([^"<]+)', picture.replace("#95;", "_")) for picture in pictures] == contracts
+
+
+def test_every_room_and_module_is_in_the_architecture() -> None:
+    page = architecture()
+    for folder in (path.parent for path in PACKAGE.rglob("__init__.py")):
+        if folder != PACKAGE:
+            assert f"`{folder.relative_to(PACKAGE)}/" in page, f"the room {folder.name} is not in docs/architecture.md"
+    for module in PACKAGE.rglob("*.py"):
+        name = str(module.relative_to(PACKAGE))
+        command = name.startswith("cli/") and module.stem in cli.commands
+        assert module.name == "__init__.py" or command or f"`{name}`" in page, f"{name} is not in docs/architecture.md"
+
+
+READERS_OWN = {"restore.py"}
+"""Scripts that the reader of a page writes; NAME in a path is for the reader to fill in."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=short)
+def test_the_modules_that_pages_name_exist(page: Path) -> None:
+    """By their path in the repository or in the package, or beside the page."""
+    for name in re.findall(r"(?<![\w./-])[\w./-]+\.py\b", page.read_text()):
+        there = any((folder / name).is_file() for folder in (ROOT, PACKAGE, page.parent))
+        assert there or name in READERS_OWN or "NAME" in name, f"{page.name} names {name}, which does not exist"
+
+
+@pytest.mark.parametrize("page", WRAPPED, ids=short)
+def test_the_names_that_pages_give_can_be_imported(page: Path) -> None:
+    text = page.read_text()
+    for name in re.findall(r"irsde_deploy(?:\.\w+)+", text):
+        pkgutil.resolve_name(name)
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        imports_resolve(code)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=short)
+def test_what_scripts_import_exists(script: Path) -> None:
+    imports_resolve(script.read_text())
+
+
+def imports_resolve(code: str) -> None:
+    """Import what Python code takes from the package; raises ImportError or AttributeError where it is not there."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "irsde_deploy":
+            for alias in node.names:
+                pkgutil.resolve_name(f"{node.module}:{alias.name}")

@@ -1,4 +1,4 @@
-"""From an FP32 graph and pictures to an INT8 graph: ranges, the layers that stay in floating point, what it costs."""
+"""From an FP32 graph and pictures to an INT8 graph: its ranges, which layers stay in floating point, what it costs."""
 
 from __future__ import annotations
 
@@ -33,16 +33,20 @@ from .quantise import as_computed, mixed
 from .range_table import RangeTable, find_table, graph_sha256, measure_table, states_of, table_key, write_table
 
 MEASURED, MEASURED_SIDE = 4, 192
-"""Pictures that a whole trajectory is measured on, spread over those given, and the side that is cut out of each."""
+"""How many pictures whole trajectories are measured on, spread over those given, and the largest side in pixels of the
+middle that is cut out of each."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """An FP32 graph to be quantised: what can be, and on what.
+    """A calibration that is to be done: the FP32 graph, its layers, the pictures and the settings.
 
     Attributes:
-        model, card: of the FP32 graph. layers: that can be quantised.
-        data: the pictures. settings: of the calibration.
+        model: the FP32 graph.
+        card: its model card.
+        layers: the layers that may be quantised.
+        data: the pictures to calibrate on.
+        settings: how to calibrate.
     """
 
     model: onnx.ModelProto
@@ -55,7 +59,7 @@ class Problem:
     def of(
         cls, model: onnx.ModelProto, card: ModelCard, data: CalibrationData, settings: CalibrationSettings
     ) -> Problem:
-        """Find the layers; raises InvalidValueError where there is none, or the graph is not FP32."""
+        """Find the layers that may be quantised; raises InvalidValueError where there is none or it is not FP32."""
         if card.precision != "fp32":
             raise InvalidValueError(
                 f"the graph is {card.precision} already: calibrate the one that 'export --precision fp32' wrote"
@@ -68,9 +72,18 @@ class Problem:
         on_state: Callable[[int], None] | None = None,
         expected: TableFile | None = None,
     ) -> tuple[RangeTable, Path, bool]:
-        """The range table, its file in a folder, and whether it was there already; written there if it was not.
+        """Take the range table from a folder, or measure it and write it there.
 
-        `expected` is a manifest's table: no other one of the folder is used.
+        Args:
+            folder: where range tables are kept.
+            on_state: called after each measured state with the number measured so far.
+            expected: the table that a manifest names; no other file of the folder is used then.
+
+        Returns:
+            The table, its file, and whether that was there already.
+
+        Raises:
+            EngineError: an evaluation failed, or an activation is not finite.
         """
         key = table_key(graph_sha256(self.model), self.card, self.layers, self.data, self.settings)
         found = find_table(folder, key, self.layers, self.settings, expected)
@@ -83,12 +96,12 @@ class Problem:
         return table, path, False
 
     def quantised(self, ranges: dict[str, float], float_layers: frozenset[str] = frozenset()) -> onnx.ModelProto:
-        """The graph with all layers but these in INT8."""
+        """Return the graph with its layers in INT8, but for those named in `float_layers`."""
         layers = [layer for layer in self.layers if layer.name not in float_layers]
         return mixed(self.model, layers, ranges, self.settings.rest)
 
     def pictures(self) -> list[tuple[Float32, Float32 | None]]:
-        """(degraded, clean) that trajectories are measured on, each (1, C, H, W); clean is None without pairs."""
+        """Return (degraded, clean) of each picture to measure on, (1, C, H, W); clean is None without pairs."""
         sources = self.data.sources(self.card)
         chosen = np.unique(np.linspace(0, len(sources) - 1, MEASURED).round().astype(int))
         cut = []
@@ -98,7 +111,14 @@ class Problem:
         return cut
 
     def quality(self, ranges: dict[str, float], pictures: Sequence[Float32]) -> TrajectoryQuality:
-        """Names that stay in floating point -> dB of restored pictures against the FP32 graph's."""
+        """Return a function from the layers that stay in floating point to the PSNR of what is restored then.
+
+        The PSNR, in dB, is that of restored pictures against the FP32 graph's.
+
+        Args:
+            ranges: name of an activation -> the magnitude that becomes 127.
+            pictures: degraded pictures, each (1, C, H, W).
+        """
 
         def candidate(kept: frozenset[str]) -> onnx.ModelProto:
             return as_computed(self.quantised(ranges, kept), self.settings.rest)
@@ -108,7 +128,7 @@ class Problem:
 
     @property
     def int8_card(self) -> ModelCard:
-        """The quantised graph's: its sampler, steps and t0 are the trajectory that it is calibrated for."""
+        """The quantised graph's model card. Its sampler, steps and t0 are the trajectory that was calibrated for."""
         settings, sde = self.settings, self.card.sde
         first, steps = settings.timesteps[0], len(settings.timesteps)
         if isinstance(sde, DenoisingSDE):  # whose first timestep is the picture's own
@@ -126,7 +146,7 @@ class Problem:
 
 
 def _centre(picture: Float32) -> Float32:
-    """The middle of (C, H, W), at most MEASURED_SIDE on a side: (1, C, h, w)."""
+    """Return the middle of a picture (C, H, W), at most MEASURED_SIDE on each side, as (1, C, h, w)."""
     sides = [min(side, MEASURED_SIDE) for side in picture.shape[1:]]
     top, left = ((side - cut) // 2 for side, cut in zip(picture.shape[1:], sides, strict=True))
     return np.ascontiguousarray(picture[None, :, top : top + sides[0], left : left + sides[1]])
@@ -137,8 +157,9 @@ class Cost:
     """What INT8 costs on whole trajectories.
 
     Attributes:
-        psnr: dB of the restored pictures against FP32's, the worst of them.
-        clean_fp32, clean_int8: mean dB of FP32's and INT8's restored pictures against the clean ones; None without.
+        psnr: PSNR in dB of the worst restored picture against FP32's.
+        clean_fp32: mean PSNR in dB of FP32's restored pictures against the clean ones; None without clean ones.
+        clean_int8: the same of INT8's restored pictures.
         case: what was restored, in words.
     """
 
@@ -160,12 +181,21 @@ def search_float_layers(
     budget: float,
     on_trial: Callable[[int, int], None] | None = None,
 ) -> SearchResult:
-    """The layers to leave in floating point, in the graph's order, so that restored pictures keep the budget.
+    """Find the layers to leave in floating point, so that restored pictures keep a budget.
 
-    They are those with the fewest operations that the search finds.
+    Of the sets of layers that the search tries and that keep the budget, the one with the fewest operations is taken.
+
+    Args:
+        problem: the graph, its layers and the pictures.
+        ranges: name of an activation -> the magnitude that becomes 127.
+        budget: PSNR in dB that every restored picture must have against FP32's.
+        on_trial: as `cheapest_set` calls it.
+
+    Returns:
+        The search's result, with the layers that stay in floating point in the graph's order.
 
     Raises:
-        InvalidValueError: not even with all of them in floating point (FP16 for the rest) is the budget kept.
+        InvalidValueError: the budget is not kept even with all of them in floating point, the rest being FP16.
     """
     quality = problem.quality(ranges, [mu for mu, _ in problem.pictures()])
     costs = operation_costs(problem.model, {layer.name: [layer.name] for layer in problem.layers})
@@ -180,13 +210,18 @@ def write_int8(
     path: Path,
     check: Callable[[Path], None] | None = None,
 ) -> Cost:
-    """Write the quantised graph and measure what was written; there in full or not at all.
+    """Write the quantised graph, whole or not at all, and measure what was written.
 
     Args:
-        check: called with the written file before it takes its name; raises where it must not.
+        problem: the graph, its layers and the pictures.
+        table: the ranges.
+        float_layers: names of the layers that stay in floating point.
+        path: file to write.
+        check: called with the temporary file before that takes its name; it raises an error to prevent it.
 
     Raises:
-        InvalidValueError: a layer that is none. NotFiniteError: its states, or the FP32 graph's, are not finite.
+        InvalidValueError: `float_layers` names a layer that the graph does not have.
+        NotFiniteError: states of the quantised graph, or of the FP32 graph, are not finite.
     """
     settings = problem.settings
     if unknown := set(float_layers) - {layer.name for layer in problem.layers}:
@@ -210,7 +245,7 @@ def write_int8(
 
 
 def measure(problem: Problem, path: Path) -> Cost:
-    """What a quantised file costs on the problem's pictures: read again, and run by ONNX Runtime on the CPU."""
+    """Read a quantised file, restore the problem's pictures with it (ONNX Runtime, CPU) and return what it costs."""
     pictures = problem.pictures()
     quality = problem.quality({}, [mu for mu, _ in pictures])
     written, card = read_model(path)
@@ -232,7 +267,7 @@ def _mean_psnr(restored: Sequence[Float32], clean: Sequence[Float32]) -> float |
 
 
 def packages() -> dict[str, str]:
-    """What a result hangs on, by version."""
+    """Return the name and version of each package on which the bytes of a result depend."""
     onnxruntime = onnxruntime_for("cpu")
     return {
         "irsde-deploy": __version__,

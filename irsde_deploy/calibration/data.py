@@ -1,4 +1,4 @@
-"""The pictures that a calibration is made on: found, hashed, and read when a state needs them."""
+"""The pictures that a calibration is made on: they are found, hashed, and read when a state needs them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,21 @@ from .states import PictureSource
 
 MAX_PICTURES = 1024
 _KEPT, _KEPT_PIXELS = 16, 4_000_000
-"""Decoded pictures that are kept in memory, and how large they may be; larger ones are read for every state anew."""
+"""How many decoded pictures are kept in memory, and how many pixels each may have; larger ones are read anew for every
+state."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture: its name, its files and their SHA-256; without a clean picture gt is None."""
+    """One picture, or a pair of a degraded and a clean one.
+
+    Attributes:
+        name: its path within the folder, without suffix.
+        lq: file of the degraded picture.
+        gt: file of the clean picture; None without one.
+        lq_sha256: hash of the file `lq`.
+        gt_sha256: hash of the file `gt`; None without one.
+    """
 
     name: str
     lq: Path
@@ -48,8 +57,8 @@ class CalibrationData:
     """The pictures, in the order of their names.
 
     Attributes:
-        folders: one, or those of the degraded and of the clean pictures.
-        entries: at least one.
+        folders: one folder, or that of the degraded pictures and that of the clean ones.
+        entries: the pictures; at least one.
     """
 
     folders: tuple[str, ...]
@@ -57,7 +66,7 @@ class CalibrationData:
 
     @property
     def given(self) -> str:
-        """The folders, for people."""
+        """The folders as the user gives them: one, or two with a comma between."""
         return ",".join(self.folders)
 
     @property
@@ -67,14 +76,17 @@ class CalibrationData:
 
     @property
     def hashes(self) -> list[dict[str, str | None]]:
-        """Name and SHA-256 of each, as a manifest has them."""
+        """The name and the SHA-256 of each picture, as a manifest has them."""
         return [{"name": e.name, "lq_sha256": e.lq_sha256, "gt_sha256": e.gt_sha256} for e in self.entries]
 
     def only(self, hashes: Sequence[dict[str, str | None]]) -> CalibrationData:
-        """The pictures that a manifest names.
+        """Return only the pictures that a manifest names, in its order.
+
+        Args:
+            hashes: as the property `hashes` has them.
 
         Raises:
-            InputFileError: one is not there, or another file than it was.
+            InputFileError: one of them is not there, or its file is another than it was.
         """
         there = {entry.name: entry for entry in self.entries}
         chosen = []
@@ -95,7 +107,7 @@ class CalibrationData:
         return CalibrationData(self.folders, tuple(chosen))
 
     def sources(self, card: ModelCard) -> list[PictureSource]:
-        """The pictures for `states`."""
+        """Return the pictures as `irsde_deploy.calibration.states` takes them, for the network of a card."""
 
         def read(entry: Entry) -> tuple[Float32, Float32 | None]:
             return _read(card, entry)
@@ -112,10 +124,14 @@ class CalibrationData:
 
 
 def find_data(given: str) -> CalibrationData:
-    """The pictures of LQ,GT (two folders), of a folder with the subfolders LQ and GT, or of one folder without pairs.
+    """Find the pictures of a calibration.
+
+    Args:
+        given: `LQ,GT` (two folders), a folder with the subfolders LQ and GT, or a folder of degraded pictures alone.
 
     Raises:
-        InputFileError: no such folders, no pictures, or pairs that do not fit.
+        InvalidValueError: one of the two folders is left out.
+        InputFileError: the folders are not there, hold no pictures, or hold pairs that do not fit.
     """
     lq, comma, gt = given.partition(",")
     if not comma or Path(given).exists():
@@ -126,7 +142,7 @@ def find_data(given: str) -> CalibrationData:
 
 
 def data_in(folders: tuple[str, ...]) -> CalibrationData:
-    """The pictures of one folder, or of those of the degraded and of the clean ones; raises as `find_data`."""
+    """Return the pictures of one folder, or of one of degraded and one of clean ones; raises as `find_data`."""
     files = _files(folders)
     if len(files) > MAX_PICTURES:
         where = ",".join(folders)
@@ -158,7 +174,7 @@ def _entry(name: str, lq: Path, gt: Path | None) -> Entry:
 
 
 def _read(card: ModelCard, entry: Entry) -> tuple[Float32, Float32 | None]:
-    """(mu, y_0) of a picture, both (C, H, W)."""
+    """Read a picture and return (mu, y_0), both (C, H, W); y_0 is None without a clean picture."""
     lq = read_picture(entry.lq).rgb
     if entry.gt is None:
         return to_network(check_picture(card, lq))[0], None

@@ -1,8 +1,8 @@
-"""Which nodes of an FP32 graph may compute in INT8, by structure rather than by name.
+"""Which nodes of an FP32 graph may compute in INT8, found by structure rather than by name.
 
-Convolutions, but not the first and the last one, not those of channel attention and not those of the time embedding;
-everything else (norms, softmax, gates, sums) stays in floating point. Residual sums can be added: TensorRT fuses a
-convolution with the sum after it where both of its inputs are quantised.
+Convolutions may, except for the first and the last one, those of channel attention and those of the time embedding.
+Everything else (norms, softmax, gates, sums) stays in floating point. Residual sums can be included: TensorRT fuses a
+convolution with the sum after it if both inputs of the sum are quantised.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ class Layer:
     """A node that can be quantised.
 
     Attributes:
-        name: of the node. op: its operator.
-        inputs: activations that it reads and that need a range.
+        name: the node's name in the graph.
+        inputs: names of the activations that it reads, each of which needs a range.
     """
 
     name: str
-    op: str
     inputs: tuple[str, ...]
 
 
 def quantisable(model: onnx.ModelProto, residuals: bool = False) -> list[Layer]:
-    """The layers that may be quantised, in the graph's order; with `residuals`, residual sums too.
+    """Return the layers that may be quantised, in the graph's order.
+
+    Args:
+        model: an FP32 graph whose nodes have names of their own.
+        residuals: whether residual sums are among them.
 
     Raises:
-        InvalidValueError: a graph that is not FP32 throughout, or one without any such layer.
+        InvalidValueError: the graph is not FP32 throughout, or no layer may be quantised.
     """
     found = groups(model)
     plain = {name for group in found if group.kind == "plain" for name in group.nodes}
@@ -54,12 +57,12 @@ def _convolutions(graph: onnx.GraphProto, plain: set[str]) -> Iterator[Layer]:
     weights = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type in CONVOLUTIONS and node.name in plain and weights.issuperset(node.input[1:]):
-            yield Layer(node.name, node.op_type, (node.input[0],))
+            yield Layer(node.name, (node.input[0],))
 
 
 def _sums(graph: onnx.GraphProto, plain: set[str], of_picture: set[str]) -> Iterator[Layer]:
-    """Sums of two tensors that depend on the picture's values: shifts by the time embedding do not."""
+    """Yield sums of two tensors that both depend on the picture's values, which shifts by the time embedding do not."""
     picture = {name for node in graph.node if node.name in of_picture for name in node.output}
     for node in graph.node:
         if node.op_type == "Add" and node.name in plain and picture.issuperset(node.input):
-            yield Layer(node.name, node.op_type, tuple(node.input))
+            yield Layer(node.name, tuple(node.input))

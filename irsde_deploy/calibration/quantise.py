@@ -1,9 +1,9 @@
-"""INT8 in the graph: explicit QuantizeLinear and DequantizeLinear, where TensorRT wants them.
+"""INT8 in the graph: explicit QuantizeLinear and DequantizeLinear nodes, where TensorRT wants them.
 
-ONNX Runtime's quantiser (`onnxruntime.quantization`) places them: symmetric INT8 (zero point 0; a range becomes 127),
-activations per tensor with ranges that are given, weights per output channel, stored as INT8 with a DequantizeLinear;
-biases stay float32, as TensorRT takes them. Only layers that are asked for read quantised values: another reader of the
-same tensor (a skip connection, a norm) keeps the float one.
+ONNX Runtime's quantiser (`onnxruntime.quantization`) places them. INT8 is symmetric (zero point 0; a range becomes
+127). Activations are quantised per tensor, with ranges that are given; weights per output channel, and stored as INT8
+with a DequantizeLinear; biases stay float32, as TensorRT takes them. Only the layers that are asked for read quantised
+values: another reader of the same tensor (a skip connection, a norm) keeps the float one.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ..runtimes.engines.onnx_session import onnxruntime_for
 from .layers import CONVOLUTIONS, Layer
 
 _INFERRED = "onnx.infer"
-"""Metadata by which ONNX Runtime's quantiser knows that shapes are inferred already."""
+"""The metadata property by which ONNX Runtime's quantiser knows that shapes are inferred already."""
 
 
 def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[str, float]) -> onnx.ModelProto:
-    """The same graph with these layers in INT8 and the rest as it was.
+    """Return a copy of the graph with these layers in INT8 and the rest as it was.
 
     Args:
-        model: FP32, of an opset from 13 on.
-        layers: of `quantisable`; none gives the graph itself.
-        ranges: activation tensor -> magnitude that becomes 127.
+        model: the FP32 graph, of opset 13 or later.
+        layers: from `quantisable`; without any, the copy is the graph itself.
+        ranges: name of an activation -> the magnitude that becomes 127.
 
     Raises:
-        InvalidValueError: a range is missing, or is none.
+        InvalidValueError: a range is missing, or is not a finite number above 0.
     """
     if not layers:
         same = onnx.ModelProto()
@@ -53,9 +53,19 @@ def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[st
 
 
 def mixed(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[str, float], rest: str) -> onnx.ModelProto:
-    """The graph with these layers in INT8 and the rest in `fp32`, or in `fp16` where `export --precision mixed` has it.
+    """Return a copy of the graph with these layers in INT8 and the rest in FP32 or in mixed precision.
 
-    With FP16, INT8 layers still read and write float32, with casts around them: opset 18 quantises nothing else.
+    With `rest` = `fp16` the other layers are lowered just as the precision `mixed` lowers them. INT8 layers still read
+    and write float32 then, with casts around them: opset 18 quantises nothing else.
+
+    Args:
+        model: the FP32 graph, of opset 13 or later.
+        layers: from `quantisable`.
+        ranges: name of an activation -> the magnitude that becomes 127.
+        rest: `fp32` or `fp16`.
+
+    Raises:
+        InvalidValueError: a range is missing, or is not a finite number above 0.
     """
     if rest == "fp32":
         return quantise(model, layers, ranges)
@@ -71,7 +81,12 @@ def mixed(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[str, 
 
 
 def as_computed(model: onnx.ModelProto, rest: str) -> onnx.ModelProto:
-    """What to run on a CPU to see a mixed graph's numbers: ONNX Runtime's CPU provider rounds nothing to FP16."""
+    """Return the graph to run on a CPU to see what this one computes: ONNX Runtime rounds nothing to FP16 there.
+
+    Args:
+        model: from `mixed`.
+        rest: what `mixed` was given.
+    """
     return model if rest == "fp32" else emulate_half(model)
 
 
@@ -113,7 +128,7 @@ def _range_of(name: str, ranges: Mapping[str, float]) -> float:
 
 
 def _spare_others(model: onnx.ModelProto, quantised: onnx.ModelProto, layers: set[str]) -> None:
-    """Give nodes that are not quantised their float inputs back."""
+    """Give the nodes that are not among these layers their float inputs back."""
     before = {node.name: node for node in model.graph.node}
     there = {tensor.name for tensor in quantised.graph.initializer} | {entry.name for entry in model.graph.input}
     there |= {name for node in quantised.graph.node for name in node.output}

@@ -1,4 +1,4 @@
-"""Range tables: what was measured of every activation, kept in a file that is named by the hash of what went in."""
+"""Range tables: what was measured of every activation, kept in a file whose name holds the hash of what went in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .ranges import METHODS, Recorder, collect, summary_of, timestep_groups
 from .states import State, exact_states, recorded_states, visited_marginals
 
 _LEAST = 1e-30
-"""A range whose 127th part float32 still holds."""
+"""Ranges up to this are refused: their 127th part, the step, must be one that float32 holds."""
 _TYPES: dict[str, type] = {
     "key": str,
     "states": int,
@@ -49,10 +49,12 @@ class RangeTable:
     """Ranges of the activations of one graph.
 
     Attributes:
-        key: hash of what went in, see `table_key`.
-        states: how many. stop: what decided on their number. converged: whether the ranges had.
-        rounds: in words, how ranges moved from doubling to doubling.
-        tensors: activation -> lowest, highest, and the range by each method.
+        key: hash of everything that was measured, see `table_key`.
+        states: how many states were measured.
+        stop: what decided on their number, in words, see `stop_of`.
+        converged: whether the ranges had converged by then.
+        rounds: how far the ranges moved from round to round, a sentence each.
+        tensors: name of an activation -> its lowest and highest value, and its range by each method.
     """
 
     key: str
@@ -63,39 +65,39 @@ class RangeTable:
     tensors: Mapping[str, Mapping[str, float]]
 
     def ranges(self, method: str) -> dict[str, float]:
-        """Activation -> the magnitude that becomes 127."""
+        """Return each activation's range by a method of `METHODS`: the magnitude that becomes 127."""
         return {name: values[method] for name, values in self.tensors.items()}
 
     def serves(self, key: str, settings: CalibrationSettings) -> bool:
-        """Whether it is what a calibration with these settings would measure."""
+        """Whether a calibration with this key and these settings would measure the same table."""
         stops = self.stop == stop_of(settings) if settings.states is None else self.states == settings.states
         return self.key == key and stops
 
     def covers(self, layers: Sequence[Layer]) -> bool:
-        """Whether it has a usable range by every method for just the activations that these layers read."""
+        """Whether the table has usable ranges for the activations that these layers read, and for no others."""
         wanted = {name for layer in layers for name in layer.inputs}
         return set(self.tensors) == wanted and all(_usable(values) for values in self.tensors.values())
 
     @property
     def file_name(self) -> str:
-        """Says the key, the number of states and what decided on it: no run replaces the table of another."""
+        """The file's name. It holds key, number of states and stop rule, so that no run replaces another's table."""
         return f"ranges-{self.key[:16]}-{self.states}-{self.stop.replace(' converged, or ', '-to-')}.json"
 
 
 def _usable(values: Mapping[str, float]) -> bool:
-    """Whether ranges are positive and none is wider than what was seen; of a tensor that is always 0 they are 1."""
+    """Whether one tensor's ranges are positive and no wider than what was seen (1 where it is always 0)."""
     lowest, highest = values["lowest"], values["highest"]
     largest = max(highest, -lowest) or 1.0
     return lowest <= highest and all(_LEAST < values[method] <= largest for method in METHODS)
 
 
 def stop_of(settings: CalibrationSettings) -> str:
-    """What decides on the number of states, in words."""
+    """Return in words what decides on the number of states: the settings, or convergence of the ranges."""
     return f"{settings.method} converged, or {settings.most_states}" if settings.states is None else "given"
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:
-    """Of the graph, its functions and opset alone: whatever the card or the tool's version says."""
+    """Return the SHA-256 of a model's graph, functions and opset, which neither card nor tool version changes."""
     bare = onnx.ModelProto(graph=model.graph, functions=model.functions, opset_import=model.opset_import)
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
@@ -103,7 +105,7 @@ def graph_sha256(model: onnx.ModelProto) -> str:
 def table_key(
     graph: str, card: ModelCard, layers: Sequence[Layer], data: CalibrationData, settings: CalibrationSettings
 ) -> str:
-    """Hash of everything that ranges hang on, but for the number of states."""
+    """Return the hash of everything that ranges depend on, but for the number of states."""
     parts = {
         "format": FORMAT,
         "graph": graph,
@@ -123,10 +125,10 @@ def table_key(
 
 
 def read_table(path: Path) -> RangeTable:
-    """Read what `write_table` wrote.
+    """Read a table that `write_table` wrote.
 
     Raises:
-        InputFileError: no such file, or not a range table.
+        InputFileError: there is no such file, or it is not a range table.
     """
     values = read_json(path, "a range table")
     try:
@@ -143,7 +145,7 @@ def read_table(path: Path) -> RangeTable:
 
 
 def write_table(table: RangeTable, path: Path) -> None:
-    """Write it as JSON, whole or not at all."""
+    """Write a table as JSON, whole or not at all."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps({"format": FORMAT, **asdict(table)}, indent=1) + "\n", encoding="utf-8")
 
@@ -151,7 +153,7 @@ def write_table(table: RangeTable, path: Path) -> None:
 def states_of(
     model: onnx.ModelProto, card: ModelCard, data: CalibrationData, settings: CalibrationSettings
 ) -> Iterator[State]:
-    """The states of a calibration, endless: exact with pairs, recorded without."""
+    """Return the states of a calibration, endless: exact ones with pairs, recorded ones without clean pictures."""
     sources = data.sources(card)
     table = settings.table(card.sde)
     if data.paired:
@@ -168,7 +170,19 @@ def measure_table(
     key: str,
     on_state: Callable[[int], None] | None = None,
 ) -> RangeTable:
-    """Run the graph on states and measure its activations; `on_state` is called with the number done."""
+    """Run the graph on states and measure the activations that these layers read.
+
+    Args:
+        model: the FP32 graph.
+        layers: from `quantisable`.
+        states: endless, see `states_of`.
+        settings: of the calibration.
+        key: of the table, see `table_key`.
+        on_state: called after each state with the number measured so far.
+
+    Raises:
+        EngineError: an evaluation failed, or an activation is not finite.
+    """
     recorder = Recorder(model, (name for layer in layers for name in layer.inputs))
     groups, first = timestep_groups(settings.timesteps), settings.first_states
     most = first if settings.states is not None else settings.most_states
@@ -185,10 +199,14 @@ def find_table(
     settings: CalibrationSettings,
     expected: TableFile | None = None,
 ) -> tuple[RangeTable, Path] | None:
-    """The table in a folder that fits, and its file, if there is one; a damaged one is none.
+    """Return the table in a folder that fits, and its file; None where there is none. Damaged files are passed over.
 
     Args:
-        expected: the one file that will do, with this SHA-256; None: any that fits.
+        folder: where to look.
+        key: see `table_key`.
+        layers: those whose activations the table must have.
+        settings: of the calibration.
+        expected: the only file that will do, by its name and SHA-256; None: any file that fits.
     """
     paths = sorted(folder.glob(f"ranges-{key[:16]}-*.json")) if expected is None else [folder / expected.name]
     for path in paths:

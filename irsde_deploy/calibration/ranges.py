@@ -1,11 +1,12 @@
-"""Ranges of activations: streamed over states, in memory that does not grow with their number.
+"""Ranges of activations, measured state by state in memory that does not grow with the number of states.
 
-Of each tensor are kept the least and the largest value and a histogram of magnitudes, whose range is a power of two:
-when a value exceeds it, bins are merged in pairs, so that the result does not hang on the order of the states.
-Each group of timesteps is measured by itself, since activations change along the trajectory, and the widest of the
-groups' ranges is taken: pooled, the wide values of a few timesteps are rare and cut off (docs/int8.md measures it).
-A range is one number, the magnitude that becomes 127; larger ones saturate (symmetric, zero point 0, as TensorRT has
-it). Four ways to choose it:
+For each tensor the least and the largest value are kept, and a histogram of magnitudes whose range is a power of two.
+When a value exceeds that range, it is doubled and bins are merged in pairs, so that the order of the states does not
+matter. Each group of timesteps is measured by itself, since activations change along the trajectory, and the widest of
+the groups' ranges is taken: in one histogram the wide values of a few timesteps are rare and cut off (docs/int8.md).
+
+A range is one number: the magnitude that becomes 127. Larger magnitudes saturate (symmetric quantisation with zero
+point 0, as TensorRT has it). There are four ways to choose it:
 
     minmax      the largest magnitude
     percentile  what 99.99 % of the magnitudes do not exceed
@@ -35,15 +36,16 @@ PERCENTILE = 99.99
 _TINY = 2.0**-100
 
 MOST_GROUPS = 8
-"""Of timesteps that are measured by themselves; each takes 64 kB a tensor."""
+"""Most groups of timesteps that are measured by themselves; each takes 64 kB for every tensor."""
 
 
 class Magnitudes:
-    """Least and largest value, and the histogram of magnitudes, of all that was added.
+    """The least and the largest of all values that were added, and the histogram of their magnitudes.
 
     Attributes:
-        lowest, highest: of the values.
-        counts: (BINS,) of magnitudes in [0, limit).
+        lowest: the least value; infinite before any was added.
+        highest: the largest value; minus infinity before any was added.
+        counts: (BINS,), how many magnitudes lie in each of the equal bins of [0, limit).
         limit: a power of two above every magnitude.
     """
 
@@ -53,7 +55,7 @@ class Magnitudes:
         self.counts = np.zeros(BINS, np.int64)
 
     def add(self, values: Float32) -> None:
-        """Take values in; raises NotFiniteError where any is not finite."""
+        """Add values of any shape; raises NotFiniteError where one of them is not finite."""
         magnitudes = np.abs(values).ravel()
         top = float(magnitudes.max())
         if not np.isfinite(top):
@@ -68,7 +70,7 @@ class Magnitudes:
 
     @property
     def largest(self) -> float:
-        """The largest magnitude."""
+        """The largest magnitude that was added."""
         return max(self.highest, -self.lowest)
 
 
@@ -82,7 +84,7 @@ def _percentile(of: Magnitudes) -> float:
 
 
 def _entropy(of: Magnitudes, levels: int = LEVELS + 1) -> float:
-    """Candidates are those of TensorRT's calibrator: the first i of 2048 bins, i from 128 on, here in steps of 8."""
+    """Candidates end at bin i of 2048, i from 128 on, as in TensorRT's calibrator; here i goes in steps of 8."""
     histogram = of.counts.reshape(2048, -1).sum(axis=1).astype(np.float64)
     used = int(np.flatnonzero(histogram).max()) + 1
     candidates = sorted({*range(levels, used, 8), max(used, levels)})
@@ -92,7 +94,11 @@ def _entropy(of: Magnitudes, levels: int = LEVELS + 1) -> float:
 
 
 def _divergence(histogram: npt.NDArray[np.float64], count: int, levels: int) -> float:
-    """Of the first `count` bins in so many levels from the same with what lies beyond in the last bin."""
+    """Return the divergence (Kullback-Leibler) that saturating and rounding cause when `count` bins are kept.
+
+    The reference is the first `count` bins, with all that lies beyond added to the last one. It is compared with the
+    same bins, their counts averaged within each of `levels` equal stretches.
+    """
     kept = histogram[:count]
     reference = kept.copy()
     reference[-1] += histogram[count:].sum()
@@ -107,7 +113,7 @@ def _divergence(histogram: npt.NDArray[np.float64], count: int, levels: int) -> 
 
 
 def _mse(of: Magnitudes) -> float:
-    """Searched in steps of 2^(1/8) from 1/16 of the largest magnitude on, then in steps of 1 % around the best."""
+    """Candidates are 1/16 of the largest magnitude and up, in steps of 2^(1/8); then steps of 1 % around the best."""
     used = int(np.flatnonzero(of.counts).max()) + 1
     centres = (np.arange(used) + 0.5) * of.limit / BINS
     weights = of.counts[:used].astype(np.float64)
@@ -120,7 +126,7 @@ def _mse(of: Magnitudes) -> float:
 
 
 def _square_error(magnitudes: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], top: float) -> float:
-    """Sum of the squares of what saturating at `top` and rounding change."""
+    """Return the sum, over weighted magnitudes, of the squared change by saturating at `top` and rounding."""
     step = top / LEVELS
     return float(weights @ (np.minimum(np.rint(magnitudes / step), LEVELS) * step - magnitudes) ** 2)
 
@@ -131,15 +137,15 @@ METHODS: dict[str, Callable[[Magnitudes], float]] = {
     "entropy": _entropy,
     "mse": _mse,
 }
-"""Name -> range of what was seen."""
+"""Name of a method -> function that chooses the range of the magnitudes that were seen."""
 
 
 class Recorder:
-    """An FP32 graph that shows its intermediate tensors.
+    """An FP32 graph whose intermediate tensors can be read.
 
     Args:
         model: the graph.
-        tensors: float tensors that its nodes make, or its inputs.
+        tensors: names of the tensors to read: float ones that its nodes make, or its inputs.
     """
 
     def __init__(self, model: onnx.ModelProto, tensors: Iterable[str]) -> None:
@@ -152,7 +158,7 @@ class Recorder:
         self._inputs = {node.name for node in self._session.get_inputs()}
 
     def __call__(self, state: State) -> dict[str, Float32]:
-        """Tensor -> its values at a state."""
+        """Run the graph on a state and return each tensor's values by name; raises EngineError where it fails."""
         given = {"x": state.x, "mu": state.mu, "t": np.full(len(state.x), state.t, np.float32)}
         inputs = {name: given[name] for name in self._inputs}
         try:
@@ -163,7 +169,7 @@ class Recorder:
 
 
 def timestep_groups(timesteps: Sequence[int], most: int = MOST_GROUPS) -> dict[int, int]:
-    """Timestep -> number of its group: neighbours, in groups as equal as can be."""
+    """Return each timestep with the number of its group: at most `most` groups of neighbours, as equal as can be."""
     groups = min(most, len(timesteps))
     return {int(t): k * groups // len(timesteps) for k, t in enumerate(timesteps)}
 
@@ -173,8 +179,9 @@ class Statistics:
     """`Magnitudes` of every tensor in every group of timesteps.
 
     Attributes:
-        groups: timestep -> group, see `timestep_groups`.
-        of: (tensor, group) -> what was seen. states: how many went in.
+        groups: timestep -> number of its group, see `timestep_groups`.
+        of: (tensor, group) -> what was seen of it.
+        states: how many states were added.
     """
 
     groups: Mapping[int, int]
@@ -182,7 +189,7 @@ class Statistics:
     states: int = 0
 
     def add(self, recorded: Mapping[str, Float32], t: int) -> None:
-        """Take in what a recorder gave of a state at timestep t; raises EngineError where a value is not finite."""
+        """Add what a recorder read from a state at timestep t; raises EngineError where a value is not finite."""
         for name, values in recorded.items():
             try:
                 self.of.setdefault((name, self.groups[t]), Magnitudes()).add(values)
@@ -193,14 +200,14 @@ class Statistics:
         self.states += 1
 
     def ranges(self, method: str) -> dict[str, float]:
-        """Tensor -> range by one of `METHODS`: the widest of its groups'; 1 for a tensor that is always 0."""
+        """Return each tensor's range by one of `METHODS`: the widest of its groups'; 1 where it is always 0."""
         found: dict[str, float] = {}
         for (name, _), seen in self.of.items():
             found[name] = max(found.get(name, 0.0), METHODS[method](seen) if seen.largest > 0 else 0.0)
         return {name: top or 1.0 for name, top in found.items()}
 
     def bounds(self) -> dict[str, tuple[float, float]]:
-        """Tensor -> its least and its largest value."""
+        """Return each tensor's least and largest value."""
         found: dict[str, tuple[float, float]] = {}
         for (name, _), seen in self.of.items():
             lowest, highest = found.get(name, (np.inf, -np.inf))
@@ -210,7 +217,13 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Round:
-    """One doubling: so many states, and how far ranges moved since the round before, as shares of them."""
+    """One round of measuring, after each of which the number of states is doubled.
+
+    Attributes:
+        states: how many states there were in the end.
+        median: the median, over tensors, of how far a range moved since the round before, as a share of it, or None.
+        largest: the largest such share; None, as the median is, in the first round.
+    """
 
     states: int
     median: float | None = None
@@ -218,7 +231,7 @@ class Round:
 
     @property
     def converged(self) -> bool:
-        """Whether the ranges hardly moved."""
+        """Whether the ranges moved by no more than `MEDIAN_CHANGE` and `LARGEST_CHANGE`."""
         return self.median is not None and self.median <= MEDIAN_CHANGE and (self.largest or 0) <= LARGEST_CHANGE
 
     def __str__(self) -> str:
@@ -229,8 +242,8 @@ class Round:
 
 
 MEDIAN_CHANGE, LARGEST_CHANGE = 0.01, 0.1
-"""Ranges have converged where doubling the states moves them no further than this. Heavy tails move longest, and matter
-least: around its minimum the square error is flat, so that a tenth more or less of a range hardly changes it."""
+"""Ranges have converged when doubling the states moves them no further than this. Tensors with heavy tails take longest
+and matter least: the square error is flat around its minimum, so that a tenth more or less hardly changes it."""
 
 
 def collect(
@@ -242,11 +255,18 @@ def collect(
     most: int,
     on_state: Callable[[int], None] | None = None,
 ) -> tuple[Statistics, list[Round]]:
-    """Statistics over `first` states, then twice as many, until the ranges of a method have converged, or `most`.
+    """Measure states, twice as many in each round, until the ranges of a method have converged.
 
     Args:
-        record: such as a `Recorder`. states: endless. groups: of their timesteps. method: one of `METHODS`.
-        first: states of the first round; `most`: where doubling ends. on_state: called with the number done.
+        record: reads tensors from a state, as a `Recorder` does.
+        states: what to measure; endless.
+        groups: see `timestep_groups`.
+        method: the one of `METHODS` whose ranges must converge.
+        first, most: states of the first round, and the most that a round may take.
+        on_state: called after each state with the number measured so far.
+
+    Returns:
+        The statistics of all states, and the rounds, first to last.
     """
     statistics, rounds, wanted = Statistics(groups), list[Round](), first
     before: dict[str, float] = {}
@@ -272,7 +292,7 @@ def _round(states: int, before: Mapping[str, float], now: Mapping[str, float]) -
 
 
 def summary_of(statistics: Statistics) -> dict[str, dict[str, Any]]:
-    """Tensor -> lowest, highest and the range by every method: what a range table holds."""
+    """Return for each tensor its lowest and highest value and its range by every method: what a range table holds."""
     by_method = {method: statistics.ranges(method) for method in METHODS}
     return {
         name: {"lowest": lowest, "highest": highest, **{method: by_method[method][name] for method in METHODS}}

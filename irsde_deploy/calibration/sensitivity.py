@@ -1,8 +1,9 @@
-"""What each layer costs at each timestep: the error that quantising it alone, for one step alone, makes.
+"""What each layer costs at each timestep: the error that quantising this layer alone makes, in this step alone.
 
-On eps: the root mean square of the change over that of eps itself, on calibration states of that timestep. On the
-restored picture: the PSNR against FP32's where this layer is in INT8 for this one step of the trajectory and everything
-else is in FP32: errors of early steps are forgotten to a part, those of the last one stay whole.
+The error of eps is the root mean square of its change over the root mean square of eps itself, on calibration states of
+that timestep. The error of the restored picture is its PSNR against FP32's when the layer is in INT8 for one step of
+the trajectory and everything else is in FP32: later steps take back a part of what early ones did wrong, and nothing of
+what the last one did.
 """
 
 from __future__ import annotations
@@ -29,29 +30,32 @@ from .range_table import states_of
 from .states import State
 
 STATES_EACH = 4
-"""States of each timestep that the error of eps is measured on."""
+"""How many states of each timestep the error of eps is measured on."""
 
 PICTURES, SIDE = 2, 128
-"""Pictures that are restored for each layer and timestep, and how large they are at most."""
+"""How many pictures are restored for each layer and timestep, and their largest side in pixels."""
 
 MOST_TIMESTEPS = 10
-"""Of longer trajectories so many steps are measured, spread evenly with both ends."""
+"""How many steps of a longer trajectory are measured: spread evenly, the first and the last among them."""
 
 Grid = npt.NDArray[np.float64]
 
 
 REPORTS = ("sensitivity.csv", "sensitivity.png", "ranking.md")
-"""Files of a report."""
+"""The files of a report."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
-    """Layer by timestep.
+    """What each layer costs at each timestep.
 
     Attributes:
-        layers: names. timesteps: that were measured, first to last. steps: of the whole trajectory.
+        layers: names of the layers.
+        timesteps: those that were measured, first to last.
+        steps: number of steps of the whole trajectory.
         eps_error: (layers, timesteps), relative root mean square error of eps.
-        restored_psnr: (layers, timesteps), dB of the restored picture against FP32's; infinite where nothing changes.
+        restored_psnr: (layers, timesteps), PSNR in dB of the restored picture against FP32's; infinite where the two
+            are equal.
     """
 
     layers: tuple[str, ...]
@@ -62,27 +66,33 @@ class Sensitivity:
 
     @property
     def harms(self) -> Grid:
-        """(layers, timesteps), the mean square error of the restored picture."""
+        """Mean square error of the restored picture, (layers, timesteps)."""
         power: Grid = 10 ** (-self.restored_psnr / 10)
         return power
 
     @property
     def harm(self) -> Grid:
-        """(layers,), the mean square error of the restored picture, summed over the steps that were measured."""
+        """Mean square error of the restored picture, summed over the timesteps that were measured: (layers,)."""
         total: Grid = self.harms.sum(axis=1)
         return total
 
     @property
     def ranking(self) -> list[int]:
-        """Numbers of the layers, most harmful first."""
+        """Indices into `layers`, the most harmful layer first."""
         return [int(number) for number in np.argsort(-self.harm, kind="stable")]
 
 
 class _Evaluations:
-    """An engine that answers with what the FP32 graph said, up to one step; with another engine there; FP32 after it.
+    """An engine for one trajectory that differs from FP32's in a single step.
 
-    Attributes:
-        card, name: as engines have them.
+    Before that step it repeats answers of the FP32 graph that are known already, in that step it asks the other engine,
+    and after it the FP32 graph.
+
+    Args:
+        fp32: the FP32 graph's engine.
+        known: its answers on the same trajectory, one for each step.
+        at: the step, from 0, in which the other engine answers.
+        other: the engine with one layer in INT8.
     """
 
     def __init__(self, fp32: Engine, known: Sequence[Float32], at: int, other: Engine) -> None:
@@ -91,7 +101,7 @@ class _Evaluations:
         self._step = -1
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
-        """See `Engine`; the first call is the first step's."""
+        """Answer as an `Engine` does; the k-th call is taken for step k of the trajectory."""
         self._step += 1
         if self._step < self._at:
             return self._known[self._step]
@@ -99,14 +109,14 @@ class _Evaluations:
 
 
 class _Recording:
-    """An engine that keeps what it answered."""
+    """An engine that keeps its answers, which `_Evaluations` repeats."""
 
     def __init__(self, engine: Engine) -> None:
         self.card, self.name, self._engine = engine.card, engine.name, engine
         self.answers: list[Float32] = []
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
-        """See `Engine`."""
+        """Answer as an `Engine` does."""
         self.answers.append(self._engine(x, mu, t))
         return self.answers[-1]
 
@@ -114,7 +124,16 @@ class _Recording:
 def measure_sensitivity(
     problem: Problem, ranges: dict[str, float], on_layer: Callable[[int], None] | None = None
 ) -> Sensitivity:
-    """Quantise each layer alone and measure; `on_layer` is called with the number of layers done."""
+    """Quantise each layer alone and measure what that costs.
+
+    Args:
+        problem: the graph, its layers and the pictures.
+        ranges: activation -> magnitude that becomes 127.
+        on_layer: called after each layer with the number of layers done.
+
+    Raises:
+        EngineError: an evaluation failed.
+    """
     everywhere = problem.settings.timesteps
     steps = np.unique(np.linspace(0, len(everywhere) - 1, MOST_TIMESTEPS).round().astype(int)).tolist()
     timesteps = tuple(everywhere[step] for step in steps)
@@ -144,7 +163,7 @@ def _eps(engine: Engine, state: State) -> Float32:
 def _eps_errors(
     engine: Engine, states: Sequence[State], expected: Sequence[Float32], timesteps: Sequence[int]
 ) -> list[float]:
-    """Relative root mean square error of eps at each timestep."""
+    """Return the relative root mean square error of eps at each timestep."""
     off, size = dict.fromkeys(timesteps, 0.0), dict.fromkeys(timesteps, 0.0)
     for state, eps in zip(states, expected, strict=True):
         off[state.t] += float(np.sum(np.square(_eps(engine, state) - eps, dtype=np.float64)))
@@ -153,7 +172,7 @@ def _eps_errors(
 
 
 class _Trajectory:
-    """The FP32 trajectory of one picture, and what becomes of it with another engine for one step."""
+    """The FP32 trajectory of one picture, and the PSNR that is left when another engine does one of its steps."""
 
     def __init__(self, problem: Problem, fp32: Engine, mu: Float32) -> None:
         self._fp32, self._mu, self._table = fp32, mu, problem.settings.table(problem.card.sde)
@@ -163,7 +182,7 @@ class _Trajectory:
         self._answers = recording.answers
 
     def psnr_with(self, engine: Engine, step: int) -> float:
-        """dB of the restored picture with this engine at step 0..N-1, against FP32's."""
+        """Return the PSNR in dB of the picture that this engine at this step (0..N-1) leads to, against FP32's."""
         switching = _Evaluations(self._fp32, self._answers, step, engine)
         return psnr(restore_seeded(switching, self._mu, self._table, self._clip), self._restored, 1.0)
 
@@ -172,7 +191,10 @@ class _Trajectory:
 
 
 def write_reports(sensitivity: Sensitivity, folder: Path, title: str) -> list[Path]:
-    """Write `REPORTS` (the map is layer by timestep) into a folder; gives their paths."""
+    """Write the files of `REPORTS` into a folder and return their paths.
+
+    They are a CSV with a row for each layer and timestep, a map of the same, and the tables in Markdown.
+    """
     paths = [folder / name for name in REPORTS]
     _write_csv(sensitivity, paths[0])
     _write_heat_map(sensitivity, paths[1], title)
@@ -183,7 +205,7 @@ def write_reports(sensitivity: Sensitivity, folder: Path, title: str) -> list[Pa
 
 
 def format_timesteps(sensitivity: Sensitivity) -> str:
-    """What each timestep does, over all layers, as a Markdown table."""
+    """Return a Markdown table of what quantising costs at each timestep, over all layers."""
     lines = ["| timestep | eps error of a layer, median | share of the harm |", "|---|---|---|"]
     whole = sensitivity.harms.sum() or 1.0
     for column, t in enumerate(sensitivity.timesteps):
@@ -198,7 +220,7 @@ def format_timesteps(sensitivity: Sensitivity) -> str:
 
 
 def format_ranking(sensitivity: Sensitivity, most: int | None = None) -> str:
-    """The layers as a Markdown table, most harmful first."""
+    """Return a Markdown table of the layers, the most harmful first; `most` of them, or all."""
     lines = [
         "| rank | layer | restored, dB (steps above) | share of the harm | worst step | eps error there |",
         "|---|---|---|---|---|---|",

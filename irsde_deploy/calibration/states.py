@@ -13,8 +13,8 @@ the full-precision network. benchmarks/int8.py compares the three.
 Stratified: round j takes one state of each timestep, the k-th from picture j + k, so that each timestep meets each
 picture equally often. The crops that a timestep takes of a picture follow a low-discrepancy sequence (Roberts' R2),
 and begin elsewhere for each picture and timestep, by sequences of other irrational steps. Trajectories take the
-pictures in turn, their crops likewise. A state hangs on the seed and its own number alone: the first 32 of 64 states
-are the 32.
+pictures in turn, their crops likewise. A state depends on the seed and its own number alone: whoever draws 64 states
+draws the same first 32 as whoever draws 32.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from ..core.arrays import Float32
 from ..core.card import ModelCard
 from ..core.noise import normal_field
 from ..core.samplers import StepTable
-from ..core.sde import SDE
 from ..errors import NotFiniteError
 from ..runtimes.loops.numpy_loop import padded_evaluation
 from ..runtimes.loops.numpy_loop import states as reverse_states
@@ -41,7 +40,8 @@ Shape = tuple[int, int]
 _VISIT_STEPS = 0.7548776662466927, 0.5698402909980532
 _PICTURE_STEPS = 2**0.5, 3**0.5
 _TIMESTEP_STEPS = 5**0.5, 7**0.5
-"""How far crops move, as shares of the free height and width, modulo 1; rationally independent."""
+"""How far crops move from visit to visit, from picture to picture and from timestep to timestep: shares of the free
+height and width, modulo 1. They are rationally independent, so that no sequence falls in step with another."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,10 @@ class PictureSource:
     """A picture to draw states from, read when it is needed.
 
     Attributes:
-        name: for people. shape: (H, W).
-        read: () -> (mu, y_0), both (C, H, W) float32; y_0 = GT - LQ, None without a clean picture.
+        name: what to call the picture.
+        shape: (H, W).
+        read: reads the picture and returns (mu, y_0), both (C, H, W) float32; y_0 = GT - LQ is None without a clean
+            picture.
     """
 
     name: str
@@ -60,7 +62,13 @@ class PictureSource:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """One input of the network: x and mu (1, C, H, W), sides multiples of the card's, and the timestep."""
+    """One input of the network.
+
+    Attributes:
+        x: (1, C, H, W) float32, padded to multiples of the card's `multiple_of`.
+        mu: the degraded picture, padded likewise; same shape.
+        t: the timestep.
+    """
 
     x: Float32
     mu: Float32
@@ -69,20 +77,21 @@ class State:
 
 @dataclass(frozen=True)
 class Marginal:
-    """What states of one timestep are, given the clean picture: y = signal y_0 + noise z, z standard normal."""
+    """How states of one timestep are distributed, given the clean picture: y = signal y_0 + noise z.
+
+    Attributes:
+        t: the timestep.
+        signal: factor of y_0.
+        noise: factor of z, which is standard normal.
+    """
 
     t: int
     signal: float
     noise: float
 
 
-def forward_marginals(sde: SDE, timesteps: Sequence[int]) -> list[Marginal]:
-    """Of the forward process, which the network was trained on: a_t y_0 + sigma_t z. For comparison only."""
-    return [Marginal(int(t), float(sde.a[t]), float(sde.sigma[t])) for t in timesteps]
-
-
 def visited_marginals(table: StepTable) -> list[Marginal]:
-    """Of the states that a step table visits with a network that predicts y_0 exactly.
+    """Return the marginals of the states that a step table visits, one a step, if the network predicts y_0 exactly.
 
     Then q = y_0 at every step, so that eps = (y_0 - p y) / r and a step is y' = f y + g y_0 + s z with f = a - c p/r
     and g = c/r + d: the signal becomes f signal + g, the variance f^2 noise^2 + s^2. The start is lam z.
@@ -99,14 +108,14 @@ def visited_marginals(table: StepTable) -> list[Marginal]:
 def exact_states(
     sources: Sequence[PictureSource], card: ModelCard, marginals: Sequence[Marginal], seed: int, crop: int
 ) -> Iterator[State]:
-    """States of pictures with known clean ones, drawn exactly; endless.
+    """Draw states of pictures whose clean ones are known, exactly and without the network; endless.
 
     Args:
-        sources: pictures, all with y_0.
-        card: of the network.
-        marginals: to draw from, one a timestep.
+        sources: the pictures, all with y_0.
+        card: the network's, which says how states are padded.
+        marginals: what to draw from, one for each timestep.
         seed: of crops and noise.
-        crop: largest side in pixels.
+        crop: largest side of a state in pixels, before padding.
     """
     for number in count():
         turn, k = divmod(number, len(marginals))
@@ -122,7 +131,17 @@ def exact_states(
 def recorded_states(
     sources: Sequence[PictureSource], engine: Engine, table: StepTable, seed: int, crop: int, clip: bool = False
 ) -> Iterator[State]:
-    """States that the full-precision engine passes through, all of a trajectory in turn; endless.
+    """Restore pictures with the full-precision engine and return the states that it passes through; endless.
+
+    The states of a trajectory come one after another, then those of the next picture.
+
+    Args:
+        sources: the pictures; clean ones are not looked at.
+        engine: of the FP32 graph.
+        table: the sampler's steps.
+        seed: of crops and noise.
+        crop: largest side of a state in pixels, before padding.
+        clip: as the loop takes it.
 
     Raises:
         NotFiniteError: the engine's own states are not finite.
@@ -143,18 +162,17 @@ def recorded_states(
             yield _state(engine.card, mu, y, t)
 
 
-def noise_states(card: ModelCard, timesteps: Sequence[int], seed: int, side: int) -> Iterator[State]:
-    """Standard normal noise in place of pictures and states, which data-free calibration takes; endless.
-
-    For comparison only: benchmarks/int8.py measures what it costs.
-    """
-    for number in count():
-        x, mu = (normal_field(seed, k, (card.channels, side, side), frame=number)[None] for k in (0, 1))
-        yield _state(card, mu, x - mu, int(timesteps[number % len(timesteps)]))
-
-
 def window(shape: Shape, visit: int, picture: int, k: int, seed: int, crop: int) -> tuple[slice, slice]:
-    """The crop, rows and columns, that the k-th timestep takes of a picture (H, W) at its `visit`-th visit."""
+    """Return the crop, as slices of rows and columns, that a state takes of a picture.
+
+    Args:
+        shape: (H, W) of the picture.
+        visit: how often this timestep has visited this picture before.
+        picture: index of the picture.
+        k: index of the timestep.
+        seed: moves all crops together.
+        crop: largest side in pixels; a shorter side of the picture is taken whole.
+    """
     places = np.random.default_rng(seed).random(2)
     for steps, number in ((_VISIT_STEPS, visit), (_PICTURE_STEPS, picture), (_TIMESTEP_STEPS, k)):
         places = (places + np.multiply(steps, number)) % 1

@@ -37,11 +37,11 @@ PRESETS: dict[str, Preset] = {
     "fast": Preset("mean", 5),
     "balanced": Preset("mean", 10),
     "best": Preset("sde-2m", 20),
-    "psnr": Preset("mean", 10),
 }
-"""Quality -> what it is made of; the first four in the order of their cost."""
+"""Quality -> what it is made of, cheapest first."""
 
-BY_COST = ("best", "balanced", "fast", "draft")
+BY_COST = tuple(reversed(PRESETS))
+"""Qualities, the most expensive first."""
 
 
 def preset(name: str) -> Preset:

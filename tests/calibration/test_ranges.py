@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+from forward_states import forward_marginals
 from onnx.reference import ReferenceEvaluator
 from small_quantisable import small_quantisable
 
 from irsde_deploy.calibration.layers import quantisable
 from irsde_deploy.calibration.ranges import BINS, METHODS, Magnitudes, Recorder, Statistics, collect, timestep_groups
-from irsde_deploy.calibration.states import PictureSource, exact_states, forward_marginals
+from irsde_deploy.calibration.states import PictureSource, exact_states
 from irsde_deploy.errors import EngineError
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forward_states import forward_marginals, noise_states
 from small_quantisable import small_quantisable
 
 from irsde_deploy.calibration.states import (
     PictureSource,
     exact_states,
-    forward_marginals,
-    noise_states,
     recorded_states,
     visited_marginals,
     window,

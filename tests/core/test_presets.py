@@ -41,6 +41,10 @@ def test_a_quality_bends_to_fewer_timesteps(unet_onnx: Path) -> None:
         card.plan(sampler="sde-2m", steps=20, t0=7)
 
 
+def test_no_two_qualities_are_the_same() -> None:
+    assert len(set(PRESETS.values())) == len(PRESETS)
+
+
 def test_the_best_quality_within_a_target() -> None:
     assert [PRESETS[name].steps for name in BY_COST] == sorted((PRESETS[n].steps for n in BY_COST), reverse=True)
     for name in BY_COST:

@@ -1,6 +1,6 @@
 """A stand-in for TensorRT on the host driver: it runs the ONNX graph that a plan would hold, and is strict about calls.
 
-It lets a CPU run `runtimes/tensorrt_engine.py`; it says nothing about TensorRT's kernels or speed.
+It lets a CPU run `runtimes/tensorrt/engine.py`; it says nothing about TensorRT's kernels or speed.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ SEED = 2023
 
 
 def example_picture(card: ModelCard, batch: int, height: int, width: int) -> Float32:
-    """A smooth picture with some grain, in [0, 1], seeded: (B, C, H, W)."""
+    """Smooth pictures with some grain, (B, C, H, W) in [0, 1], the same at every call."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     phase = np.arange(batch * card.channels, dtype=np.float32).reshape(batch, card.channels, 1, 1)
     smooth = 0.5 + 0.3 * np.sin(0.21 * x + phase) * np.cos(0.13 * y - phase)
@@ -21,6 +21,9 @@ def example_picture(card: ModelCard, batch: int, height: int, width: int) -> Flo
 
 
 def normals(card: ModelCard, steps: int, batch: int, height: int, width: int, *, seed: int = SEED) -> Float32:
-    """(steps, B, C, H, W) standard normals, different in every entry."""
-    shape = (card.channels, height, width)
-    return np.stack([[normal_field(seed, k, shape, frame=b) for b in range(batch)] for k in range(steps)])
+    """Standard normals (steps, B, C, H, W), which are different for every step and picture."""
+    normal = np.empty((steps, batch, card.channels, height, width), np.float32)
+    for k in range(steps):
+        for b in range(batch):
+            normal[k, b] = normal_field(seed, k, normal.shape[2:], frame=b)
+    return normal

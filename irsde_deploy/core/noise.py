@@ -32,17 +32,19 @@ from ..system.threads import usable_threads
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 NoiseSource: TypeAlias = "Callable[[int], npt.NDArray[np.float32]]"
-"""k -> standard normals (B, C, H, W): k = 0 for the initial state, then one a step."""
+"""A function k -> standard normals (B, C, H, W): k = 0 for the initial state, then k = 1, 2, ... for each step."""
 
 FRAME_NOISES = ("fixed", "per-frame")
-"""What a video's frames get: all the same field, or each the field of its number."""
+"""Which noise a video's frames get: all of them the same field, or each the field of its number."""
 
+# What the counter and the key have room for; step and channel share a word of 32 bits.
 MAX_SEED = 2**64 - 1
 MAX_FRAME = 2**32 - 1
 MAX_STEP = 2**24 - 1
 MAX_CHANNELS = 256
 MAX_SIDE = 2**32
 
+# The constants of Philox 4x32, as the paper's library Random123 has them.
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -50,18 +52,31 @@ _SHIFT = np.uint64(32)
 
 
 def philox4x32(counter: Sequence[Any], key: tuple[int, int], rounds: int = 10) -> tuple[Words, Words, Words, Words]:
-    """Philox 4x32: four words of counter (broadcast against each other), two words of key -> four words.
+    """Philox 4x32, a function of 32-bit words; arrays hold them as uint64, so that products fit.
 
-    All words are 32-bit values; arrays hold them as uint64.
+    Args:
+        counter: four arrays of words, which are broadcast against each other.
+        key: two words.
+        rounds: ten, but for tests.
+
+    Returns:
+        Four arrays of words.
     """
-    c0, c1, c2, c3 = (np.asarray(word, dtype=np.uint64) for word in counter)
+    c0 = np.asarray(counter[0], dtype=np.uint64)
+    c1 = np.asarray(counter[1], dtype=np.uint64)
+    c2 = np.asarray(counter[2], dtype=np.uint64)
+    c3 = np.asarray(counter[3], dtype=np.uint64)
     k0, k1 = key
     for _ in range(rounds):
-        product0, product1 = MULTIPLIERS[0] * c0, MULTIPLIERS[1] * c2
+        product0 = MULTIPLIERS[0] * c0
+        product1 = MULTIPLIERS[1] * c2
+        # Counter and key first: they are smaller than the product, where they have not been broadcast yet.
         c0 = (product1 >> _SHIFT) ^ (c1 ^ np.uint64(k0))
         c2 = (product0 >> _SHIFT) ^ (c3 ^ np.uint64(k1))
-        c1, c3 = product1 & _LOW, product0 & _LOW
-        k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
+        c1 = product1 & _LOW
+        c3 = product0 & _LOW
+        k0 = (k0 + WEYL[0]) & 0xFFFFFFFF
+        k1 = (k1 + WEYL[1]) & 0xFFFFFFFF
     return c0, c1, c2, c3
 
 
@@ -72,14 +87,14 @@ def normal_field(
     frame: int = 0,
     origin: tuple[int, int] = (0, 0),
 ) -> npt.NDArray[np.float32]:
-    """Standard normals (C, H, W), float32, of the window of the field that starts at origin = (y, x).
+    """The normals in a window of the field, float32 (C, H, W).
 
     Args:
-        seed: 0..2^64-1.
+        seed: a number from 0 to 2^64-1.
         step: 0 for the initial state, k for the k-th reverse step; at most 2^24-1.
-        shape: (C, H, W), C at most 256.
-        frame: 0..2^32-1; pictures use 0, videos may count frames.
-        origin: of the window, (y, x).
+        shape: of the window, (C, H, W), with C at most 256.
+        frame: a number from 0 to 2^32-1; pictures use 0, videos may count frames.
+        origin: the address (y, x) of the window's first pixel.
 
     Raises:
         InvalidValueError: an address is outside the field.
@@ -94,17 +109,20 @@ def normal_field(
         _fill(field[:, top : top + rows], int(seed), step, frame, (y0 + top, x0))
 
     tops = range(0, height, rows)
-    list(map(fill, tops) if len(tops) < 2 else _threads().map(fill, tops))
+    if len(tops) == 1:
+        fill(0)
+    else:
+        list(_threads().map(fill, tops))  # a list, since only whoever takes the results hears of an error
     return field
 
 
 _BLOCK = 2**16
-"""Values that are drawn at a time: what lies in between fits a processor's cache."""
+"""How many values are drawn at a time: what lies in between fits a processor's cache."""
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """NumPy leaves Python's lock while it works, so blocks are drawn by several threads."""
+    """The threads that draw blocks; several, since NumPy leaves Python's lock while it works."""
     return ThreadPoolExecutor(min(8, usable_threads()), "noise")
 
 
@@ -112,6 +130,7 @@ def _fill(field: npt.NDArray[np.float32], seed: int, step: int, frame: int, orig
     """Draw one window (C, H, W) of the field."""
     channels, height, width = field.shape
     y0, x0 = origin
+    # A counter gives four values: whole fours are drawn, and what sticks out at the sides is cut off.
     first, last = x0 // 4, (x0 + width + 3) // 4
     words = philox4x32(
         (
@@ -130,8 +149,8 @@ def _fill(field: npt.NDArray[np.float32], seed: int, step: int, frame: int, orig
 
 
 def _box_muller(w0: Words, w1: Words, even: npt.NDArray[np.float32], odd: npt.NDArray[np.float32]) -> None:
-    """Two words -> two normals, in place of temporaries wherever that goes."""
-    radius = w0 + 0.5
+    """Two arrays of words -> two arrays of normals; temporaries are written over wherever that goes."""
+    radius = w0 + 0.5  # uint64 + float becomes float64, and the half keeps log away from 0
     radius *= 2.0**-32
     np.log(radius, out=radius)
     radius *= -2
@@ -152,6 +171,7 @@ def require_seed(seed: int) -> None:
 def _check_address(
     seed: int, step: int, frame: int, channels: int, rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
+    """Raise InvalidValueError unless all of a window is inside the field; rows and columns are (first, end)."""
     require_seed(seed)
     if not (0 <= step <= MAX_STEP and 0 <= frame <= MAX_FRAME and 1 <= channels <= MAX_CHANNELS):
         raise InvalidValueError(
@@ -163,28 +183,29 @@ def _check_address(
 
 
 class _KeptFields:
-    """Fields of the seed and shape asked for last: the pictures of a folder or a video share theirs."""
+    """The fields of the seed and shape that were asked for last: the pictures of a folder or a video share them."""
 
     LIMIT = 2**27
-    """Bytes."""
+    """How many bytes of fields are kept."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew."""
+        """Start anew, with another lock: after a fork somebody who is not here may hold the old one."""
         self._lock = threading.Lock()
         self._of: tuple[int, tuple[int, int, int]] | None = None
         self._fields: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
 
     def field(self, seed: int, step: int, shape: tuple[int, int, int], frame: int) -> npt.NDArray[np.float32]:
-        """`normal_field`, not to be written to; drawn once as long as there is room."""
+        """`normal_field` of these settings, not to be written to; drawn once as long as there is room to keep it."""
         with self._lock:
             if self._of != (seed, shape):
                 self._of, self._fields = (seed, shape), {}
             kept = self._fields.get((step, frame))
         if kept is not None:
             return kept
+        # Without the lock: another thread may draw the same meanwhile, and comes to the same numbers.
         field = normal_field(seed, step, shape, frame)
         field.flags.writeable = False
         with self._lock:
@@ -208,32 +229,59 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class SeededNoise:
-    """The noise of a batch (B, C, H, W) by address, entry b's under frames[b]; device loops draw it anew."""
+    """The noise of a batch by address: a `NoiseSource`, which device loops draw by their kernels instead.
+
+    Attributes:
+        seed: of the field.
+        shape: of the batch, (B, C, H, W).
+        frames: the frame number of each picture of the batch.
+    """
 
     seed: int
     shape: tuple[int, int, int, int]
     frames: tuple[int, ...]
 
     def __call__(self, k: int) -> npt.NDArray[np.float32]:
-        """Normals of the initial state (k = 0) or of step k; not to be written to."""
-        fields = {frame: _kept.field(self.seed, k, self.shape[1:], frame) for frame in set(self.frames)}
-        if len(self.frames) == 1:
-            return fields[self.frames[0]][None]
-        return np.stack([fields[frame] for frame in self.frames])
+        """Normals of the initial state (k = 0) or of step k, (B, C, H, W); not to be written to."""
+        field = self.shape[1:]
+        if len(self.frames) == 1:  # no copy of the field that is kept
+            return _kept.field(self.seed, k, field, self.frames[0])[None]
+        drawn = {frame: _kept.field(self.seed, k, field, frame) for frame in set(self.frames)}
+        return np.stack([drawn[frame] for frame in self.frames])
 
 
 def seeded_noise(seed: int, shape: tuple[int, int, int, int], frames: Sequence[int] | None = None) -> SeededNoise:
-    """The noise of a batch (B, C, H, W). Every entry has frame 0, hence the same field, unless `frames` differ."""
+    """The noise of a batch by a seed.
+
+    Args:
+        seed: a number from 0 to 2^64-1.
+        shape: of the batch, (B, C, H, W).
+        frames: a number for each picture, which gives it the field of that frame; None: frame 0, and with it the same
+            field, for all.
+
+    Raises:
+        InvalidValueError: an address outside the field, or another number of frames than of pictures.
+    """
     batch, channels, height, width = shape
-    entries = [0] * batch if frames is None else list(frames)
-    if len(entries) != batch:
-        raise InvalidValueError(f"frames must have one entry a picture: {batch}, not {len(entries)}")
-    _check_address(seed, 0, max(entries), channels, (0, height), (0, width))
-    return SeededNoise(int(seed), shape, tuple(entries))
+    if frames is None:
+        frames = [0] * batch
+    if len(frames) != batch:
+        raise InvalidValueError(f"frames must have one entry a picture: {batch}, not {len(frames)}")
+    _check_address(seed, 0, max(frames), channels, (0, height), (0, width))
+    return SeededNoise(int(seed), shape, tuple(frames))
 
 
 def given_noise(noise: npt.NDArray[Any], steps: int, shape: tuple[int, int, int, int]) -> NoiseSource:
-    """Injected noise (steps+1, B, C, H, W): [0] the initial state's, then one a step. For parity with other code."""
+    """Noise that the caller has, for parity with other code.
+
+    Args:
+        noise: standard normals (steps+1, B, C, H, W): [0] for the initial state, then one for each step.
+        steps: how many steps will ask for it.
+        shape: of the batch, (B, C, H, W).
+
+    Raises:
+        InvalidValueError: another shape, values that are not finite, or no real numbers.
+    """
     expected = (steps + 1, *shape)
     noise = np.asarray(noise)
     if noise.dtype.kind not in "fiu":

@@ -13,22 +13,32 @@ from .arrays import Float32
 from .card import ModelCard
 
 FLOAT_LIMIT = 2.0
-"""Float pictures are in [0, 1]; a value beyond this is taken for a wrong scale, not for an overshoot."""
+"""Floating-point pictures are in [0, 1]; a value beyond this is taken for a wrong scale, not for an overshoot."""
 
 
 def check_picture(card: ModelCard, picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A picture (H, W, C) or a batch (B, H, W, C) -> the batch, if the card's network can take it.
+    """Check that the card's network can take a picture or a batch.
+
+    Args:
+        card: the model card.
+        picture: (H, W, C), or a batch (B, H, W, C).
+
+    Returns:
+        The batch, of one picture where one was given.
 
     Raises:
-        InvalidValueError: another shape or type, values that are not finite, or a float picture far beyond [0, 1].
+        InvalidValueError: another shape or type, values that are not finite, or a floating-point picture far beyond
+            [0, 1].
     """
     batch = picture[None] if picture.ndim == 3 else picture
     check_shape(card, batch.shape, picture.shape)
     latent = card.value_range is None
     if picture.dtype.kind == "u" and picture.dtype.itemsize <= 2 and not latent:
-        return batch
+        return batch  # every value of uint8 and uint16 is a picture's
     if not np.issubdtype(picture.dtype, np.floating):
-        expected = "a latent must be" if latent else "a picture must be uint8, uint16 or"
+        expected = "a picture must be uint8, uint16 or"
+        if latent:
+            expected = "a latent must be"
         raise InvalidValueError(f"{expected} floating point, not {picture.dtype}")
     if not np.isfinite(picture).all():
         raise InvalidValueError("the picture has NaN or infinite values: every value must be finite")
@@ -51,16 +61,20 @@ def check_shape(card: ModelCard, batch: tuple[int, ...], given: tuple[int, ...])
 
 def require_rgb_pictures(card: ModelCard, engine: str | Path) -> None:
     """Raise InvalidValueError unless the network of the file `engine` restores RGB pictures."""
-    if card.channels != 3 or card.value_range is None:
-        raise InvalidValueError(
-            f"{engine}: this network works on {card.channels}-channel "
-            f"{'latents' if card.value_range is None else 'arrays'}, not on RGB pictures: "
-            "use it from Python (irsde_deploy.load)"
-        )
+    if card.value_range is None:
+        arrays = "latents"
+    elif card.channels != 3:
+        arrays = "arrays"
+    else:
+        return
+    raise InvalidValueError(
+        f"{engine}: this network works on {card.channels}-channel {arrays}, not on RGB pictures: "
+        "use it from Python (irsde_deploy.load)"
+    )
 
 
 def to_network(batch: npt.NDArray[Any]) -> Float32:
-    """A checked batch (B, H, W, C) -> mu (B, C, H, W) float32; integers become [0, 1]."""
+    """A checked batch (B, H, W, C) as the network takes it, mu (B, C, H, W) float32; integers become [0, 1]."""
     mu: Float32 = batch.transpose(0, 3, 1, 2).astype(np.float32, order="C")
     if batch.dtype.kind == "u":
         mu /= np.float32(np.iinfo(batch.dtype).max)
@@ -68,10 +82,10 @@ def to_network(batch: npt.NDArray[Any]) -> Float32:
 
 
 def from_network(restored: Float32, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """(B, C, H, W) float32 -> (B, H, W, C) of the type that came in; integers are rounded and saturated."""
+    """Restored pictures (B, C, H, W) as (B, H, W, C) in the type that came in; integers are rounded and saturated."""
     values = restored.transpose(0, 2, 3, 1)
     if not np.issubdtype(dtype, np.floating):
-        values = np.clip(values, 0, 1)
+        values = np.clip(values, 0, 1)  # a new array, which the lines below may write to
         values *= np.float32(np.iinfo(dtype).max)
         np.rint(values, out=values)
     of_its_type: npt.NDArray[Any] = values.astype(dtype, order="C")

@@ -18,7 +18,7 @@ class Preset:
 
     Attributes:
         sampler: one of `irsde_deploy.core.samplers.SAMPLERS`.
-        steps: network evaluations.
+        steps: how many network evaluations a picture gets; at least one.
     """
 
     sampler: str
@@ -41,25 +41,28 @@ PRESETS: dict[str, Preset] = {
 """Quality -> what it is made of, cheapest first."""
 
 BY_COST = tuple(reversed(PRESETS))
-"""Qualities, the most expensive first."""
+"""The qualities that `quality_within` chooses from, the most expensive first."""
 
 
 def preset(name: str) -> Preset:
-    """The preset of a quality, or InvalidValueError."""
+    """The preset of a quality; InvalidValueError for a name that is none."""
     if name not in PRESETS:
         raise InvalidValueError(f"quality must be one of {', '.join(PRESETS)}, not {name!r}")
     return PRESETS[name]
 
 
 def quality_within(seconds: float, evaluation: float) -> tuple[str, bool]:
-    """(the best quality whose evaluations fit into `seconds`, whether it does); `draft` where none fits.
+    """The best quality whose evaluations fit into a time.
 
     Args:
-        seconds: that a picture may take.
-        evaluation: seconds that one evaluation takes at its size.
+        seconds: the time that a picture may take.
+        evaluation: the seconds that one evaluation takes at the picture's size.
+
+    Returns:
+        The quality, and whether it does fit: `draft` is returned where none does.
 
     Raises:
-        InvalidValueError: a target that is not above 0.
+        InvalidValueError: a target that is not a finite number above 0.
     """
     if not 0 < seconds < float("inf"):
         raise InvalidValueError(f"the target must be a finite number above 0 seconds a picture, not {seconds:g}")

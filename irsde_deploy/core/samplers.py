@@ -72,7 +72,10 @@ class StepTable:
 
 @dataclass(frozen=True)
 class _Step:
-    """One step as a rule writes it: y' = y_coef y + eps_coef eps + q_coef q + prev_coef q_prev + noise z."""
+    """One step as a rule writes it: the coefficients of y, eps, q, q_prev and z in the sum that is y'.
+
+    A rule may use both eps and q; in the table q is written out as p y + r eps.
+    """
 
     y: float = 0.0
     eps: float = 0.0
@@ -82,7 +85,8 @@ class _Step:
 
 
 Rule = Callable[[SDE, int, int, "int | None"], _Step]
-"""(sde, t, s, timestep before t or None) -> the step from t to s."""
+"""A function (sde, t, s, before) -> the step from timestep t to timestep s < t. `before` is the timestep at which the
+step before began; None at the first step."""
 
 
 def _euler(sde: SDE, t: int, s: int, before: int | None) -> _Step:
@@ -130,8 +134,10 @@ def _ode_2m(sde: SDE, t: int, s: int, before: int | None) -> _Step:
 
 
 def _half_slope(sde: SDE, t: int, before: int | None, h: float) -> float:
-    """h / (2 h_prev), the weight of (q - q_prev); none at the first step."""
-    return 0.0 if before is None else h / (2 * (sde.log_snr[t] - sde.log_snr[before]))
+    """h / (2 h_prev), the weight of (q - q_prev); 0 at the first step, which has no q_prev."""
+    if before is None:
+        return 0.0
+    return float(h / (2 * (sde.log_snr[t] - sde.log_snr[before])))
 
 
 SAMPLERS: dict[str, Rule] = {
@@ -143,10 +149,10 @@ SAMPLERS: dict[str, Rule] = {
     "sde-2m": _sde_2m,
     "ode-2m": _ode_2m,
 }
-"""Name -> rule of one step."""
+"""Name of a sampler -> its rule for one step."""
 
 ADJACENT_ONLY = ("euler", "ode")
-"""Discretisations of one timestep: they cannot skip any, and their last step is as any other."""
+"""Samplers that discretise one timestep: they cannot skip any, and their last step is like every other."""
 
 
 def plan_steps(
@@ -192,11 +198,13 @@ def timestep_grid(t0: int, steps: int, exponent: float = GRID_EXPONENT) -> list[
     grid = [t0]
     for i in range(1, steps):
         wanted = round(t0 * (1 - i / steps) ** exponent)
+        # Below the one before, and high enough that those to come still fit above 0.
         grid.append(max(steps - i, min(grid[-1] - 1, wanted)))
     return grid
 
 
 def _timesteps(sde: SDE, steps: int | Sequence[int], t0: int | None, exponent: float) -> list[int]:
+    """The timesteps of the evaluations: of the grid for a number of steps, or as they are given."""
     first = sde.T if t0 is None else t0
     if not isinstance(first, Integral) or not 1 <= first <= sde.T:
         raise InvalidValueError(f"t0 must be a whole number from 1 to T = {sde.T}, not {t0!r}")
@@ -212,15 +220,21 @@ def _timesteps(sde: SDE, steps: int | Sequence[int], t0: int | None, exponent: f
 
 
 def _explicit_timesteps(sde: SDE, steps: Sequence[int], t0: int | None) -> list[int]:
-    if not all(isinstance(v, Integral) for v in steps):
-        raise InvalidValueError(f"timesteps must be whole numbers, not {list(steps)!r}")
-    t = [int(v) for v in steps]
-    decreasing = all(later < earlier for earlier, later in itertools.pairwise(t))
-    if not t or not decreasing or t[0] > sde.T or t[-1] < 1:
+    """The timesteps as they are given, once they are known to be an allowed path from T or below down to 1 or above."""
+    for value in steps:
+        if not isinstance(value, Integral):
+            raise InvalidValueError(f"timesteps must be whole numbers, not {list(steps)!r}")
+    t = list(map(int, steps))
+    bounds = [sde.T + 1, *t, 0]
+    if not t or not _strictly_decreasing(bounds):
         raise InvalidValueError(f"timesteps must strictly decrease within 1..{sde.T}, not {list(steps)!r}")
     if t0 is not None and t0 != t[0]:
         raise InvalidValueError(f"t0 = {t0} contradicts the first timestep {t[0]}: leave t0 out")
     return t
+
+
+def _strictly_decreasing(values: list[int]) -> bool:
+    return all(later < earlier for earlier, later in itertools.pairwise(values))
 
 
 def _row(sde: SDE, sampler: str, k: int, t: list[int], debias: bool) -> tuple[float, ...]:

@@ -94,8 +94,10 @@ class SDE(ABC):
 
     @property
     def lam(self) -> float:
-        """Stationary standard deviation lam on the 0..1 scale of pictures."""
-        return self.max_sigma / 255 if self.max_sigma >= 1 else float(self.max_sigma)
+        """The stationary standard deviation, lam, on the 0..1 scale of pictures."""
+        if self.max_sigma >= 1:  # the reference tells the two scales apart in this way
+            return self.max_sigma / 255
+        return float(self.max_sigma)
 
     @cached_property
     def theta(self) -> Array:
@@ -110,6 +112,7 @@ class SDE(ABC):
     @cached_property
     def theta_bar(self) -> Array:
         """Integral of theta from 0 to t, (T+1,); theta_bar_0 = 0."""
+        # theta_0 belongs to no step: the sum is from 1 to t, in the reference's order of additions.
         return _frozen((np.cumsum(self.theta) - self.theta[0]) * self.dt)
 
     @cached_property
@@ -120,12 +123,13 @@ class SDE(ABC):
     @cached_property
     def sigma(self) -> Array:
         """Standard deviation of the marginal: sigma_t = lam sqrt(1 - a_t^2), (T+1,)."""
+        # expm1 here and below: near t = 0 the difference 1 - exp(-x) would lose its digits.
         return _frozen(self.lam * np.sqrt(-np.expm1(-2 * self.theta_bar)))
 
     @cached_property
     def log_snr(self) -> Array:
         """l_t = log(a_t lam / sigma_t), (T+1,); infinite at t = 0."""
-        l_t = np.full(self.T + 1, np.inf)
+        l_t = np.full(self.T + 1, np.inf)  # sigma_0 = 0: there is nothing to divide by
         l_t[1:] = np.log(self.a[1:] * self.lam / self.sigma[1:])
         return _frozen(l_t)
 
@@ -184,13 +188,16 @@ class SDE(ABC):
         the optimal reverse step of the paper (eq. 10), the standard deviation that of the reference's sampling.
         """
         D = self.theta_bar[t] - self.theta_bar[s]
-        var_s, var_t, var_st = (-np.expm1(-2 * v) for v in (self.theta_bar[s], self.theta_bar[t], D))
+        # The variances up to s, up to t, and from s to t, in units of lam^2.
+        var_s = -np.expm1(-2 * self.theta_bar[s])
+        var_t = -np.expm1(-2 * self.theta_bar[t])
+        var_st = -np.expm1(-2 * D)
         cy = np.exp(-D) * var_s / var_t
         return cy, self._weight_of_clean(s, t, cy), self.lam * np.sqrt(var_st * var_s / var_t)
 
     @abstractmethod
     def _weight_of_clean(self, s: Timestep, t: Timestep, cy: Any) -> Any:
-        """cq = a_s - cy a_t, without cancellation."""
+        """cq = a_s - cy a_t of `posterior`, computed without cancellation."""
 
     @abstractmethod
     def euler_step(self, t: Timestep) -> tuple[Any, Any, Any]:
@@ -247,6 +254,7 @@ class MeanRevertingSDE(SDE):
         return np.exp(-D), self.lam * np.sqrt(-np.expm1(-2 * D))
 
     def _weight_of_clean(self, s: Timestep, t: Timestep, cy: Any) -> Any:
+        # a_s (1 - e^(-2 D)) / (1 - e^(-2 theta_bar_t)): what a_s - cy a_t is once its terms are put together.
         D = self.theta_bar[t] - self.theta_bar[s]
         return self.a[s] * np.expm1(-2 * D) / np.expm1(-2 * self.theta_bar[t])
 
@@ -310,12 +318,14 @@ class DenoisingSDE(SDE):
         Raises:
             InvalidValueError: sigma is not above 0, or above the highest level.
         """
-        if not 0 < sigma <= self.lam * (1 + 1e-6):
+        if not 0 < sigma <= self.lam * (1 + 1e-6):  # with room for the rounding of computed levels
             raise InvalidValueError(
                 f"the noise level must be above 0 and at most {255 * self.lam:.4g} (on the 0..255 scale), the "
                 f"highest that this model was trained for, not {255 * sigma:.4g}"
             )
-        theta_bar = -0.5 * np.log1p(-(min(sigma / self.lam, self.sigma[-1] / self.lam) ** 2))
+        # sigma_t = lam sqrt(1 - exp(-2 theta_bar)) solved for theta_bar; sigma_T is a little below lam.
+        relative = min(sigma / self.lam, self.sigma[-1] / self.lam)
+        theta_bar = -0.5 * np.log1p(-(relative**2))
         return max(1, int(np.abs(self.theta_bar - theta_bar).argmin()))
 
     def _weight_of_clean(self, s: Timestep, t: Timestep, cy: Any) -> Any:
@@ -341,15 +351,17 @@ class DenoisingSDE(SDE):
 
 
 SDES: dict[str, type[MeanRevertingSDE] | type[DenoisingSDE]] = {
-    sde.kind: sde for sde in (MeanRevertingSDE, DenoisingSDE)
+    MeanRevertingSDE.kind: MeanRevertingSDE,
+    DenoisingSDE.kind: DenoisingSDE,
 }
-"""Kind -> class."""
+"""Kind of an SDE, as model cards name it -> its class."""
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)  # Python's True is an int
 
 
 def _frozen(array: Array) -> Array:
+    """The array, not to be written to: what a property returns is the SDE's own."""
     array.setflags(write=False)
     return array

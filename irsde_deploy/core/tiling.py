@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from numbers import Integral
 from typing import TypeAlias
 
@@ -24,21 +24,24 @@ import numpy.typing as npt
 from ..errors import InvalidValueError
 
 Tile: TypeAlias = int | str | None
-"""Side of the tiles in pixels; `auto`: whole where that fits, else the largest tiles that do; None: whole."""
+"""What users say of tiles: their side in pixels; `auto`: the picture whole where that fits, else the largest tiles that
+do; None: the picture whole."""
 
 DEFAULT_SIDE, DEFAULT_OVERLAP = 512, 64
 MAX_SIDE = 2**16
 SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128)
-"""Sides that are tried where memory decides, the largest first: more context, less overlap."""
+"""The sides that are tried where memory decides, the largest first: they see the most context and overlap the least."""
 
 
 @dataclass(frozen=True)
 class Tiling:
     """Square tiles and how far neighbours overlap, in pixels.
 
+    A network's own multiple rounds both up (`on_grid`).
+
     Attributes:
-        side: of a tile. overlap: of neighbours, at least; at most half a side. A network's own multiple rounds both up
-            (`on_grid`).
+        side: of a tile, from 1 to `MAX_SIDE`.
+        overlap: of neighbours, at least; it may be half a side at most.
 
     Raises:
         InvalidValueError: a side or overlap out of range.
@@ -58,18 +61,24 @@ class Tiling:
     @classmethod
     def of(cls, side: int, overlap: int | None = None) -> Tiling:
         """Tiles with an overlap, by default `DEFAULT_OVERLAP` or half a side where that is less."""
-        half = side // 2 if isinstance(side, Integral) else DEFAULT_OVERLAP
-        return cls(side, min(DEFAULT_OVERLAP, half) if overlap is None else overlap)
+        if overlap is None:
+            overlap = DEFAULT_OVERLAP
+            if isinstance(side, Integral):  # of anything else the constructor says what is wrong
+                overlap = min(overlap, side // 2)
+        return cls(side, overlap)
 
     def on_grid(self, multiple: int) -> Tiling:
-        """The same for a network that takes multiples: both rounded up, and the side to two overlaps at least."""
-        side, overlap = (value + -value % multiple for value in (self.side, self.overlap))
+        """The same tiles for a network that takes multiples: both are rounded up, the side to two overlaps at least."""
+        side = self.side + -self.side % multiple
+        overlap = self.overlap + -self.overlap % multiple
         return Tiling(max(side, 2 * overlap), overlap)
 
     def over(self, height: int, width: int, multiple: int) -> Tiles:
-        """The tiles of what the network sees of a picture: sides that are multiples already."""
+        """The tiles of a padded picture, whose height and width are multiples already."""
         tiling = self.on_grid(multiple)
-        return Tiles(*(_axis(length, tiling.side, tiling.overlap, multiple) for length in (height, width)))
+        rows = _axis(height, tiling.side, tiling.overlap, multiple)
+        columns = _axis(width, tiling.side, tiling.overlap, multiple)
+        return Tiles(rows, columns)
 
     def __str__(self) -> str:
         return f"tiles of {self.side} with an overlap of {self.overlap}"
@@ -77,12 +86,12 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Axis:
-    """Tiles along one side.
+    """The tiles along one side of a picture.
 
     Attributes:
         side: of each tile.
-        starts: first pixel of each tile, ascending.
-        weights: (n, side) float32; those of a pixel, over all tiles that hold it, sum to one.
+        starts: the first pixel of each tile, ascending.
+        weights: of each tile's pixels, (n, side) float32; those of a pixel, over all tiles that hold it, sum to one.
     """
 
     side: int
@@ -92,6 +101,7 @@ class Axis:
     @property
     def seams(self) -> tuple[float, ...]:
         """The middle of each two neighbours' overlap, in pixels."""
+        # An overlap reaches from the start of the tile after to the end of the tile before.
         return tuple((after + before + self.side) / 2 for before, after in pairwise(self.starts))
 
 
@@ -103,8 +113,8 @@ class Tiles:
     columns: Axis
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """(row, column) number of every tile."""
-        return ((i, j) for i in range(len(self.rows.starts)) for j in range(len(self.columns.starts)))
+        """The numbers (row, column) of all tiles, row by row."""
+        return product(range(len(self.rows.starts)), range(len(self.columns.starts)))
 
     def __len__(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)
@@ -115,13 +125,15 @@ class Tiles:
         return self.rows.side, self.columns.side
 
     def window(self, tile: tuple[int, int]) -> tuple[slice, slice]:
-        """Rows and columns of a tile."""
-        y, x = self.rows.starts[tile[0]], self.columns.starts[tile[1]]
+        """The rows and columns of the picture that a tile holds."""
+        row, column = tile
+        y, x = self.rows.starts[row], self.columns.starts[column]
         return slice(y, y + self.rows.side), slice(x, x + self.columns.side)
 
     def weights(self, tile: tuple[int, int]) -> npt.NDArray[np.float32]:
-        """(height, width) of a tile."""
-        weights: npt.NDArray[np.float32] = self.rows.weights[tile[0]][:, None] * self.columns.weights[tile[1]]
+        """The weights of a tile's pixels, (height, width)."""
+        row, column = tile
+        weights: npt.NDArray[np.float32] = self.rows.weights[row][:, None] * self.columns.weights[column]
         return weights
 
 
@@ -130,17 +142,20 @@ def _axis(length: int, side: int, overlap: int, multiple: int) -> Axis:
     if length <= side:
         return Axis(length, (0,), np.ones((1, length), np.float32))
     count = math.ceil((length - overlap) / (side - overlap))
+    # Rounded down to the grid; lengths and sides are multiples, so that the last tile ends with the picture.
     starts = [i * (length - side) // (count - 1) // multiple * multiple for i in range(count)]
     return Axis(side, tuple(starts), _weights(starts, side, overlap, length))
 
 
 def _weights(starts: list[int], side: int, overlap: int, length: int) -> npt.NDArray[np.float32]:
-    """(n, side): from the borders that a tile shares, weights rise as sin^2 over the overlap; they sum to one."""
+    """The weights (n, side), which sum to one: they rise as sin^2 from each border of a tile that another overlaps."""
     ramp = np.ones(side)
+    # At the middles of pixels: the ramp and its mirror image add up to one, sin^2 + cos^2.
     ramp[:overlap] = np.sin(np.pi / 2 * (np.arange(overlap) + 0.5) / max(overlap, 1)) ** 2
     weights = np.ones((len(starts), side))
     weights[1:] *= ramp
     weights[:-1] *= ramp[::-1]
+    # Rounding to the grid makes some overlaps wider than the ramp: what adds up to more than one is divided by its sum.
     total = np.zeros(length)
     for start, own in zip(starts, weights, strict=True):
         total[start : start + side] += own

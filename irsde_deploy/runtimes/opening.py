@@ -1,6 +1,6 @@
-"""Engines, which evaluate the score network, and the loops around them.
+"""From an engine file to an engine: `open_engine` picks the opener by the file's suffix from a plain dict.
 
-`open_engine` picks the engine by the file's suffix from a plain dict; each entry imports what it needs when called.
+Each opener imports the library that it needs when it is called.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class OpenOptions:
 
     Attributes:
         device: `cpu` or `cuda`.
-        card: for files without a model card of their own.
-        driver: of the device loop on a GPU: `cuda-bindings` or `pycuda`.
-        provider: which library runs an `.onnx`; one of `PROVIDERS_OF[device]`.
+        card: the model card for files without one of their own.
+        driver: what drives the GPU: `cuda-bindings` or `pycuda`.
+        provider: the library that runs an `.onnx`; one of `PROVIDERS_OF[device]`.
     """
 
     device: str = "cpu"
@@ -36,8 +36,8 @@ class OpenOptions:
 
 
 PROVIDERS_OF = {"cpu": ("onnxruntime", "openvino", "auto"), "cuda": ("cuda", "tensorrt")}
-"""Device -> what can run an `.onnx` there, the default first: ONNX Runtime, OpenVINO, the faster of them for each input
-size; on a GPU ONNX Runtime's CUDA or TensorRT provider."""
+"""Device -> what can run an `.onnx` there, the default first. On the CPU that is ONNX Runtime, OpenVINO, or the faster
+of the two for each input size; on a GPU it is ONNX Runtime with its CUDA or its TensorRT provider."""
 
 
 def _onnx(path: Path, options: OpenOptions) -> Engine:
@@ -47,6 +47,7 @@ def _onnx(path: Path, options: OpenOptions) -> Engine:
 
     if options.device == "cpu":
         return _onnx_on_cpu(path, options)
+    # Before the driver: without the package, that is what is missing, and not the GPU.
     onnxruntime_for(options.provider)
     return OnnxDeviceEngine.open(path, open_driver(options.driver), options.provider, options.card)
 
@@ -91,7 +92,7 @@ ENGINES: dict[str, Callable[[Path, OpenOptions], Engine]] = {
     ".pth": _torch,
     ".safetensors": _torch,
 }
-"""File suffix -> how to open it."""
+"""File suffix -> the function that opens such a file."""
 
 
 def open_engine(
@@ -107,13 +108,14 @@ def open_engine(
         path: `.onnx` for ONNX Runtime; `.plan` for TensorRT; `.pt`, `.pth` or `.safetensors` for the PyTorch reference.
         device: `cpu` or `cuda`, and then no other: a device that is not there is an error. `auto` takes the GPU where
             it can be used and the CPU elsewhere; the engine's name says which. By default `cuda` for plans, else `cpu`.
-        card: for checkpoints without a model card of their own.
+        card: the model card for checkpoints without one of their own.
         driver: what drives the GPU: `cuda-bindings` or `pycuda`.
         provider: what runs an `.onnx`: on the CPU `onnxruntime` (default), `openvino`, or `auto`, the faster of the two
             for each input size; on a GPU `cuda` (default) or `tensorrt`, both ONNX Runtime's.
 
     Raises:
         InputFileError: no such file, an empty one, or a suffix that no engine reads.
+        InvalidValueError: a device, driver or provider that there is not.
         EngineError, CheckpointError: the file is not what its name promises.
         MissingPackageError: the package that reads it, or the device, is not there.
     """
@@ -125,22 +127,42 @@ def open_engine(
             f"give one of {', '.join(ENGINES)} ('irsde-deploy export' makes .onnx)"
         )
     device = device or ("cuda" if suffix == ".plan" else "cpu")
+    _require_known(device, driver, provider)
+    require_readable(path)
+    if device == "auto":
+        return _open_where_possible(path, card, driver, provider)
+    return ENGINES[suffix](path, _options(device, card, driver, provider))
+
+
+def _require_known(device: str, driver: str, provider: str | None) -> None:
+    """Raise InvalidValueError for a name that is not one of the known."""
     if device not in DEVICES:
         raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
     if driver not in DRIVERS:
         raise InvalidValueError(f"a driver must be one of {', '.join(DRIVERS)}, not {driver!r}")
-    if provider is not None and device != "auto" and provider not in PROVIDERS_OF[device]:
+    if provider is None or device == "auto":  # which device's providers count is not known yet
+        return
+    if provider not in PROVIDERS_OF[device]:
         raise InvalidValueError(
             f"a provider on {device} must be one of {', '.join(PROVIDERS_OF[device])}, not {provider!r}"
         )
-    require_readable(path)
-    opened = ENGINES[suffix]
-    if device != "auto":
-        return opened(path, OpenOptions(device, card, driver, provider or PROVIDERS_OF[device][0]))
-    providers = {place: provider if provider in known else known[0] for place, known in PROVIDERS_OF.items()}
+
+
+def _open_where_possible(path: Path, card: ModelCard | None, driver: str, provider: str | None) -> Engine:
+    """Open a file on the GPU if that can be, else on the CPU."""
+    suffix = path.suffix.lower()
     try:
-        return opened(path, OpenOptions("cuda", card, driver, providers["cuda"]))
-    except (MissingPackageError, EngineError):  # a file that is at fault is so on the CPU too
+        return ENGINES[suffix](path, _options("cuda", card, driver, provider))
+    except (MissingPackageError, EngineError):
         if suffix == ".plan":  # nothing on a CPU reads it
             raise
-        return opened(path, OpenOptions("cpu", card, driver, providers["cpu"]))
+        # Where the file itself is at fault, the CPU says so too.
+        return ENGINES[suffix](path, _options("cpu", card, driver, provider))
+
+
+def _options(device: str, card: ModelCard | None, driver: str, provider: str | None) -> OpenOptions:
+    """The options on a device, with its default provider in place of none or of one for another device."""
+    known = PROVIDERS_OF[device]
+    if provider is None or provider not in known:
+        provider = known[0]
+    return OpenOptions(device, card, driver, provider)

@@ -1,16 +1,20 @@
-"""What every engine is: one evaluation of the score network."""
+"""What every engine is, one evaluation of the score network, and what every loop is, many of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from ..core.arrays import Float32
 from ..core.card import ModelCard
+from ..core.noise import NoiseSource
+from ..core.samplers import StepTable
+from ..core.tiling import Tiling
 
 DEVICES = ("cpu", "cuda", "auto")
-"""Where an engine can run; `auto`: on the GPU where it can be used, else on the CPU."""
+"""Names of the places where an engine can run; `auto` is the GPU where one can be used, else the CPU."""
 
 
 class Engine(Protocol):
@@ -37,4 +41,40 @@ class Engine(Protocol):
 
         Raises:
             EngineError: the evaluation failed, for example for want of memory.
+        """
+
+
+class Loop(Protocol):
+    """The reverse SDE around one engine: it executes a step table on pictures (`runtimes.loops`)."""
+
+    @property
+    def engine(self) -> Engine:
+        """The network that is evaluated at every step."""
+
+    def __call__(
+        self,
+        batch: npt.NDArray[Any],
+        table: StepTable,
+        noise: NoiseSource,
+        clip: bool = False,
+        on_step: Callable[[int], None] | None = None,
+        tiling: Tiling | None = None,
+    ) -> npt.NDArray[Any]:
+        """Restore a batch of pictures in host memory.
+
+        Args:
+            batch: degraded pictures (B, H, W, C), as `core.pixels.check_picture` returns them.
+            table: the sampler.
+            noise: the standard normals of the initial state and of each step.
+            clip: whether the predicted picture is kept within [0, 1] at each step.
+            on_step: called with the number of steps done, from 0 to N.
+            tiling: the tiles that the network sees one by one; None: it sees whole pictures.
+
+        Returns:
+            The restored pictures, in the shape and type of the batch.
+
+        Raises:
+            EngineError: an evaluation failed.
+            OutOfMemoryError: it failed for want of memory.
+            NotFiniteError: a state has NaN or infinite values.
         """

@@ -1,4 +1,4 @@
-"""Files: usable ones in, and out only such as are there in full or not at all."""
+"""Files that are checked before they are read, and outputs that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import InputFileError, IrsdeError, OutputFileError
 
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quota error
 
 
 @contextmanager
@@ -23,19 +23,16 @@ def write_atomically(path: Path) -> Iterator[Path]:
     Raises:
         OutputFileError: the folder cannot be written, or path is a folder.
     """
+    # Beside path, since a rename is atomic within one file system; hidden, and short enough for any.
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
     require_writable(path)
-    try:
+    with _errors_naming(path):
+        # O_EXCL: nobody may have put a link there. The mode is cut down by the umask, which mkstemp would ignore.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise not_writable(path, error) from None
     try:
-        yield temporary
-        temporary.replace(path)
-    except IrsdeError:
-        raise
-    except OSError as error:
-        raise not_writable(path, error) from error
+        with _errors_naming(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,45 +48,71 @@ def write_folder_atomically(path: Path, replaced: bool = False) -> Iterator[Path
     Raises:
         OutputFileError: path exists and is not to be replaced, is no folder, or cannot be written.
     """
-    path = path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+    path = _absolute(path)
+    _require_place(path, replaced)
     token = secrets.token_hex(6)
-    temporary, old = (path.with_name(f".{path.name[:40]}.{token}.{kind}") for kind in ("part", "old"))
-    if os.path.lexists(path) and (not replaced or path.is_symlink() or not path.is_dir()):
-        advice = "pass --overwrite to replace it" if path.is_dir() else "it is no folder, choose another place"
-        raise OutputFileError(f"{path}: exists already: {advice}")
-    try:
+    temporary = path.with_name(f".{path.name[:40]}.{token}.part")
+    old = path.with_name(f".{path.name[:40]}.{token}.old")
+    with _errors_naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-    except OSError as error:
-        raise not_writable(path, error) from None
     try:
-        yield temporary
-        if replaced and path.exists():
-            path.rename(old)
-        temporary.rename(path)
-    except IrsdeError:
-        raise
-    except OSError as error:
-        raise not_writable(path, error) from error
+        with _errors_naming(path):
+            yield temporary
+            if replaced and path.exists():
+                path.rename(old)  # a folder that is not empty cannot be renamed over
+            temporary.rename(path)
     finally:
-        if old.exists() and not path.exists():
+        if old.exists() and not path.exists():  # the second rename failed, or was interrupted
             old.rename(path)
         for folder in (temporary, old):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _absolute(path: Path) -> Path:
+    """The path with all links on its way followed, but not one that it ends in: that is to be seen, and refused."""
+    if path.name in ("", ".."):  # such as "." or "a/..", which have no name to put another beside
+        return path.resolve()
+    return path.parent.resolve() / path.name
+
+
+def _require_place(path: Path, replaced: bool) -> None:
+    """Raise OutputFileError where something is at path already, unless it is a folder that may be replaced."""
+    if not os.path.lexists(path):
+        return
+    if replaced and path.is_dir() and not path.is_symlink():
+        return
+    advice = "it is no folder, choose another place"
+    if path.is_dir():
+        advice = "pass --overwrite to replace it"
+    raise OutputFileError(f"{path}: exists already: {advice}")
+
+
+@contextmanager
+def _errors_naming(path: Path) -> Iterator[None]:
+    """Turn what the system refuses inside the block into an OutputFileError that names path."""
+    try:
+        yield
+    except IrsdeError:  # some are OSErrors too, and say more already
+        raise
+    except OSError as error:
+        raise not_writable(path, error) from error
 
 
 def require_readable(path: Path) -> None:
     """Raise InputFileError unless path is an ordinary file with something in it."""
     if not path.exists():
         raise InputFileError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputFileError(f"{path}: is a folder, not a file")
     if not path.is_file():
-        raise InputFileError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'is not an ordinary file'}")
+        raise InputFileError(f"{path}: is not an ordinary file")
     if path.stat().st_size == 0:
         raise InputFileError(f"{path}: the file is empty")
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
+    """The SHA-256 of a file's content, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -99,7 +122,7 @@ def file_sha256(path: Path) -> str:
 
 def require_writable(path: Path) -> None:
     """Make the folder of path, and raise OutputFileError where a file there cannot be written."""
-    try:
+    with _errors_naming(path):
         if path.is_dir():
             raise OutputFileError(f"{path}: is a folder; give the name of a file")
         if path.exists() and not path.is_file():
@@ -107,13 +130,15 @@ def require_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OutputFileError:
-        raise
-    except OSError as error:
-        raise not_writable(path, error) from None
 
 
 def not_writable(path: Path, error: OSError, when_full: str = "free some space there") -> OutputFileError:
-    """What to say of a file that the system does not let us write, with other advice where the disk is full."""
+    """The error for a file that the system does not let us write.
+
+    Args:
+        path: of the file.
+        error: what the system said.
+        when_full: the advice where the disk is full; elsewhere it is to choose another place.
+    """
     advice = when_full if error.errno in _FULL else "choose another place"
     return OutputFileError(f"{path}: cannot be written ({error.strerror or error}): {advice}")

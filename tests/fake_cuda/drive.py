@@ -1,6 +1,6 @@
 """Drives a driver of irsde-deploy for a GPU on the stand-in for libcuda: python drive.py DRIVER CHECK.
 
-Run by tests/runtimes/test_drivers.py, each check in a process of its own, since a fault stays in its process.
+Run by tests/runtimes/device/test_drivers.py, each check in a process of its own, since a fault stays in its process.
 """
 
 from __future__ import annotations

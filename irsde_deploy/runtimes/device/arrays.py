@@ -7,7 +7,7 @@ whose device memory is host memory, NumPy arrays come in the same ways.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,12 @@ class DeviceArray:
     """A strided array in device memory.
 
     Attributes:
-        pointer: of its first element.
-        shape: of any length.
+        pointer: the address of its first element.
+        shape: its sides, as many as there are.
         dtype: uint8, uint16, float16 or float32.
-        strides: in bytes; negative ones are allowed.
-        kind: whose memory: `cuda` or `host`.
-        stream: that the producer may still be writing on; None if there is nothing to wait for.
+        strides: steps from one element to the next along each side, in bytes; they may be negative.
+        kind: whose memory it is in: `cuda` or `host`.
+        stream: the stream that the producer may still be writing on; None if there is nothing to wait for.
         owner: what keeps the memory alive.
     """
 
@@ -49,27 +49,28 @@ class DeviceArray:
 
     @classmethod
     def empty(cls, driver: Driver, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
-        """A contiguous array of the driver's own memory, given back when nothing refers to it any more."""
+        """A contiguous array in a driver's memory, which is given back when nothing refers to the array any more."""
         dtype = np.dtype(dtype)
         memory = Memory(driver, dtype.itemsize * int(np.prod(shape)))
-        return cls(
-            memory.pointer, tuple(shape), dtype, DeviceArray.contiguous_strides(shape, dtype), driver.kind, owner=memory
-        )
+        strides = DeviceArray.contiguous_strides(shape, dtype)
+        return cls(memory.pointer, tuple(shape), dtype, strides, driver.kind, owner=memory)
 
     @classmethod
     def of(cls, array: Any, stream: int = LEGACY_STREAM) -> DeviceArray:
-        """Anything with `__dlpack__` or `__cuda_array_interface__`; DLPack first, since its producer waits by itself.
+        """Take anything with `__dlpack__` or `__cuda_array_interface__`; its memory is used, and nothing is copied.
 
         Args:
-            array: whose memory is used.
-            stream: that the producer's work must come before; the legacy default stream unless a caller names one.
+            array: the array, of any library.
+            stream: what the producer has to do is done before what comes on this stream; the legacy default stream
+                unless a caller names another.
 
         Raises:
-            InvalidValueError: neither, or memory that is not the first GPU's or the host's.
+            InvalidValueError: it has neither, or memory that is neither the first GPU's nor the host's.
         """
         if isinstance(array, cls):
             return array
         interface = hasattr(array, "__cuda_array_interface__")
+        # DLPack first: it tells the producer the stream, so that the GPU waits there and not this thread.
         if hasattr(array, "__dlpack__"):
             try:
                 return _from_dlpack(array, stream)
@@ -90,7 +91,7 @@ class DeviceArray:
 
     @staticmethod
     def contiguous_strides(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
-        """In bytes, the last index fastest."""
+        """The strides in bytes of an array without gaps, whose last index is the fastest."""
         strides = [dtype.itemsize]
         for side in reversed(shape[1:]):
             strides.insert(0, strides[0] * side)
@@ -111,22 +112,18 @@ class DeviceArray:
 
     @property
     def element_strides(self) -> tuple[int, ...]:
-        """Strides in elements."""
+        """The strides counted in elements, as kernels take them."""
         return tuple(stride // self.dtype.itemsize for stride in self.strides)
 
     def as_batch(self) -> DeviceArray:
         """(H, W, C) as (1, H, W, C); others as they are."""
         if len(self.shape) != 3:
             return self
-        return DeviceArray(
-            self.pointer, (1, *self.shape), self.dtype, (0, *self.strides), self.kind, self.stream, self.owner
-        )
+        return replace(self, shape=(1, *self.shape), strides=(0, *self.strides))
 
     def without_batch(self) -> DeviceArray:
         """(1, H, W, C) as (H, W, C)."""
-        return DeviceArray(
-            self.pointer, self.shape[1:], self.dtype, self.strides[1:], self.kind, self.stream, self.owner
-        )
+        return replace(self, shape=self.shape[1:], strides=self.strides[1:])
 
     def require_on(self, driver: Driver) -> None:
         """Raise InvalidValueError unless the memory is the driver's device's and the type one that kernels read."""
@@ -184,29 +181,46 @@ class _DLTensor(ctypes.Structure):
 
 
 def _from_dlpack(array: Any, stream: int) -> DeviceArray:
-    """Reads the capsule's DLTensor; the capsule is kept, and its own destructor gives the tensor back."""
-    device_type, device_id = (int(number) for number in array.__dlpack_device__())
-    if device_type not in _KINDS or (_KINDS[device_type] == "cuda" and device_id != 0):
+    """Read the DLTensor of an array's capsule; the capsule is kept, and its own destructor gives the tensor back."""
+    device_type = _dlpack_device(array)
+    if device_type == _CPU:
+        capsule, waits_for = array.__dlpack__(), None
+    else:
+        capsule, waits_for = array.__dlpack__(stream=stream), stream
+    tensor = ctypes.cast(_capsule_pointer(capsule, b"dltensor"), ctypes.POINTER(_DLTensor)).contents
+    dtype = _dlpack_dtype(tensor)
+    shape, strides = _dlpack_layout(tensor, dtype)
+    pointer = (tensor.data or 0) + tensor.byte_offset  # ctypes gives a null pointer, of an empty array, as None
+    return DeviceArray(pointer, shape, dtype, strides, _KINDS[device_type], waits_for, (capsule, array))
+
+
+def _dlpack_device(array: Any) -> int:
+    """The DLDeviceType of an array, if its memory is one that engines run on."""
+    device_type, device_id = map(int, array.__dlpack_device__())
+    known = device_type in _KINDS
+    if not known or (_KINDS[device_type] == "cuda" and device_id != 0):
         raise InvalidValueError(
             f"this array is on device {device_id} of DLPack's type {device_type}, and engines run on the first GPU"
         )
-    capsule = array.__dlpack__() if device_type == _CPU else array.__dlpack__(stream=stream)
-    tensor = ctypes.cast(_capsule_pointer(capsule, b"dltensor"), ctypes.POINTER(_DLTensor)).contents
-    if tensor.code not in _DLPACK_TYPES or tensor.lanes != 1:
+    return device_type
+
+
+def _dlpack_dtype(tensor: _DLTensor) -> np.dtype[Any]:
+    if tensor.code not in _DLPACK_TYPES or tensor.lanes != 1:  # a lane is a component of a vector type
         raise InvalidValueError("DLPack says that this array is neither integer nor floating point")
-    dtype = np.dtype(f"{_DLPACK_TYPES[tensor.code]}{tensor.bits // 8}")
-    shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
-    strides = (
-        tuple(tensor.strides[i] * dtype.itemsize for i in range(tensor.ndim))
-        if tensor.strides
-        else DeviceArray.contiguous_strides(shape, dtype)
-    )
-    pointer = (tensor.data or 0) + tensor.byte_offset
-    waits = None if device_type == _CPU else stream
-    return DeviceArray(pointer, shape, dtype, strides, _KINDS[device_type], waits, (capsule, array))
+    return np.dtype(f"{_DLPACK_TYPES[tensor.code]}{tensor.bits // 8}")
+
+
+def _dlpack_layout(tensor: _DLTensor, dtype: np.dtype[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(shape, strides in bytes) of a DLTensor, whose own strides count elements."""
+    shape = tuple(tensor.shape[: tensor.ndim])
+    if not tensor.strides:  # null: contiguous
+        return shape, DeviceArray.contiguous_strides(shape, dtype)
+    return shape, tuple(dtype.itemsize * stride for stride in tensor.strides[: tensor.ndim])
 
 
 def _capsule_pointer(capsule: Any, name: bytes) -> int:
+    """The pointer inside a Python capsule of this name."""
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
     return int(get(capsule, name))

@@ -18,9 +18,9 @@ from .drivers.memory import Memory
 PaddedShape: TypeAlias = tuple[int, int, int]
 """(batch, height, width) of what the network sees; the channels are the card's."""
 
-
 Evaluation: TypeAlias = Callable[[int, int, int, int, int], None]
-"""(x, mu, t, eps, stream): puts one evaluation on the stream; device pointers, (B, C, H, W) and t (B,)."""
+"""A function (x, mu, t, eps, stream) that puts one evaluation on the stream. The others are pointers on the device, to
+arrays (B, C, H, W) of the engine's `io_type`, and for t to (B,) of float32."""
 
 
 class DeviceEngine(ABC):
@@ -30,8 +30,8 @@ class DeviceEngine(ABC):
         card: how pictures must be prepared, and the SDE.
         name: library, version and device, for people.
         driver: the device.
-        io_type: of x, mu and eps on the device: float32 or float16. Timesteps are float32.
-        capturable: whether the last evaluation made may be recorded into a graph.
+        io_type: the type of x, mu and eps on the device, float32 or float16. Timesteps are float32.
+        capturable: whether what `evaluation` returned last may be recorded into a graph.
     """
 
     card: ModelCard
@@ -43,15 +43,21 @@ class DeviceEngine(ABC):
 
     @property
     def host(self) -> HostDriver | None:
-        """The driver, where it is the host's: calls of the engine are put in line with its `submit`."""
-        return self.driver if isinstance(self.driver, HostDriver) else None
+        """The driver where it is the host's, with which an engine puts its calls in line (`submit`); None on a GPU."""
+        if isinstance(self.driver, HostDriver):
+            return self.driver
+        return None
 
     @abstractmethod
     def evaluation(self, shape: PaddedShape, stream: int) -> Evaluation:
-        """The network for one shape, with what it needs for that alone (a profile, memory) as long as it is kept.
+        """The network for one shape; it keeps what it needs for that shape alone (a profile, memory) while it lives.
+
+        Args:
+            shape: of the padded pictures.
+            stream: the stream to set up on.
 
         Raises:
-            EngineError: the engine cannot take this shape; says which it can.
+            EngineError: the engine cannot take this shape; the message says which it can.
         """
 
     def takes(self, shape: PaddedShape) -> bool:
@@ -64,18 +70,24 @@ class DeviceEngine(ABC):
             return self._evaluated(x, mu, t)
 
     def _evaluated(self, x: Float32, mu: Float32, t: Float32) -> Float32:
-        driver, stream = self.driver, own_stream(self.driver)
+        driver = self.driver
+        stream = own_stream(driver)
         driver.activate()
-        arrays = [np.ascontiguousarray(a, dtype=d) for a, d in ((x, self.io_type), (mu, self.io_type), (t, np.float32))]
-        eps: npt.NDArray[Any] = np.empty_like(arrays[0])
+        inputs: list[npt.NDArray[Any]] = [
+            np.ascontiguousarray(x, dtype=self.io_type),
+            np.ascontiguousarray(mu, dtype=self.io_type),
+            np.ascontiguousarray(t, dtype=np.float32),
+        ]
+        eps = np.empty_like(inputs[0])
         shape = (x.shape[0], x.shape[2], x.shape[3])
         if self._called is None or self._called[0] != shape:
             self._called = None  # its memory goes before the next is asked for
-            self._called = (shape, self.evaluation(shape, stream), [Memory(driver, a.nbytes) for a in (*arrays, eps)])
-        _, evaluate, buffers = self._called
-        for buffer, array in zip(buffers, arrays, strict=False):
-            driver.upload(buffer.pointer, array, stream)
-        evaluate(buffers[0].pointer, buffers[1].pointer, buffers[2].pointer, buffers[3].pointer, stream)
-        driver.download(eps, buffers[3].pointer, stream)
-        driver.synchronize(stream)
+            evaluate = self.evaluation(shape, stream)
+            self._called = (shape, evaluate, [Memory(driver, array.nbytes) for array in (*inputs, eps)])
+        _, evaluate, (at_x, at_mu, at_t, at_eps) = self._called
+        for memory, array in zip((at_x, at_mu, at_t), inputs, strict=True):
+            driver.upload(memory.pointer, array, stream)
+        evaluate(at_x.pointer, at_mu.pointer, at_t.pointer, at_eps.pointer, stream)
+        driver.download(eps, at_eps.pointer, stream)
+        driver.synchronize(stream)  # the arrays live until here, as copies in both directions ask
         return eps.astype(np.float32)

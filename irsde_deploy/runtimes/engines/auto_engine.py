@@ -13,9 +13,10 @@ import json
 import platform
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,15 +32,22 @@ from ..protocol import Engine
 from .openvino_engine import OpenVinoEngine
 
 REPEATS = 3
-"""Timed evaluations of each engine, after one that warms up, in turns."""
+"""Timed evaluations of each engine, after one that warms up; the engines take turns."""
+
+
+class _Race(NamedTuple):
+    """What a measurement found: the best time of each engine in seconds, and the errors of those that failed."""
+
+    best: list[float]
+    failures: dict[int, EngineError]
 
 
 class AutoEngine:
-    """See the module's text.
+    """An engine that evaluates each input size with the fastest of several engines.
 
     Args:
-        engines: of one model, the preferred first where they take the same time.
-        key: of the model, such as its file's SHA-256.
+        engines: engines of one model, the preferred first where they take the same time.
+        key: what identifies the model, such as its file's SHA-256.
     """
 
     def __init__(self, engines: Sequence[Engine], key: str) -> None:
@@ -50,69 +58,89 @@ class AutoEngine:
 
     @classmethod
     def of(cls, engines: Sequence[Engine], path: Path) -> AutoEngine:
-        """Engines that were opened from one file."""
+        """The fastest of engines that were opened from one file."""
         return cls(engines, file_sha256(path))
 
     @property
     def card(self) -> ModelCard:
-        """That of all of them."""
+        """The card that all of the engines have."""
         return self._engines[0].card
 
     @property
     def name(self) -> str:
         """The engines chosen so far, or what there is to choose from."""
-        names = {engine.name: None for engine in (self._chosen.values() or self._engines)}
-        return " and ".join(names) if self._chosen else f"the faster of {' and '.join(names)}"
+        if not self._chosen:
+            return f"the faster of {_listed(self._engines)}"
+        return _listed(self._chosen.values())
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
         """See `Engine`."""
         return np.asarray(self.engine_for(x.shape)(x, mu, t))
 
     def engine_for(self, shape: tuple[int, ...]) -> Engine:
-        """The engine for inputs of this shape: remembered, or measured now."""
-        with self._lock:
+        """The engine for inputs of this shape, as it is remembered or measured now."""
+        with self._lock:  # one thread measures, with the processor to itself; the others wait for its choice
             if shape not in self._chosen:
-                path = self._memory(shape)
-                index = _remembered(path, len(self._engines))
-                if index is None:
-                    index, lasting = self._fastest(shape)
-                    if lasting:
-                        _remember(path, index, self._engines[index].name)
-                self._chosen[shape] = self._engines[index]
+                self._chosen[shape] = self._choose(shape)
             return self._chosen[shape]
 
-    def _fastest(self, shape: tuple[int, ...]) -> tuple[int, bool]:
-        """The engine with the fastest evaluation, and whether that is to last.
+    def _choose(self, shape: tuple[int, ...]) -> Engine:
+        path = self._memory(shape)
+        index = _remembered(path, len(self._engines))
+        if index is None:
+            index, lasting = self._fastest(shape)
+            if lasting:
+                _remember(path, index, self._engines[index].name)
+        return self._engines[index]
 
-        One that fails is the slowest; where it was for want of memory, there may be more of it another day.
-        """
-        x = np.full(shape, 0.5, dtype=np.float32)
-        t = np.full(shape[0], 1, dtype=np.float32)
-        best = [float("inf")] * len(self._engines)
-        failures: dict[int, EngineError] = {}
-        for repeat in range(REPEATS + 1):
-            for index in set(range(len(self._engines))) - failures.keys():
-                started = time.perf_counter()
-                try:
-                    self._engines[index](x, x, t)
-                except EngineError as error:
-                    failures[index], best[index] = error, float("inf")
-                else:
-                    best[index] = min(best[index], time.perf_counter() - started) if repeat else best[index]
-        if len(failures) == len(self._engines):
-            raise failures[0]
-        fastest = best.index(min(best))
+    def _fastest(self, shape: tuple[int, ...]) -> tuple[int, bool]:
+        """The number of the engine with the fastest evaluation, and whether that choice is to last."""
+        race = self._race(shape)
+        if len(race.failures) == len(self._engines):
+            raise race.failures[0]
+        fastest = race.best.index(min(race.best))
         for index, engine in enumerate(self._engines):
+            # What OpenVINO compiled for a size has weights of its own, and will not be asked for again.
             if index != fastest and isinstance(engine, OpenVinoEngine):
                 engine.forget(shape)
-        return fastest, not any(isinstance(failure, OutOfMemoryError) for failure in failures.values())
+        # Where memory was short, there may be more of it another day.
+        short = any(isinstance(failure, OutOfMemoryError) for failure in race.failures.values())
+        return fastest, not short
+
+    def _race(self, shape: tuple[int, ...]) -> _Race:
+        """Let the engines evaluate inputs of one shape in turns; one that fails counts as the slowest."""
+        x = np.full(shape, 0.5, dtype=np.float32)
+        t = np.full(shape[0], 1, dtype=np.float32)
+        race = _Race([float("inf")] * len(self._engines), {})
+        for repeat in range(REPEATS + 1):
+            for index, engine in enumerate(self._engines):
+                if index in race.failures:
+                    continue
+                started = time.perf_counter()
+                try:
+                    engine(x, x, t)
+                except EngineError as error:
+                    race.failures[index] = error
+                    race.best[index] = float("inf")
+                    continue
+                seconds = time.perf_counter() - started
+                if repeat > 0:  # the first evaluation compiles and allocates
+                    race.best[index] = min(race.best[index], seconds)
+        return race
 
     def _memory(self, shape: tuple[int, ...]) -> Path:
-        """Where the choice is kept: by model, versions, rewrites, shape, processor and threads."""
-        rewrites = {engine: [rewrite.__name__ for rewrite in chosen] for engine, chosen in REWRITES.items()}
+        """The file that keeps a choice: named by model, versions, rewrites, shape, processor and threads."""
+        rewrites = {}
+        for engine, chosen in REWRITES.items():
+            rewrites[engine] = [rewrite.__name__ for rewrite in chosen]
         versions = (__version__, rewrites, [engine.name for engine in self._engines])
         what = repr((self._key, versions, shape, _processor(), usable_threads()))
         return cache_folder() / "engines" / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
+
+
+def _listed(engines: Iterable[Engine]) -> str:
+    """The different names of engines, in their order."""
+    return " and ".join(dict.fromkeys(engine.name for engine in engines))
 
 
 @cache
@@ -122,8 +150,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    told = [line for line in lines if line.split("\t")[0].strip() in ("model name", "flags", "Features")]
-    return f"{platform.machine()} {platform.processor()} {sorted(set(told))}"
+    # Every core has lines of its own, which may differ where cores do.
+    told = {line for line in lines if line.split("\t")[0].strip() in ("model name", "flags", "Features")}
+    return f"{platform.machine()} {platform.processor()} {sorted(told)}"
 
 
 def _remember(path: Path, index: int, name: str) -> None:
@@ -133,8 +162,11 @@ def _remember(path: Path, index: int, name: str) -> None:
 
 
 def _remembered(path: Path, engines: int) -> int | None:
+    """The number of the engine that a file names; None where there is no such file, or it names none of them."""
     try:
         index = json.loads(path.read_text())["engine"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return index if type(index) is int and 0 <= index < engines else None
+    if type(index) is not int or not 0 <= index < engines:  # JSON's true is an int to isinstance
+        return None
+    return index

@@ -11,7 +11,7 @@ import numpy as np
 from ...core.arrays import Float32
 from ...core.card import ModelCard
 from ...errors import evaluation_failure
-from ...graphs.cpu_rewrites import REWRITES
+from ...graphs.cpu_rewrites import REWRITES, Rewrite
 from ..device.drivers import Driver
 from ..device.engine import DeviceEngine, Evaluation, PaddedShape
 from .onnx_session import onnxruntime_for, open_session, session_card
@@ -22,25 +22,26 @@ class OnnxEngine:
 
     def __init__(self, session: Any, card: ModelCard) -> None:
         self._session = session
-        self._inputs = {node.name for node in session.get_inputs()}
+        self._inputs = _input_names(session)
         self.card = card
         self.name = _name("cpu")
 
     @classmethod
     def open(cls, path: Path, card: ModelCard | None = None) -> OnnxEngine:
-        """Load a graph; its own card wins over `card`."""
+        """Load a graph. Its own card is used where it has one, else `card`."""
         session = open_session(path, rewrites=REWRITES["onnxruntime"])
         return cls(session, session_card(session, path, card))
 
     @classmethod
     def from_bytes(cls, model: bytes, card: ModelCard) -> OnnxEngine:
-        """A serialized graph in memory."""
+        """Load a serialized graph that is in memory, just as it is: without the rewrites that files get."""
         return cls(open_session(model), card)
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
         """See `Engine`."""
-        given = {"x": x, "mu": mu, "t": t}
-        inputs = {name: given[name] for name in self._inputs}
+        inputs = {"x": x, "mu": mu, "t": t}
+        for name in inputs.keys() - self._inputs:  # the network of a Denoising-SDE has no mu
+            del inputs[name]
         (eps,) = _running(lambda: self._session.run(["eps"], inputs), x.shape)
         return eps  # type: ignore[no-any-return]
 
@@ -48,13 +49,13 @@ class OnnxEngine:
 class OnnxDeviceEngine(DeviceEngine):
     """An exported graph on a GPU (CUDA or TensorRT provider) or, for the host driver, on the CPU.
 
-    ONNX Runtime works on a stream of its own on a GPU: what is on the loop's is waited for, and an evaluation is done
-    when it returns. It cannot be recorded into a graph there.
+    On a GPU, ONNX Runtime works on a stream of its own: what is on the loop's stream is waited for, and an evaluation
+    is done when it returns. It cannot be recorded into a graph there.
     """
 
     def __init__(self, session: Any, card: ModelCard, driver: Driver, provider: str) -> None:
         self._session = session
-        self._inputs = {node.name for node in session.get_inputs()}
+        self._inputs = _input_names(session)
         self.card = card
         self.driver = driver
         self.name = _name(provider)
@@ -63,16 +64,21 @@ class OnnxDeviceEngine(DeviceEngine):
     @classmethod
     def open(cls, path: Path, driver: Driver, provider: str, card: ModelCard | None = None) -> OnnxDeviceEngine:
         """Load a graph onto a driver's device; `provider` is `cpu` for the host driver, else `cuda` or `tensorrt`."""
-        session = open_session(path, provider, REWRITES["onnxruntime"] if provider == "cpu" else ())
+        rewrites: tuple[Rewrite, ...] = ()
+        if provider == "cpu":  # the rewrites make graphs faster on CPUs; a GPU's providers fuse nodes themselves
+            rewrites = REWRITES["onnxruntime"]
+        session = open_session(path, provider, rewrites)
         return cls(session, session_card(session, path, card), driver, provider)
 
     def evaluation(self, shape: PaddedShape, stream: int) -> Evaluation:
         """See `DeviceEngine`."""
         batch, height, width = shape
         picture = (batch, self.card.channels, height, width)
-        place = ("cuda" if self.host is None else "cpu", 0, np.float32)
+        memory = "cuda" if self.host is None else "cpu"
+        place = (memory, 0, np.float32)
 
         def run(x: int, mu: int, t: int, eps: int) -> None:
+            # A binding for each evaluation: the loop's buffers may have moved since the last one.
             binding = self._session.io_binding()
             for name, pointer, sizes in (("x", x, picture), ("mu", mu, picture), ("t", t, (batch,))):
                 if name in self._inputs:
@@ -90,11 +96,16 @@ class OnnxDeviceEngine(DeviceEngine):
         return enqueue
 
 
+def _input_names(session: Any) -> set[str]:
+    return {node.name for node in session.get_inputs()}
+
+
 def _name(provider: str) -> str:
     return f"ONNX Runtime {onnxruntime_for(provider).__version__}, {provider}"
 
 
 def _running(run: Callable[[], Any], shape: tuple[int, ...]) -> Any:
+    """What `run` returns; its error becomes an EngineError that names the shape of x."""
     try:
         return run()
     except Exception as error:  # ONNX Runtime has no common base class for its errors

@@ -17,19 +17,20 @@ from ...system.files import require_readable
 from ...system.threads import wanted_threads
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-"""Our name -> ONNX Runtime's."""
+"""Our name of a provider -> ONNX Runtime's."""
 
 
 def onnxruntime_for(provider: str) -> Any:
-    """The module onnxruntime, if it has a provider of `PROVIDERS`.
+    """Import the module onnxruntime, and check that it has a provider of `PROVIDERS`.
 
     Raises:
-        MissingPackageError: not installed, or built without that provider.
+        MissingPackageError: it is not installed, or was built without that provider.
     """
     if provider not in PROVIDERS:
         raise InvalidValueError(f"a provider must be one of {', '.join(PROVIDERS)}, not {provider!r}")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would keep an identifier, and warn where it cannot
-    with requires_extra("cpu" if provider == "cpu" else "gpu", "running an .onnx engine"):
+    extra = "cpu" if provider == "cpu" else "gpu"
+    with requires_extra(extra, "running an .onnx engine"):
         import onnxruntime
     if PROVIDERS[provider] not in onnxruntime.get_available_providers():
         raise MissingPackageError(
@@ -40,33 +41,59 @@ def onnxruntime_for(provider: str) -> Any:
 
 
 def open_session(model: Path | bytes, provider: str = "cpu", rewrites: Sequence[Rewrite] = ()) -> Any:
-    """An ONNX Runtime session, from a file or a serialized graph, that really has the provider; never another one.
+    """Open an ONNX Runtime session that really has the provider, never another one.
 
-    On the CPU a file's graph is rewritten as asked (`cpu_graph`), and threads are as many as OMP_NUM_THREADS says.
-    TensorRT's provider keeps its engines in the user's cache folder, and leaves to CUDA's what it cannot take.
+    On the CPU threads are as many as OMP_NUM_THREADS says. TensorRT's provider keeps its engines in the user's cache
+    folder, and leaves to CUDA's what it cannot take.
+
+    Args:
+        model: an ONNX file, or a serialized graph.
+        provider: one of `PROVIDERS`.
+        rewrites: what to make of a file's graph first (`graphs.cpu_rewrites`); a serialized graph stays as it is.
 
     Raises:
-        EngineError: not a model; MissingPackageError: the provider is not there or does not start.
+        EngineError: it is not a model.
+        MissingPackageError: the provider is not there, or does not start.
     """
     onnxruntime = onnxruntime_for(provider)
+    source: str | bytes
     if isinstance(model, Path):
+        name = str(model)
         require_readable(model)
+        source = _rewritten(model, rewrites)
+    else:
+        name = "the graph"
+        source = model
+    try:
+        session = onnxruntime.InferenceSession(
+            source, _session_options(onnxruntime, provider), providers=_with_options(provider)
+        )
+    except Exception as error:  # ONNX Runtime has no common base class for its errors
+        raise EngineError(
+            f"{name}: not an ONNX model that ONNX Runtime can load ({reason(error)}): "
+            "make it with 'irsde-deploy export'"
+        ) from None
+    require_provider(session.get_providers(), provider)
+    return session
+
+
+def _rewritten(model: Path, rewrites: Sequence[Rewrite]) -> str | bytes:
+    """What to open in place of a file: its name, or the graph that the rewrites made of it."""
+    if not rewrites:
+        return str(model)
+    rewritten = for_cpu(model, rewrites)
+    if isinstance(rewritten, bytes):
+        return rewritten
+    return str(rewritten)
+
+
+def _session_options(onnxruntime: Any, provider: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions; nothing else belongs on stderr
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # benchmarks/onnxruntime_spinning.py
     if provider == "cpu":
         options.intra_op_num_threads = wanted_threads()  # 0: as many as there are cores
-    rewritten = for_cpu(model, rewrites) if rewrites and isinstance(model, Path) else model
-    source = str(rewritten) if isinstance(rewritten, Path) else rewritten
-    try:
-        session = onnxruntime.InferenceSession(source, options, providers=_with_options(provider))
-    except Exception as error:  # ONNX Runtime has no common base class for its errors
-        raise EngineError(
-            f"{'the graph' if isinstance(model, bytes) else model}: not an ONNX model that ONNX Runtime can load "
-            f"({reason(error)}): make it with 'irsde-deploy export'"
-        ) from None
-    require_provider(session.get_providers(), provider)
-    return session
+    return options
 
 
 def require_provider(started: list[str], provider: str) -> None:
@@ -79,24 +106,34 @@ def require_provider(started: list[str], provider: str) -> None:
 
 
 def _with_options(provider: str) -> list[Any]:
+    """The providers of a session, as ONNX Runtime wants them named, and what each is told."""
     if provider == "cpu":
         return [PROVIDERS["cpu"]]
-    cuda = (PROVIDERS["cuda"], {"use_tf32": "0"})  # FP32 means FP32
+    cuda = (PROVIDERS["cuda"], {"use_tf32": "0"})  # FP32 means FP32, and TF32 keeps 10 of its 23 bits
     if provider == "cuda":
         return [cuda]
     cache = cache_folder() / "onnxruntime-tensorrt"
-    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)  # engines are code: nobody else may put one there
     settings = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache), "trt_timing_cache_enable": True}
     return [(PROVIDERS["tensorrt"], settings), cuda]
 
 
 def read_card(session: Any, path: Path) -> ModelCard | None:
-    """The model card in a session's metadata, if there is one."""
+    """The model card in a session's metadata; None where there is none."""
     return parse_card(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path)
 
 
 def read_description(session: Any, path: Path, key: str) -> dict[str, Any] | None:
-    """What a session's graph says of itself under `LOOP_KEY` or `INT8_KEY`, if it does; plain JSON types."""
+    """What a session's graph says of itself under a key of its metadata, in plain JSON types.
+
+    Args:
+        session: of ONNX Runtime.
+        path: of the file, for messages.
+        key: `LOOP_KEY` or `INT8_KEY` of `graphs.metadata`.
+
+    Returns:
+        The description; None where the graph has no such key.
+    """
     text = session.get_modelmeta().custom_metadata_map.get(key)
     if text is None:
         return None
@@ -104,11 +141,14 @@ def read_description(session: Any, path: Path, key: str) -> dict[str, Any] | Non
         description = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise EngineError(f"{path}: its metadata {key} are not valid JSON ({error})") from None
-    return description if isinstance(description, dict) else {}
+    if not isinstance(description, dict):  # somebody else's: the key is there, and that is all that it says
+        return {}
+    return description
 
 
 def session_card(session: Any, path: Path, card: ModelCard | None) -> ModelCard:
-    """`checked_card` of a session."""
-    nodes = [*session.get_inputs(), *session.get_outputs()]
-    tensors = [(node.name, node.type == "tensor(float)", node.shape) for node in nodes]
+    """The card inside a session's graph, else `card`, once the graph is known to be what it says (`checked_card`)."""
+    tensors = []
+    for node in (*session.get_inputs(), *session.get_outputs()):
+        tensors.append((node.name, node.type == "tensor(float)", node.shape))
     return checked_card(read_card(session, path) or card, tensors, path)

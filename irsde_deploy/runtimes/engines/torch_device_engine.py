@@ -26,15 +26,18 @@ class TorchDeviceEngine(DeviceEngine):
     """
 
     def __init__(self, model: nn.Module, card: ModelCard, driver: Driver) -> None:
-        self.card, self.driver = card, driver
+        self.card = card
+        self.driver = driver
         engine = TorchEngine(model, card, "cuda" if self.host is None else "cpu")
-        self._torch, self._model, self.name = engine.torch, engine.model, engine.name
+        self._torch = engine.torch
+        self._model = engine.model
+        self.name = engine.name
         self.capturable = self.host is not None
 
     @classmethod
     def open(cls, path: Path, driver: Driver, card: ModelCard | None = None) -> TorchDeviceEngine:
-        """Load a checkpoint; its own card wins over `card`, and one of the two must be there."""
-        engine = TorchEngine.open(path, "cpu", card)
+        """Load a checkpoint. Its own card is used where it has one, else `card`; one of the two must be there."""
+        engine = TorchEngine.open(path, "cpu", card)  # the constructor moves it to the GPU
         return cls(engine.model, engine.card, driver)
 
     def evaluation(self, shape: PaddedShape, stream: int) -> Evaluation:
@@ -43,12 +46,12 @@ class TorchDeviceEngine(DeviceEngine):
         picture = (batch, self.card.channels, height, width)
 
         def run(x: int, mu: int, t: int, eps: int) -> None:
-            sizes = ((x, picture), (mu, picture), (t, (batch,)), (eps, picture))
-            tensors = [self._tensor(pointer, size) for pointer, size in sizes]
+            inputs = (self._tensor(x, picture), self._tensor(mu, picture), self._tensor(t, (batch,)))
+            output = self._tensor(eps, picture)
             try:
                 # FP32 as the CPU has it: no TF32 in convolutions
                 with self._torch.inference_mode(), self._torch.backends.cudnn.flags(allow_tf32=False):
-                    tensors[3].copy_(self._model(*tensors[:3]))
+                    output.copy_(self._model(*inputs))
             except RuntimeError as error:
                 raise evaluation_failure("PyTorch", picture, error) from error
 
@@ -56,6 +59,7 @@ class TorchDeviceEngine(DeviceEngine):
             if self.host is not None:
                 self.host.submit(lambda: run(x, mu, t, eps))
             else:
+                # PyTorch takes the stream for the thread's current one, and so the order of the loop's work is kept.
                 with self._torch.cuda.stream(self._torch.cuda.ExternalStream(stream)):
                     run(x, mu, t, eps)
 

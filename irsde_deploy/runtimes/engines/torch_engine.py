@@ -39,7 +39,7 @@ class TorchEngine:
 
     @classmethod
     def open(cls, path: Path, device: str = "cpu", card: ModelCard | None = None) -> TorchEngine:
-        """Load a checkpoint; its own card wins over `card`, and one of the two must be there."""
+        """Load a checkpoint. Its own card is used where it has one, else `card`; one of the two must be there."""
         with requires_extra("export", "running a PyTorch checkpoint"):
             from ...networks.checkpoints import read_checkpoint
             from ...networks.detection import build_network
@@ -55,10 +55,13 @@ class TorchEngine:
 
     def __call__(self, x: Float32, mu: Float32, t: Float32) -> Float32:
         """See `Engine`."""
-        inputs = [self.torch.from_numpy(array).to(self._device) for array in (x, mu, t)]
+        inputs = (self._tensor(x), self._tensor(mu), self._tensor(t))
         try:
             with self.torch.inference_mode():
                 eps: Any = self.model(*inputs).cpu().numpy()
         except RuntimeError as error:
             raise evaluation_failure("PyTorch", x.shape, error) from error
         return eps  # type: ignore[no-any-return]
+
+    def _tensor(self, array: Float32) -> Any:
+        return self.torch.from_numpy(array).to(self._device)

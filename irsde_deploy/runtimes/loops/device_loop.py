@@ -4,7 +4,7 @@ One upload, N evaluations with a fused update after each, one download. All buff
 once; the N steps are recorded as one graph per size and number of steps, and replayed. The coefficients, timesteps,
 seed and frame numbers are in device memory, so that another table or seed of the same length replays the same graph.
 
-The numbers are those of `numpy_loop`: the same arithmetic in the same order (kernels/irsde_kernels.h).
+The numbers are those of `loops.numpy_loop`: the same arithmetic in the same order (device/kernels/irsde_kernels.h).
 """
 
 from __future__ import annotations
@@ -31,29 +31,32 @@ from .numpy_loop import not_finite
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 MAX_SIZES = 3
-"""Picture sizes whose buffers and graphs are kept; the one unused for longest goes first."""
+"""How many picture sizes keep their buffers and graphs; the one unused for longest goes first."""
 
 NEVER = 2**31 - 1
-"""In place of the step at which a state was not finite."""
+"""The step that the kernels report where every state was finite: larger than any, since they keep the smallest."""
 
 _ROW = 32
-"""Bytes of a kernel's Row."""
+"""Bytes of the kernels' struct Row, eight floats."""
 
 _ALIGNMENT = 256
-"""Bytes; that of every pointer an engine is given."""
+"""The alignment in bytes of every pointer that an engine is given: TensorRT asks for that of an allocation."""
 
 _PAD_MODES = {"zero": 0, "reflect": 1}
+"""Padding of the model card -> the kernels' number for it."""
+
 _SUFFIXES = {
     np.dtype(np.uint8): "u8",
     np.dtype(np.uint16): "u16",
     np.dtype(np.float16): "f16",
     np.dtype(np.float32): "f32",
 }
-"""Picture types that kernels read and write, as in their names; other floating-point pictures travel as float32."""
+"""Type of pictures -> how the names of the kernels that read and write it end. Pictures of other floating-point types
+are converted to float32 on the host."""
 
 
 def _one_at_a_time(method: Method) -> Method:
-    """A method of DeviceLoop that holds the driver's lock."""
+    """Make a method of DeviceLoop hold the driver's lock while it works."""
 
     @functools.wraps(method)
     def locked(self: DeviceLoop, *arguments: Any, **named: Any) -> Any:
@@ -64,7 +67,9 @@ def _one_at_a_time(method: Method) -> Method:
 
 
 class DeviceLoop:
-    """See the module's text. Several threads may call it; they take turns, as all do that use one driver.
+    """The loop on a device, around an engine there; see `protocol.Loop`.
+
+    Several threads may call it; they take turns, as all do that use one driver.
 
     Args:
         engine: the network; its driver is the device.
@@ -84,18 +89,19 @@ class DeviceLoop:
         on_step: Callable[[int], None] | None = None,
         tiling: Tiling | None = None,
     ) -> npt.NDArray[Any]:
-        """A checked batch (B, H, W, C) in host memory -> restored, same shape and type."""
-        self.engine.driver.activate()
-        native = batch.dtype.newbyteorder("=")
-        picture = np.ascontiguousarray(batch, dtype=native if native in _SUFFIXES else np.float32)
+        """See `protocol.Loop`."""
+        driver = self.engine.driver
+        driver.activate()
+        picture = _as_kernels_read_it(batch)
         size = self._size(picture.shape[:3], tiling)
         staging = size.staging(picture)
-        stream = own_stream(self.engine.driver)
-        self.engine.driver.upload(staging.pointer, picture, stream)
+        stream = own_stream(driver)
+        driver.upload(staging.pointer, picture, stream)
+        # One buffer for both: once the degraded picture is in mu, its place is free for the restored one.
         self._restore(size, staging, staging, table, noise, clip, on_step, stream, reversed_channels=False)
         restored = np.empty_like(picture)
-        self.engine.driver.download(restored, staging.pointer, stream)
-        self.engine.driver.synchronize(stream)
+        driver.download(restored, staging.pointer, stream)
+        driver.synchronize(stream)
         return restored.astype(batch.dtype, copy=False)
 
     @_one_at_a_time
@@ -110,31 +116,40 @@ class DeviceLoop:
         bgr: bool = False,
         tiling: Tiling | None = None,
     ) -> DeviceArray:
-        """A batch (B, H, W, C) that is on the device already -> restored there; four bytes of status come to the host.
+        """Restore a batch (B, H, W, C) that is on the device already; four bytes of status come to the host.
 
         Args:
-            picture: any strides; uint8, uint16, float16 or float32.
-            table, noise, clip, tiling: as for host pictures.
-            out: where to write, same shape; may be `picture` itself. By default an array of the driver's own.
-            stream: to work on, a CUDA handle; the loop's own by default, after waiting for the picture's producer.
-            bgr: the channels are blue, green, red, in picture and out.
+            picture: the batch, of uint8, uint16, float16 or float32, with any strides.
+            table, noise, clip, tiling: as for pictures in host memory.
+            out: the array to write to, of the same shape and type; it may be `picture` itself. By default a new one in
+                the driver's memory.
+            stream: handle of the CUDA stream to work on. By default the driver's own, after waiting for what the
+                producers of picture and out have on theirs.
+            bgr: whether the channels of picture and out are blue, green, red.
+
+        Returns:
+            The array that was written to, complete.
 
         Raises:
             NotFiniteError: a state is not finite; out is not written.
         """
-        self.engine.driver.activate()
-        picture.require_on(self.engine.driver)
+        driver = self.engine.driver
+        driver.activate()
+        picture.require_on(driver)
         size = self._size(picture.shape[:3], tiling)
-        target = out if out is not None else DeviceArray.empty(self.engine.driver, picture.shape, picture.dtype)
-        target.require_on(self.engine.driver)
+        target = out
+        if target is None:
+            target = DeviceArray.empty(driver, picture.shape, picture.dtype)
+        target.require_on(driver)
         target.require_like(picture)
         if stream is None:
-            stream = own_stream(self.engine.driver)
+            stream = own_stream(driver)
+            # On a stream of the caller's its order is the caller's business; on ours nobody else could know it.
             for producer in {picture.stream, target.stream}:
                 if producer is not None:
-                    self.engine.driver.synchronize(producer)
+                    driver.synchronize(producer)
         self._restore(size, picture, target, table, noise, clip, None, stream, bgr)
-        self.engine.driver.synchronize(stream)
+        driver.synchronize(stream)
         return target
 
     def _restore(
@@ -150,9 +165,11 @@ class DeviceLoop:
         reversed_channels: bool,
     ) -> None:
         """From a picture on the device to one on the device, everything on one stream."""
+        given = not isinstance(noise, SeededNoise)  # kernels draw a seed's noise themselves
         size.set_up(table, noise, stream)
         size.load(source, reversed_channels, stream)
-        size.run(table, not isinstance(noise, SeededNoise), clip, on_step, stream)
+        size.run(table, given, clip, on_step, stream)
+        # Before the picture is stored: where a state is not finite, `target` must stay as it is.
         step = size.not_finite_at(stream)
         if step != NEVER:
             raise not_finite(self.engine, table, step)
@@ -169,20 +186,29 @@ class DeviceLoop:
         return self._sizes[key]
 
     def _new_size(self, shape: tuple[int, ...], tiling: Tiling | None) -> _Size:
-        """Buffers for a size; where there is no room for them, what is kept for others goes first."""
+        """New buffers for a size; where there is no room for them, what is kept for other sizes goes first."""
         stream = own_stream(self.engine.driver)
         try:
             return _Size(self.engine, shape, tiling, stream)
         except MemoryError:
             if not self._sizes:
                 raise
+        # Not in the except clause: the error's traceback would keep what the failed attempt had allocated.
         while self._sizes:
             self._sizes.popitem()[1].free()
         return _Size(self.engine, shape, tiling, stream)
 
 
+def _as_kernels_read_it(batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A batch as one block of memory, in the processor's byte order and in a type that kernels read."""
+    dtype = batch.dtype.newbyteorder("=")
+    if dtype not in _SUFFIXES:
+        dtype = np.dtype(np.float32)
+    return np.ascontiguousarray(batch, dtype=dtype)
+
+
 class _Size:
-    """Buffers and graphs for pictures of one size, whole or in tiles."""
+    """The buffers and graphs for pictures of one size, whole or in tiles."""
 
     def __init__(self, engine: DeviceEngine, shape: tuple[int, ...], tiling: Tiling | None, stream: int) -> None:
         batch, height, width = shape
@@ -196,7 +222,9 @@ class _Size:
         self.io = _SUFFIXES[np.dtype(engine.io_type)]
         self.pixels = batch * card.channels * height * width
         self.padded_pixels = batch * card.channels * padded[1] * padded[2]
+        # Each step's timesteps (B,) start at an aligned address, as the engine takes a pointer to them.
         self.t_stride = -(-4 * batch // _ALIGNMENT) * _ALIGNMENT
+        # Where noise is drawn a thread does four neighbours in x: one counter of the generator gives four normals.
         self.fours = batch * card.channels * height * ((width + 3) // 4)
         self._buffers: dict[str, Memory] = {}
         self._staging: dict[np.dtype[Any], DeviceArray] = {}
@@ -206,11 +234,12 @@ class _Size:
         else:
             tiles = tiling.over(padded[1], padded[2], multiple)
             self.evaluate = TiledEvaluation(engine, batch, tiles, self.io, self.dimensions, stream)
-        self.capturable = engine.capturable
+        self.capturable = engine.capturable  # of the evaluation that was made last, which is ours
         for name in ("y", "q", "mu"):
             self._buffer(name, 4 * self.pixels)
         for name in ("x", "mu_in", "eps"):
             self._buffer(name, np.dtype(engine.io_type).itemsize * self.padded_pixels)
+        # The first step that was not finite, the seed in two words, and the frame number of every picture.
         self._buffer("control", 4 * (3 + batch))
 
     def staging(self, picture: npt.NDArray[Any]) -> DeviceArray:
@@ -222,6 +251,7 @@ class _Size:
     def set_up(self, table: StepTable, noise: NoiseSource, stream: int) -> None:
         """Send what differs from run to run: coefficients, timesteps, seed and frames, or the noise itself."""
         steps = len(table)
+        rows = _rows(table)
         timesteps = np.zeros((steps, self.t_stride // 4), dtype=np.float32)
         timesteps[:, : self.batch] = table.t[:, None]
         control = np.zeros(3 + self.batch, dtype=np.uint32)
@@ -232,12 +262,13 @@ class _Size:
         else:
             given = np.ascontiguousarray(np.stack([noise(k) for k in range(steps + 1)]), dtype=np.float32)
             self._send("noise", given, stream)
-        for name, array in (("rows", _rows(table)), ("t", timesteps), ("control", control)):
-            self._send(name, array, stream)
-        self.driver.synchronize(stream)  # the arrays must outlive the copies
+        self._send("rows", rows, stream)
+        self._send("t", timesteps, stream)
+        self._send("control", control, stream)
+        self.driver.synchronize(stream)  # the arrays, all of them in variables here, must outlive the copies
 
     def load(self, picture: DeviceArray, reversed_channels: bool, stream: int) -> None:
-        """Picture -> mu, and the network's padded mu."""
+        """Make mu of a picture, and of that the padded mu that the network sees."""
         kernel = f"irsde_load_{_SUFFIXES[picture.dtype]}_{self.io}"
         pointers = (picture.pointer, self._at("mu"), self._at("mu_in"))
         layout = (*picture.element_strides, int(reversed_channels))
@@ -245,7 +276,7 @@ class _Size:
         self._pad("mu_in", stream)
 
     def store(self, picture: DeviceArray, reversed_channels: bool, stream: int) -> None:
-        """mu + y -> picture."""
+        """Write mu + y, the restored picture, to a picture."""
         pointers = (picture.pointer, self._at("mu"), self._at("y"))
         arguments = (*pointers, *picture.element_strides, int(reversed_channels), *self.dimensions)
         self.driver.launch(f"irsde_store_{_SUFFIXES[picture.dtype]}", self.pixels, arguments, stream)
@@ -253,13 +284,14 @@ class _Size:
     def run(
         self, table: StepTable, given: bool, clip: bool, on_step: Callable[[int], None] | None, stream: int
     ) -> None:
-        """The start and all steps: replayed as a graph where the engine allows it, else one by one."""
+        """Do the start and all steps: replay them as a graph where the engine allows it, else one by one."""
         steps = len(table)
         if on_step is not None:
             on_step(0)
         if not self.capturable:
             self._steps(steps, given, clip, stream, on_step)
             return
+        # What the kernels' arguments depend on; the rest of a run is in device memory.
         key = (steps, given, clip)
         if key not in self._graphs:
             self._graphs[key] = self._captured(steps, given, clip, stream)
@@ -273,7 +305,7 @@ class _Size:
 
         One evaluation of the start runs before, since engines finish setting up at their first.
         """
-        self.driver.synchronize(stream)
+        self.driver.synchronize(stream)  # what `set_up` and `load` have on it is read on our own
         self._start(steps, given, self.own_stream)
         self._evaluate(0, self.own_stream)
         self.driver.synchronize(self.own_stream)
@@ -319,7 +351,7 @@ class _Size:
             self.driver.launch(f"irsde_pad_{self.io}", self.padded_pixels, arguments, stream)
 
     def not_finite_at(self, stream: int) -> int:
-        """First step whose state was not finite, or NEVER."""
+        """The first step whose state was not finite, or NEVER."""
         flag = np.empty(1, dtype=np.int32)
         self.driver.download(flag, self._at("control"), stream)
         self.driver.synchronize(stream)
@@ -332,7 +364,10 @@ class _Size:
         self._staging.clear()
 
     def _noise(self, k: int, given: bool) -> int:
-        return self._at("noise") + 4 * self.pixels * k if given else 0
+        """Where the given noise of step k is; 0 where the kernels draw it."""
+        if not given:
+            return 0
+        return self._at("noise") + 4 * self.pixels * k
 
     def _at(self, name: str) -> int:
         return self._buffers[name].pointer

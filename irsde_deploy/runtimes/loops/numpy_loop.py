@@ -23,7 +23,7 @@ from ..protocol import Engine
 from .padding import fill_padding, pad_to_multiple
 
 Evaluate: TypeAlias = Callable[[Float32, int], Float32]
-"""(y, t) -> eps, both (B, C, H, W)."""
+"""(y, t) -> eps: the network as a function of a state and a timestep; y and eps are (B, C, H, W)."""
 
 
 def states(
@@ -67,16 +67,22 @@ def states(
 
 
 def padded_evaluation(engine: Engine, mu: Float32, tiling: Tiling | None = None) -> Evaluate:
-    """The engine as a function of (y, t), with padding, tiles and cropping around it; mu is padded once."""
+    """The engine as a function of (y, t) on pictures of their own size.
+
+    Padding, tiles and cropping are inside it; mu is padded once.
+    """
     card = engine.card
     height, width = mu.shape[2:]
     padded_mu = pad_to_multiple(mu, card.multiple_of, card.pad_mode)
     x = np.empty_like(padded_mu)
     evaluated = partial(_evaluated, engine)
     if tiling is not None:
-        evaluated = partial(_blended, evaluated, tiling.over(x.shape[2], x.shape[3], card.multiple_of))
+        # Tiles cover the padded picture: at its border they see what the network would see of the whole.
+        tiles = tiling.over(x.shape[2], x.shape[3], card.multiple_of)
+        evaluated = partial(_blended, evaluated, tiles)
 
     def evaluate(y: Float32, t: int) -> Float32:
+        # Only the picture's part of x is written: what the padding holds is made from it anew at each evaluation.
         np.add(y, mu, out=x[:, :, :height, :width])
         fill_padding(x, height, width, card.pad_mode)
         eps = evaluated(x, padded_mu, np.full(len(mu), t, dtype=np.float32))
@@ -86,7 +92,7 @@ def padded_evaluation(engine: Engine, mu: Float32, tiling: Tiling | None = None)
 
 
 def _evaluated(engine: Engine, x: Float32, mu: Float32, t: Float32) -> Float32:
-    """The engine's answer, if it has the shape of x."""
+    """The engine's answer, after a check that it has the shape of x."""
     eps = engine(x, mu, t)
     if eps.shape != x.shape:
         raise EngineError(f"the engine answered with the shape {eps.shape} where {x.shape} was expected")
@@ -94,12 +100,17 @@ def _evaluated(engine: Engine, x: Float32, mu: Float32, t: Float32) -> Float32:
 
 
 def _blended(evaluated: Callable[..., Float32], tiles: Tiles, x: Float32, mu: Float32, t: Float32) -> Float32:
-    """eps of one tile at a time, blended; `device_tiles` does the same, bit for bit."""
+    """The engine's answers for one tile after another, blended into eps of the whole, (B, C, H, W).
+
+    `loops.device_tiles` does the same on a device, bit for bit: tiles are added in the same order.
+    """
     eps = np.zeros_like(x)
     for tile in tiles:
         rows, columns = tiles.window(tile)
-        seen = (np.ascontiguousarray(array[:, :, rows, columns]) for array in (x, mu))
-        eps[:, :, rows, columns] += tiles.weights(tile) * evaluated(*seen, t)
+        # Engines read an input as one block of memory, which a window of a larger array is not.
+        tile_x = np.ascontiguousarray(x[:, :, rows, columns])
+        tile_mu = np.ascontiguousarray(mu[:, :, rows, columns])
+        eps[:, :, rows, columns] += tiles.weights(tile) * evaluated(tile_x, tile_mu, t)
     return eps
 
 
@@ -112,15 +123,20 @@ def restore(
     on_step: Callable[[int], None] | None = None,
     tiling: Tiling | None = None,
 ) -> Float32:
-    """Degraded pictures mu (B, C, H, W) -> restored pictures, same shape; `on_step(k)` after k of N steps.
+    """Degraded pictures mu (B, C, H, W) -> restored pictures of the same shape; `on_step(k)` after k of N steps.
 
     Raises:
-        EngineError: an evaluation failed; NotFiniteError: a state is not finite (says after which step).
+        InvalidValueError: mu has NaN or infinite values.
+        EngineError: an evaluation failed.
+        NotFiniteError: a state is not finite; the message says after which step.
     """
+    evaluate = padded_evaluation(engine, mu, tiling)
     last = mu
     with np.errstate(all="ignore"):  # what overflows is reported below
-        for k, y in enumerate(states(padded_evaluation(engine, mu, tiling), mu, table, noise, clip)):
-            if not np.isfinite(y if k else y + mu).all():
+        for k, y in enumerate(states(evaluate, mu, table, noise, clip)):
+            # The first y is noise alone, whatever the picture is like: x = y + mu shows what is wrong with mu.
+            checked = y + mu if k == 0 else y
+            if not np.isfinite(checked).all():
                 raise not_finite(engine, table, k)
             last = y
             if on_step is not None:
@@ -129,21 +145,25 @@ def restore(
 
 
 def not_finite(engine: Engine, table: StepTable, step: int) -> IrsdeError:
-    """The error for a state that is not finite after step 1..N, or at the start (0), which no engine has touched."""
+    """The error for a state that is not finite after a step from 1 to N, or, with 0, before the first.
+
+    No engine has touched the state before the first step: then the picture is at fault.
+    """
     if step == 0:
         return InvalidValueError("the picture has NaN or infinite values: every value must be finite")
-    timestep = f" (t = {table.t[step - 1]})"
-    low = engine.card.precision != "fp32"
+    precision = engine.card.precision
+    if precision == "fp32":
+        advice = "the weights or the engine are damaged"
+    else:
+        advice = "give an FP32 engine as fallback, or build one with more nodes in FP32"
     return NotFiniteError(
-        f"after step {step} of {len(table)}{timestep} the state is not finite (NaN or infinity), in "
-        f"{engine.card.precision} on {engine.name}: "
-        + ("give an FP32 engine as fallback, or build one with more nodes in FP32" if low else "")
-        + ("" if low else "the weights or the engine are damaged")
+        f"after step {step} of {len(table)} (t = {table.t[step - 1]}) the state is not finite (NaN or infinity), "
+        f"in {precision} on {engine.name}: {advice}"
     )
 
 
 class NumpyLoop:
-    """The loop on the CPU around any engine that is a function of arrays; see `runtimes.Loop`."""
+    """The loop on the CPU around any engine that is a function of arrays; see `protocol.Loop`."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -157,5 +177,6 @@ class NumpyLoop:
         on_step: Callable[[int], None] | None = None,
         tiling: Tiling | None = None,
     ) -> npt.NDArray[Any]:
-        """A checked batch (B, H, W, C) -> restored, same shape and type."""
-        return from_network(restore(self.engine, to_network(batch), table, noise, clip, on_step, tiling), batch.dtype)
+        """See `protocol.Loop`."""
+        restored = restore(self.engine, to_network(batch), table, noise, clip, on_step, tiling)
+        return from_network(restored, batch.dtype)

@@ -14,15 +14,21 @@ INSTALL = {
     "or take the backend tensorrt-rtx",
     "tensorrt-rtx": "pip install 'irsde-deploy[rtx]'",
 }
+"""Backend -> how to get it."""
+
 DISTRIBUTIONS = {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "tensorrt-rtx": ("tensorrt-rtx",)}
+"""Backend -> the packages that may have brought it."""
+
 OLDEST = {"tensorrt": (10, 13), "tensorrt-rtx": (1, 3)}
+"""Backend -> the oldest version that has all that is called here."""
 
 
 def load_backend(backend: str) -> Any:
-    """The module of a backend.
+    """Import the Python module of a backend.
 
     Raises:
-        MissingPackageError: not installed, its libraries cannot be loaded, or too old.
+        InvalidValueError: there is no such backend.
+        MissingPackageError: it is not installed, its libraries cannot be loaded, or it is too old.
     """
     if backend not in BACKENDS:
         raise InvalidValueError(f"a backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
@@ -30,8 +36,8 @@ def load_backend(backend: str) -> Any:
         module = importlib.import_module(BACKENDS[backend])
     except (ImportError, OSError, RuntimeError) as error:  # OSError: a library beside the module is missing
         raise MissingPackageError(f"{backend} cannot be imported ({reason(error)}): {INSTALL[backend]}") from None
-    version = tuple(int(number) for number in module.__version__.split(".")[:2])
-    if version < OLDEST[backend]:
+    major, minor = module.__version__.split(".")[:2]
+    if (int(major), int(minor)) < OLDEST[backend]:
         oldest = ".".join(map(str, OLDEST[backend]))
         raise MissingPackageError(
             f"{backend} {module.__version__} is too old: {oldest} or later is needed: {INSTALL[backend]}"
@@ -40,7 +46,7 @@ def load_backend(backend: str) -> Any:
 
 
 def installed_version(backend: str) -> str | None:
-    """Version of an installed backend, without loading it; None where there is none."""
+    """The version of an installed backend, without loading it; None where there is none."""
     for distribution in DISTRIBUTIONS[backend]:
         try:
             return importlib.metadata.version(distribution)
@@ -51,6 +57,7 @@ def installed_version(backend: str) -> str | None:
 
 def make_logger(trt: Any) -> Any:
     """A logger that keeps errors, as `logger.errors`, instead of printing; nothing of TensorRT's belongs on stderr."""
+    # Inside the function: its base class exists where TensorRT is installed, and only there.
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -35,31 +35,37 @@ def build_plan(
     options: BuildOptions,
     on_time: Callable[[float, str], None] | None = None,
 ) -> PlanCard:
-    """Build a plan and write it with its card inside; there in full or not at all.
+    """Build a plan with its card inside, and write it in full or not at all.
 
     Args:
-        model: the graph in its final precision, and its card.
-        source: the ONNX file that it came from, for the card.
-        path: of the plan, replaced if there.
+        model: the graph in its final precision.
+        card: the model card of the graph.
+        source: the ONNX file that it came from, for the plan's card.
+        path: where the plan goes; a file that is there is replaced.
         options: how to build.
         on_time: called several times a second with the elapsed seconds and what TensorRT is doing.
 
+    Returns:
+        The plan's card.
+
     Raises:
         MissingPackageError: the backend, or the GPU that it needs, is not there.
-        EngineError: TensorRT cannot build it; says at which node, or what ran out.
+        EngineError: TensorRT cannot build it; the message says at which node, or what ran out.
     """
     trt, device = require_builder(options)
     plan_card = PlanCard(
         model=card,
         build=options,
         version=trt.__version__,
-        gpu=device.name if device else "",
+        gpu="" if device is None else device.name,
         compute_capabilities=_capabilities(options, device),
         onnx=_seen_from(path.parent, source),
         onnx_sha256=file_sha256(source),
         tool_version=card.tool_version,
     )
-    cache = timing_cache_path(path, trt.__version__, device) if device and options.timing_cache else None
+    cache: Path | None = None
+    if device is not None and options.timing_cache:  # without a GPU at hand nothing is timed
+        cache = timing_cache_path(path, trt.__version__, device)
     work = _Work(trt, options, cache)
     plan = _in_thread(lambda: work.build(model, plan_card.network_name()), work.monitor, on_time)
     with write_atomically(path) as temporary:
@@ -71,10 +77,14 @@ def build_plan(
 
 
 def _in_thread(work: Callable[[], bytes], monitor: Any, on_time: Callable[[float, str], None] | None) -> bytes:
-    """What `work` returns or raises, done in a thread of its own: TensorRT calls back into Python, where an interrupt
-    would be lost. This thread shows the time, hears interrupts, and then waits until the build has let go.
+    """What `work` returns or raises, done in a thread of its own.
+
+    TensorRT calls back into Python, where an interrupt would be lost. This thread shows the time, hears interrupts, and
+    then waits until the build has let go.
     """
-    done, outcome, started = threading.Event(), list[bytes | BaseException](), time.monotonic()
+    done = threading.Event()
+    outcome: list[bytes | BaseException] = []
+    started = time.monotonic()
 
     def run() -> None:
         try:
@@ -90,7 +100,7 @@ def _in_thread(work: Callable[[], bytes], monitor: Any, on_time: Callable[[float
             if on_time is not None:
                 on_time(time.monotonic() - started, monitor.phase)
     except BaseException:
-        monitor.cancelled = True
+        monitor.cancelled = True  # heard at TensorRT's next step
         while not done.is_set():
             with suppress(KeyboardInterrupt):  # once is enough; TensorRT must not be left working
                 done.wait()
@@ -101,22 +111,25 @@ def _in_thread(work: Callable[[], bytes], monitor: Any, on_time: Callable[[float
 
 
 def timing_cache_path(plan: Path, version: str, device: Device) -> Path:
-    """Where timings are kept: beside the plan, one file a GPU and TensorRT version."""
+    """The file that keeps kernel timings: beside the plan, one for each GPU and TensorRT version."""
     return plan.with_name(f"{plan.stem}.{device.slug}.{version}.timing")
 
 
 def require_builder(options: BuildOptions) -> tuple[Any, Device | None]:
-    """The backend's module, and the GPU that it builds for, None where it needs none.
+    """The backend's module, and the GPU that it builds for; None where it needs none.
 
     Raises:
-        MissingPackageError: one of them is not there. InvalidValueError: it builds for no such compute capability.
+        MissingPackageError: one of them is not there.
+        InvalidValueError: the backend builds for no such compute capability.
     """
     trt = load_backend(options.backend)
     for text in options.compute_capabilities:
         _capability(trt, text)
     if options.backend == "tensorrt":
         return trt, require_device("building with TensorRT (--backend tensorrt-rtx builds without one)")
-    return trt, require_device("--compute-capability current") if "current" in options.compute_capabilities else None
+    if "current" in options.compute_capabilities:
+        return trt, require_device("--compute-capability current")
+    return trt, None
 
 
 def _capability(trt: Any, text: str) -> Any:
@@ -124,36 +137,46 @@ def _capability(trt: Any, text: str) -> Any:
     known = trt.ComputeCapability.__members__
     name = "CURRENT" if text == "current" else f"SM{text.replace('.', '')}"
     if name not in known:
-        listed = ", ".join(f"{n[2:-1]}.{n[-1]}" for n in known if n.startswith("SM"))
-        raise InvalidValueError(f"this TensorRT-RTX builds for {listed}, not for {text}")
+        # SM89 is 8.9, SM120 is 12.0: the last digit is what stands behind the point.
+        listed = [f"{member[2:-1]}.{member[-1]}" for member in known if member.startswith("SM")]
+        raise InvalidValueError(f"this TensorRT-RTX builds for {', '.join(listed)}, not for {text}")
     return known[name]
 
 
 def _seen_from(folder: Path, file: Path) -> str:
-    """A file's path from a folder; from nowhere in particular where the two share none (drives of Windows)."""
+    """A file's path as seen from a folder; the absolute path where there is none between the two."""
     try:
         return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
-    except ValueError:
+    except ValueError:  # on different drives of Windows
         return file.resolve().as_posix()
 
 
 def _capabilities(options: BuildOptions, device: Device | None) -> tuple[str, ...]:
-    own = ".".join(map(str, device.compute_capability)) if device else ""
+    """The compute capabilities that a plan is for, `current` written out."""
+    own = ""
+    if device is not None:
+        major, minor = device.compute_capability
+        own = f"{major}.{minor}"
     if options.backend == "tensorrt":
         return (own,)
     return tuple(own if text == "current" else text for text in options.compute_capabilities)
 
 
 class _Work:
-    """One build by TensorRT, with its errors as EngineError.
+    """One build by TensorRT, whose errors become EngineErrors.
 
     Attributes:
-        monitor: what it is doing; stops it when cancelled. timings: of kernels, serialized, after it.
+        monitor: what the build is doing (`phase`); it stops when `cancelled` is set.
+        timings: kernel timings, serialized; empty before the build, and without a timing cache.
     """
 
     def __init__(self, trt: Any, options: BuildOptions, cache: Path | None) -> None:
-        self._trt, self._name, self._options, self._timing_file = trt, options.backend, options, cache
-        self.monitor, self.timings = _monitor(trt), b""
+        self._trt = trt
+        self._name = options.backend
+        self._options = options
+        self._timing_file = cache
+        self.monitor = _monitor(trt)
+        self.timings = b""
 
     def build(self, model: onnx.ModelProto, name: str) -> bytes:
         """The plan of a graph, with this name for its network."""
@@ -177,9 +200,11 @@ class _Work:
         network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, self._logger)
         if not parser.parse(model.SerializeToString()):
-            errors = [parser.get_error(i) for i in range(parser.num_errors)]
-            nodes = "; ".join(f"node {e.node_name()!r} ({e.node_operator()}): {_line(e.desc())}" for e in errors[:3])
-            raise EngineError(f"{self._name} cannot take the graph: {nodes or self._why()}")
+            nodes = []
+            for number in range(min(parser.num_errors, 3)):  # the others mostly follow from the first
+                error = parser.get_error(number)
+                nodes.append(f"node {error.node_name()!r} ({error.node_operator()}): {_line(error.desc())}")
+            raise EngineError(f"{self._name} cannot take the graph: {'; '.join(nodes) or self._why()}")
         self._parser = parser  # holds the weights until the network is built
         return network
 
@@ -190,7 +215,7 @@ class _Work:
         for profile in options.profiles:
             self._add_profile(config, network, profile)
         if options.workspace is not None:
-            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)  # MiB to bytes
         if options.optimization_level is not None:
             config.builder_optimization_level = options.optimization_level
         if options.hardware_compatible:
@@ -207,11 +232,16 @@ class _Work:
         return config
 
     def _add_profile(self, config: Any, network: Any, profile: Profile) -> None:
+        """Add a profile, (batch, height, width) from min to max, as shapes of the network's inputs."""
         made = self._builder.create_optimization_profile()
         for index in range(network.num_inputs):
             tensor = network.get_input(index)
-            channels = tensor.shape[1] if len(tensor.shape) == 4 else None
-            shapes = [(b, channels, h, w) if channels else (b,) for b, h, w in (profile.min, profile.opt, profile.max)]
+            shapes: list[tuple[int, ...]] = []
+            for batch, height, width in (profile.min, profile.opt, profile.max):
+                if len(tensor.shape) == 4:
+                    shapes.append((batch, tensor.shape[1], height, width))
+                else:  # the timesteps
+                    shapes.append((batch,))
             made.set_shape(tensor.name, *shapes)
         if config.add_optimization_profile(made) < 0:
             raise EngineError(f"{self._name} refuses the profile {profile}: {self._why()}")
@@ -222,10 +252,12 @@ class _Work:
             config.set_compute_capability(_capability(self._trt, text), index)
 
     def _use_timings(self, config: Any) -> Any:
-        """Load kernel timings of earlier builds; what a cache of another GPU or version holds is not used."""
+        """Load the kernel timings of earlier builds; what a file of another GPU or version holds is not used."""
         if self._timing_file is None:
             return None
-        known = self._timing_file.read_bytes() if self._timing_file.is_file() else b""
+        known = b""
+        if self._timing_file.is_file():
+            known = self._timing_file.read_bytes()
         timings = config.create_timing_cache(known)
         if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
             self._logger.errors.clear()  # what it says of the old one is no reason for anything
@@ -234,9 +266,11 @@ class _Work:
         return timings
 
     def _why(self) -> str:
-        """The first thing that the logger heard, and what to do about what is known."""
-        first = _line(self._logger.errors[0]) if self._logger.errors else "it gives no reason"
-        everything = " ".join(self._logger.errors)
+        """The first thing that the logger heard, and what to do where that is known."""
+        if not self._logger.errors:
+            return "it gives no reason"
+        first = _line(self._logger.errors[0])
+        everything = " ".join(self._logger.errors)  # the word that tells may be in a later line
         for sign, advice in _ADVICE.items():
             if sign in everything:
                 return f"{first}; {advice}"
@@ -248,16 +282,19 @@ _ADVICE = {
     "workspace": "allow more with --workspace, or build for a smaller --max",
     "Turing": "TensorRT-RTX has no FP32 matrix product there, which the time embedding needs: build for 8.0 and later",
 }
-"""What TensorRT's messages have in them -> what to do about it."""
+"""A word in TensorRT's messages -> what to do about it."""
 
 
 def _monitor(trt: Any) -> Any:
+    """A progress monitor for a build, as TensorRT asks for; it tells the phase, and stops the build when cancelled."""
+
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """What the build is doing; stops it when cancelled."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.phase, self.cancelled = "", False
+            self.phase = ""
+            self.cancelled = False
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self.phase = phase_name
@@ -273,5 +310,5 @@ def _monitor(trt: Any) -> Any:
 
 def _line(text: str) -> str:
     """The first line of a message, without the places in TensorRT's own source that follow it."""
-    first = text.strip().splitlines()[0] if text.strip() else ""
+    first = text.strip().partition("\n")[0]
     return re.split(r"; \[|\. In \w+ at |\.; ", first)[0][:300]

@@ -1,5 +1,5 @@
 // The C interface on a real pack: test_abi FOLDER. Numbers are compared with each other here, and with Python's by
-// tests/runtimes/test_cpp.py.
+// tests/embedding/test_cpp.py.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

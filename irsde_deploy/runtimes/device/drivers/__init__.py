@@ -31,32 +31,35 @@ def _host() -> Driver:
     return HostDriver()
 
 
+# Beside the drivers and not in them: a driver is whatever fits the protocol, and these two are for all of them alike.
 _own_streams: WeakKeyDictionary[Driver, int] = WeakKeyDictionary()
+_locks: WeakKeyDictionary[Driver, Any] = WeakKeyDictionary()
 
 
 def own_stream(driver: Driver) -> int:
-    """The one stream of a driver on which all that no caller's stream was named for is done."""
+    """The driver's own stream: everything for which a caller names no other runs on it."""
     if driver not in _own_streams:
         _own_streams[driver] = driver.new_stream()
     return _own_streams[driver]
 
 
-_locks: WeakKeyDictionary[Driver, Any] = WeakKeyDictionary()
-
-
 def lock_of(driver: Driver) -> Any:
-    """Held while a picture is on a driver's device: buffers, and what a graph records, are one thread's at a time."""
+    """The driver's lock: whoever works on its device holds it, since buffers and recordings are one thread's at a time.
+
+    It is reentrant: a loop holds it while it calls an engine that takes it, too.
+    """
     return _locks.setdefault(driver, threading.RLock())
 
 
 DRIVERS: dict[str, Callable[[], Driver]] = {"cuda-bindings": _cuda_bindings, "pycuda": _pycuda, "host": _host}
-"""Name -> how to open it."""
+"""Name of a driver -> the function that opens it."""
 
 
 def open_driver(name: str = "cuda-bindings") -> Driver:
     """Open a driver: `cuda-bindings`, `pycuda` or, for tests without a GPU, `host`.
 
     Raises:
+        InvalidValueError: there is no driver of this name.
         MissingPackageError: its package or its device is not there.
     """
     if name not in DRIVERS:

@@ -12,11 +12,14 @@ from ..kernels import C_TYPES, SIGNATURES, cubin
 from .probe import require_device
 
 THREADS = 256
-"""A block of each kernel."""
+"""Threads in a block of every kernel."""
 
 
 class CudaBindingsDriver:
-    """See `Driver`. Holds the device's primary context, which PyTorch, CuPy and the CUDA runtime use too."""
+    """A GPU by cuda-bindings; see `Driver`.
+
+    It holds the device's primary context, which PyTorch, CuPy and the CUDA runtime use too.
+    """
 
     kind = "cuda"
 
@@ -31,19 +34,17 @@ class CudaBindingsDriver:
         self.activate()
         self.name = f"cuda-bindings, {device.name}"
         self._module = self._check(driver.cuModuleLoadData(cubin(device.compute_capability)))
-        self._kernels = {
-            name: (
-                self._check(driver.cuModuleGetFunction(self._module, name.encode())),
-                (C_TYPES["q"], *(C_TYPES[t] for t in types)),
-            )
-            for name, types in SIGNATURES.items()
-        }
+        self._kernels: dict[str, tuple[Any, tuple[Any, ...]]] = {}
+        for name, types in SIGNATURES.items():
+            function = self._check(driver.cuModuleGetFunction(self._module, name.encode()))
+            # "q": the number of work items, which every kernel takes first.
+            self._kernels[name] = (function, tuple(C_TYPES[letter] for letter in "q" + types))
 
     def activate(self) -> None:
         self._check(self._cuda.cuCtxSetCurrent(self._context))
 
     def malloc(self, size: int) -> int:
-        return int(self._check(self._cuda.cuMemAlloc(max(1, size))))
+        return int(self._check(self._cuda.cuMemAlloc(max(1, size))))  # CUDA refuses 0 bytes
 
     def free(self, pointer: int) -> None:
         self._check(self._cuda.cuMemFree(pointer))
@@ -55,6 +56,7 @@ class CudaBindingsDriver:
         self._check(self._cuda.cuMemcpyDtoHAsync(array.ctypes.data, pointer, array.nbytes, stream))
 
     def new_stream(self) -> int:
+        # A blocking stream would wait for whatever is on the legacy default stream, and make that wait for it.
         flags = self._cuda.CUstream_flags.CU_STREAM_NON_BLOCKING
         return int(self._check(self._cuda.cuStreamCreate(flags)))
 
@@ -77,11 +79,13 @@ class CudaBindingsDriver:
         self._check(self._cuda.cuLaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, 0, stream, given, 0))
 
     def capture(self, work: Callable[[], None], stream: int) -> Any:
+        # Thread-local: what other threads of the program do on the GPU, such as allocating, must not spoil it.
         mode = self._cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._check(self._cuda.cuStreamBeginCapture(stream, mode))
         try:
             work()
         except BaseException:
+            # A stream that stays in capture mode refuses everything from then on.
             status, graph = self._cuda.cuStreamEndCapture(stream)
             if int(status) == 0:
                 self._cuda.cuGraphDestroy(graph)
@@ -99,12 +103,17 @@ class CudaBindingsDriver:
         self._check(self._cuda.cuGraphExecDestroy(graph))
 
     def _check(self, answer: tuple[Any, ...]) -> Any:
-        """The value of an answer (status, value), or EngineError with the driver's own words."""
-        status = answer[0]
+        """The value of an answer, which is (status,) or (status, value); EngineError where the status is an error."""
+        status, *values = answer
         if int(status) != 0:
-            _, text = self._cuda.cuGetErrorString(status)
-            words = text.decode() if isinstance(text, bytes) else status.name
-            error = Exception(words)
-            kind = OutOfMemoryError if is_out_of_memory(error) else EngineError
-            raise kind(f"the GPU refused: {reason(error)} ({status.name})")
-        return answer[1] if len(answer) > 1 else None
+            raise self._refusal(status)
+        return values[0] if values else None
+
+    def _refusal(self, status: Any) -> EngineError:
+        _, text = self._cuda.cuGetErrorString(status)
+        words = status.name
+        if isinstance(text, bytes):  # None for a status that the driver does not know
+            words = text.decode()
+        error = Exception(words)
+        kind = OutOfMemoryError if is_out_of_memory(error) else EngineError
+        return kind(f"the GPU refused: {reason(error)} ({status.name})")

@@ -1,7 +1,7 @@
 """The CPU as a device: its memory is host memory, its kernels are the GPU's, compiled for the CPU.
 
-For tests on machines without a GPU, and for looking at a device loop in a debugger. Everything happens at once, in the
-caller's thread; a graph is the list of the calls that were recorded.
+It is for tests on machines without a GPU, and for looking at a device loop in a debugger. Everything happens at once,
+in the caller's thread; a graph is the list of the calls that were recorded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..kernels import C_TYPES, SIGNATURES, host_library
 
 
 class HostDriver:
-    """See `Driver`."""
+    """The CPU as a device; see `Driver`."""
 
     kind = "host"
 
@@ -27,6 +27,7 @@ class HostDriver:
         library = ctypes.CDLL(str(host_library()))
         self.name = "host"
         self._kernels = {name: _function(library, name, types) for name, types in SIGNATURES.items()}
+        # Pointers are numbers to everybody else: only this keeps the arrays alive until `free`.
         self._memory: dict[int, npt.NDArray[np.uint8]] = {}
         self._recording: list[Callable[[], None]] | None = None
 
@@ -47,6 +48,7 @@ class HostDriver:
         del self._memory[pointer]
 
     def upload(self, pointer: int, array: npt.NDArray[Any], stream: int) -> None:
+        # Copies are put in line, too: in a recording they must happen between the kernels around them.
         self.submit(lambda: ctypes.memmove(pointer, array.ctypes.data, array.nbytes))
 
     def download(self, array: npt.NDArray[Any], pointer: int, stream: int) -> None:
@@ -68,7 +70,7 @@ class HostDriver:
         self.submit(lambda: self._kernels[kernel](count, *arguments))
 
     def submit(self, call: Callable[[], Any]) -> None:
-        """Do a call, or record it; engines that run on the host put themselves in line with this."""
+        """Do a call, or record it where a graph is being captured; engines that run on the host are put in line so."""
         if self._recording is None:
             call()
         else:
@@ -93,6 +95,6 @@ class HostDriver:
 
 def _function(library: ctypes.CDLL, name: str, types: str) -> Any:
     function = getattr(library, name)
-    function.argtypes = [ctypes.c_longlong, *(C_TYPES[t] for t in types)]
+    function.argtypes = [C_TYPES[letter] for letter in "q" + types]  # "q": the number of work items, which comes first
     function.restype = None
     return function

@@ -6,11 +6,11 @@ from .protocol import Driver
 
 
 class Memory:
-    """An allocation of a driver.
+    """An allocation in a driver's memory, which is freed with the object.
 
     Attributes:
-        pointer: where it is; aligned to 256 bytes on a GPU.
-        size: bytes.
+        pointer: its address; aligned to 256 bytes on a GPU.
+        size: its length in bytes.
     """
 
     def __init__(self, driver: Driver, size: int) -> None:
@@ -19,5 +19,5 @@ class Memory:
         self.pointer = driver.malloc(size)
 
     def __del__(self) -> None:
-        if hasattr(self, "pointer"):
+        if hasattr(self, "pointer"):  # not where the allocation itself failed
             self._driver.free(self.pointer)

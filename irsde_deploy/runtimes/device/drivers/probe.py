@@ -1,7 +1,7 @@
 """NVIDIA's driver, asked directly: how many devices, which, and of what compute capability.
 
-No library above the driver may be asked before: TensorRT's lean runtime returns a broken object and then crashes where
-there is none. Needs no package.
+No library above the driver may be asked before it: where there is none, TensorRT's lean runtime returns a broken object
+and then crashes. This module needs no package.
 """
 
 from __future__ import annotations
@@ -34,11 +34,15 @@ class Device:
 
 def load_driver() -> ctypes.CDLL | None:
     """NVIDIA's driver library, initialized; None where it is missing or fails."""
+    name = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
     try:
-        library = ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
+        library = ctypes.CDLL(name)
     except OSError:
         return None
-    return library if library.cuInit(0) == 0 else None
+    # The library may be there without a GPU, as in containers, or be older than the kernel's module.
+    if library.cuInit(0) != 0:
+        return None
+    return library
 
 
 def devices() -> list[Device] | None:
@@ -54,22 +58,26 @@ def devices() -> list[Device] | None:
 
 def first_device() -> Device | None:
     """The GPU that engines run on; None where there is none."""
-    return next(iter(devices() or []), None)
+    found = devices()
+    return found[0] if found else None
 
 
 def require_device(purpose: str) -> Device:
     """The first GPU.
 
+    Args:
+        purpose: what needs it, for the message: "the pycuda driver".
+
     Raises:
-        MissingPackageError: no driver, or a driver that sees no device.
+        MissingPackageError: there is no driver, or it sees no device.
     """
     found = devices()
-    if not found:
-        why = "NVIDIA's driver is not there" if found is None else "NVIDIA's driver sees no device"
-        raise MissingPackageError(
-            f"{purpose} needs an NVIDIA GPU, and {why}: 'irsde-deploy doctor' says what is missing"
-        )
-    return found[0]
+    if found:
+        return found[0]
+    why = "NVIDIA's driver sees no device"
+    if found is None:
+        why = "NVIDIA's driver is not there"
+    raise MissingPackageError(f"{purpose} needs an NVIDIA GPU, and {why}: 'irsde-deploy doctor' says what is missing")
 
 
 def _device(library: ctypes.CDLL, index: int) -> Device:

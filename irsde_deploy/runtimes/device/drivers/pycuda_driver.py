@@ -27,7 +27,7 @@ _CAPTURE_THREAD_LOCAL = 1  # CUstreamCaptureMode
 
 
 class PyCudaDriver:
-    """See `Driver`."""
+    """A GPU by PyCUDA; see `Driver`."""
 
     kind = "cuda"
 
@@ -41,6 +41,7 @@ class PyCudaDriver:
         atexit.register(self._context.detach)  # left to itself, PyCUDA ends a primary context by the wrong function
         self._thread = threading.local()
         self._library = load_driver()
+        # PyCUDA frees what nothing refers to any more, and everybody else has numbers.
         self._streams: dict[int, Any] = {}
         self._allocations: dict[int, Any] = {}
         self.name = f"pycuda, {device.name}"
@@ -84,9 +85,11 @@ class PyCudaDriver:
         return float(self._calling(start.time_till, end))
 
     def launch(self, kernel: str, count: int, arguments: tuple[int, ...], stream: int) -> None:
-        typed = [_NUMPY_TYPES[t](a) for t, a in zip(SIGNATURES[kernel], arguments, strict=True)]
-        grid, block = ((count + THREADS - 1) // THREADS, 1), (THREADS, 1, 1)
+        # PyCUDA takes the size of an argument from its NumPy type.
+        typed = [_NUMPY_TYPES[letter](value) for letter, value in zip(SIGNATURES[kernel], arguments, strict=True)]
         function = self._kernels[kernel]
+        grid = ((count + THREADS - 1) // THREADS, 1)
+        block = (THREADS, 1, 1)
         self._calling(function, np.int64(count), *typed, grid=grid, block=block, stream=self._stream(stream))
 
     def capture(self, work: Callable[[], None], stream: int) -> ctypes.c_void_p:
@@ -96,6 +99,7 @@ class PyCudaDriver:
         try:
             work()
         except BaseException:
+            # A stream that stays in capture mode refuses everything from then on.
             if self._answer("cuStreamEndCapture", handle, ctypes.byref(graph)) == 0:
                 self._answer("cuGraphDestroy", graph)
             raise
@@ -118,23 +122,30 @@ class PyCudaDriver:
         return self._streams[stream]
 
     def _ask(self, function: str, *arguments: Any) -> None:
+        """Call a function of NVIDIA's library; EngineError, with the library's words, where it fails."""
         status = self._answer(function, *arguments)
         if status != 0:
             words = ctypes.c_char_p()
             self._answer("cuGetErrorString", status, ctypes.byref(words))
             text = (words.value or b"").decode() or "no words for it"
-            kind = OutOfMemoryError if is_out_of_memory(Exception(text)) else EngineError
-            raise kind(f"the GPU refused: {text} ({function}, CUDA error {status})")
+            raise _refusal(Exception(text), f" ({function}, CUDA error {status})")
 
     def _answer(self, function: str, *arguments: Any) -> int:
+        """The status that a function of NVIDIA's library answers with; 0 where all is well."""
         return int(getattr(self._library, function)(*arguments))
 
     def _calling(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """What a function of PyCUDA returns; its errors become EngineErrors."""
         try:
             return function(*arguments, **named)
         except self._cuda.Error as error:
-            kind = OutOfMemoryError if is_out_of_memory(error) else EngineError
-            raise kind(f"the GPU refused: {reason(error)}") from None
+            raise _refusal(error, "") from None
+
+
+def _refusal(error: BaseException, where: str) -> EngineError:
+    """The error for what the GPU refused, with the words of PyCUDA or of the driver."""
+    kind = OutOfMemoryError if is_out_of_memory(error) else EngineError
+    return kind(f"the GPU refused: {reason(error)}{where}")
 
 
 class _Pushed:
@@ -142,13 +153,14 @@ class _Pushed:
 
     def __init__(self, context: Any) -> None:
         context.push()
-        self._context, self._thread = context, threading.get_ident()
+        self._context = context
+        self._thread = threading.get_ident()
         if threading.current_thread() is threading.main_thread():
-            atexit.register(self.pop)
+            atexit.register(self.pop)  # its locals outlive everything that is run at exit
 
     def pop(self) -> None:
-        """Take it down; what PyCUDA gives back later puts it there again for as long as that takes."""
-        if self._context is not None and threading.get_ident() == self._thread:
+        """Take the context down; what PyCUDA gives back later puts it there again for as long as that takes."""
+        if self._context is not None and threading.get_ident() == self._thread:  # each thread has a stack of its own
             self._context.pop()
         self._context = None
 

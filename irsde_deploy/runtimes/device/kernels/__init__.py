@@ -22,21 +22,33 @@ from ....system.files import write_atomically
 SOURCE = Path(__file__).with_name("irsde_kernels.h")
 
 _SIZE, _LAYOUT, _WINDOW = "iiiii", "qqqqi", "iiii"
-SIGNATURES: dict[str, str] = {
-    **{f"irsde_start_{io}": "PPPPPP" + _SIZE for io in ("f32", "f16")},
-    **{f"irsde_step_{io}": "PPPPPPPPii" + _SIZE for io in ("f32", "f16")},
-    **{f"irsde_pad_{io}": "Pi" + _SIZE for io in ("f32", "f16")},
-    **{f"irsde_cut_{io}": "PP" + _WINDOW + _SIZE for io in ("f32", "f16")},
-    **{f"irsde_blend_{io}": "PPPP" + _WINDOW + _SIZE for io in ("f32", "f16")},
-    "irsde_clear": "P",
-    "irsde_to_half": "PP",
-    **{f"irsde_load_{t}_{io}": "PPP" + _LAYOUT + _SIZE for t in ("u8", "u16", "f16", "f32") for io in ("f32", "f16")},
-    **{f"irsde_store_{t}": "PPP" + _LAYOUT + _SIZE for t in ("u8", "u16", "f16", "f32")},
-}
-"""Kernel -> its arguments after the number of work items: P pointer, i int, q long long."""
+_NETWORK_TYPES = ("f32", "f16")
+_PICTURE_TYPES = ("u8", "u16", "f16", "f32")
+
+
+def _signatures() -> dict[str, str]:
+    """See `SIGNATURES`."""
+    signatures = {"irsde_clear": "P", "irsde_to_half": "PP"}
+    for io in _NETWORK_TYPES:
+        signatures[f"irsde_start_{io}"] = "PPPPPP" + _SIZE
+        signatures[f"irsde_step_{io}"] = "PPPPPPPPii" + _SIZE
+        signatures[f"irsde_pad_{io}"] = "Pi" + _SIZE
+        signatures[f"irsde_cut_{io}"] = "PP" + _WINDOW + _SIZE
+        signatures[f"irsde_blend_{io}"] = "PPPP" + _WINDOW + _SIZE
+    for picture in _PICTURE_TYPES:
+        signatures[f"irsde_store_{picture}"] = "PPP" + _LAYOUT + _SIZE
+        for io in _NETWORK_TYPES:
+            signatures[f"irsde_load_{picture}_{io}"] = "PPP" + _LAYOUT + _SIZE
+    return signatures
+
+
+SIGNATURES: dict[str, str] = _signatures()
+"""Kernel -> its arguments after the number of work items, a letter each: P pointer, i int, q long long."""
 
 C_TYPES: dict[str, Any] = {"P": ctypes.c_void_p, "i": ctypes.c_int, "q": ctypes.c_longlong}
+"""Letter of `SIGNATURES` -> the type of C."""
 
+# A product and a sum that are fused round once where NumPy rounds twice; the numbers must be NumPy's.
 GPU_OPTIONS = ("--std=c++17", "--fmad=false")
 HOST_OPTIONS = ("-std=c++17", "-O3", "-ffp-contract=off", "-shared", "-fPIC", "-x", "c++")
 
@@ -61,7 +73,7 @@ def cubin(compute_capability: tuple[int, int]) -> bytes:
 
 
 def host_library() -> Path:
-    """The kernels as a shared library of the CPU, compiled by $CXX or g++ or taken from the cache."""
+    """The kernels as a shared library for the CPU, compiled by $CXX or g++, or taken from the cache."""
     compiler = os.environ.get("CXX") or "g++"
     found = shutil.which(compiler)
     if found is None:
@@ -80,11 +92,12 @@ def host_library() -> Path:
 
 
 def _nvrtc(nvrtc: Any, options: tuple[str, ...]) -> bytes:
+    """Compile the kernels by NVRTC; the cubin."""
     error, program = nvrtc.nvrtcCreateProgram(SOURCE.read_bytes(), SOURCE.name.encode(), 0, [], [])
     (compiled,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
     if int(error) or int(compiled):
         _, size = nvrtc.nvrtcGetProgramLogSize(program)
-        log = b" " * size
+        log = b" " * size  # the binding writes into the bytes object, as C would into the memory that it is given
         nvrtc.nvrtcGetProgramLog(program, log)
         raise EngineError(f"NVRTC cannot compile the kernels ({compiled.name}): {_first_line(log.decode())}")
     _, size = nvrtc.nvrtcGetCUBINSize(program)
@@ -95,12 +108,17 @@ def _nvrtc(nvrtc: Any, options: tuple[str, ...]) -> bytes:
 
 
 def _cached(*parts: str, suffix: str) -> Path:
+    """The file in the user's cache for kernels that are compiled by these means, whether it is there or not."""
     key = hashlib.sha256("\0".join(parts).encode() + SOURCE.read_bytes()).hexdigest()
     folder = cache_folder() / "kernels"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # they are code: nobody else may put some there
     return folder / (key[:32] + suffix)
 
 
 def _first_line(text: str) -> str:
-    lines = [line for line in text.strip("\0 \n").splitlines() if "error" in line] or [text.strip("\0 \n")]
-    return lines[0][:200]
+    """The first line of a compiler's log that has an error, or all of a log that has none; at most 200 characters."""
+    text = text.strip("\0 \n")
+    for line in text.splitlines():
+        if "error" in line:
+            return line[:200]
+    return text[:200]

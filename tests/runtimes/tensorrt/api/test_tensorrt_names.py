@@ -14,8 +14,8 @@ import pytest
 from places import ROOT
 
 HERE = Path(__file__).parent
-PACKAGE = ROOT / "irsde_deploy"
-SOURCES = ("export/to_tensorrt.py", "runtimes/tensorrt_backend.py", "runtimes/tensorrt_engine.py")
+PACKAGE = ROOT / "irsde_deploy" / "runtimes" / "tensorrt"
+SOURCES = ("backend.py", "builder.py", "engine.py")
 LISTS = sorted(HERE.glob("*.json"))
 RTX_ONLY = {
     "ComputeCapability",
@@ -35,11 +35,11 @@ CLASSES = {
     "self._builder": "Builder",
     "self._engine": "ICudaEngine",
     "builder": None,  # our own _Builder
-    "config": "IBuilderConfig",  # in tensorrt_engine.py: IRuntimeConfig
+    "config": "IBuilderConfig",  # in engine.py: IRuntimeConfig
     "self._cache": "IRuntimeCache",
     "context": "IExecutionContext",
-    "e": "ParserError",
     "engine": None,  # our own TensorRtEngine
+    "error": "ParserError",
     "made": "IOptimizationProfile",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",

@@ -8,7 +8,7 @@ built-in exception that a Python caller would expect, and carries the exit code 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -22,6 +22,18 @@ class InvalidValueError(IrsdeError, ValueError):
     """A setting or an array is outside what is allowed."""
 
     exit_code = 2
+
+
+def require_all(rules: Iterable[tuple[bool, str]]) -> None:
+    """Raise InvalidValueError with the sentence of the first rule that does not hold.
+
+    Args:
+        rules: (whether it holds, what to say where it does not). A generator is asked no further than that, so that
+            each rule may rely on the ones before it.
+    """
+    for holds, sentence in rules:
+        if not holds:
+            raise InvalidValueError(sentence)
 
 
 class InputFileError(IrsdeError, OSError):

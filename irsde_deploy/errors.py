@@ -24,18 +24,6 @@ class InvalidValueError(IrsdeError, ValueError):
     exit_code = 2
 
 
-def require_all(rules: Iterable[tuple[bool, str]]) -> None:
-    """Raise InvalidValueError with the sentence of the first rule that does not hold.
-
-    Args:
-        rules: (whether it holds, what to say where it does not). A generator is asked no further than that, so that
-            each rule may rely on the ones before it.
-    """
-    for holds, sentence in rules:
-        if not holds:
-            raise InvalidValueError(sentence)
-
-
 class InputFileError(IrsdeError, OSError):
     """A file cannot be read, or is not what its name promises."""
 
@@ -70,6 +58,18 @@ class MissingPackageError(IrsdeError, ImportError):
     """An optional package is needed and not installed, or a device is not there."""
 
     exit_code = 5
+
+
+def refuse(rules: Iterable[tuple[bool, str]]) -> None:
+    """Raise InvalidValueError with the sentence of the first rule whose condition holds.
+
+    Args:
+        rules: (what must not be, the sentence to say then). A generator is asked no further than that, so that each
+            rule may rely on the ones before it.
+    """
+    for broken, sentence in rules:
+        if broken:
+            raise InvalidValueError(sentence)
 
 
 def evaluation_failure(library: str, shape: tuple[int, ...], error: BaseException) -> EngineError:

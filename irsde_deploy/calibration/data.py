@@ -33,6 +33,15 @@ _KEPT, _KEPT_PIXELS = 16, 4_000_000
 
 
 @dataclass(frozen=True)
+class PictureHashes:
+    """Which picture it was, as a manifest has it: its name, and the SHA-256 of its files; None without a clean one."""
+
+    name: str
+    lq_sha256: str
+    gt_sha256: str | None
+
+
+@dataclass(frozen=True)
 class Entry:
     """One picture: its name, its files and their SHA-256; without a clean picture gt is None."""
 
@@ -66,11 +75,11 @@ class CalibrationData:
         return self.entries[0].gt is not None
 
     @property
-    def hashes(self) -> list[dict[str, str | None]]:
+    def hashes(self) -> list[PictureHashes]:
         """Name and SHA-256 of each, as a manifest has them."""
-        return [{"name": e.name, "lq_sha256": e.lq_sha256, "gt_sha256": e.gt_sha256} for e in self.entries]
+        return [PictureHashes(entry.name, entry.lq_sha256, entry.gt_sha256) for entry in self.entries]
 
-    def only(self, hashes: Sequence[dict[str, str | None]]) -> CalibrationData:
+    def only(self, hashes: Sequence[PictureHashes]) -> CalibrationData:
         """The pictures that a manifest names.
 
         Raises:
@@ -79,14 +88,14 @@ class CalibrationData:
         there = {entry.name: entry for entry in self.entries}
         chosen = []
         for wanted in hashes:
-            entry = there.get(wanted["name"] or "")
+            entry = there.get(wanted.name)
             if entry is None:
                 raise InputFileError(
-                    f"{self.given}: has no picture {wanted['name']}, which the manifest names: give the folders that "
+                    f"{self.given}: has no picture {wanted.name}, which the manifest names: give the folders that "
                     "have it with --data"
                 )
-            if (entry.lq_sha256, entry.gt_sha256) != (wanted["lq_sha256"], wanted["gt_sha256"]):
-                other = entry.lq if entry.lq_sha256 != wanted["lq_sha256"] else entry.gt or entry.lq
+            if (entry.lq_sha256, entry.gt_sha256) != (wanted.lq_sha256, wanted.gt_sha256):
+                other = entry.lq if entry.lq_sha256 != wanted.lq_sha256 else entry.gt or entry.lq
                 raise InputFileError(
                     f"{other}: is another file than the manifest's (their SHA-256 differ): give the folders of the "
                     "manifest's files with --data, or calibrate without the manifest"

@@ -15,33 +15,17 @@ from ..core.card import ModelCard
 from ..errors import InputFileError, InvalidValueError
 from ..runtimes.engines.onnx_engine import OnnxEngine
 from ..system.files import file_sha256, write_atomically
+from ..system.parsing import shown
 from .data import CalibrationData
 from .layers import Layer
-from .manifest import (
-    FORMAT,
-    UNREADABLE,
-    CalibrationSettings,
-    TableFile,
-    finite,
-    read_json,
-    require_fields,
-    require_types,
-    sde_of,
-    texts,
-)
+from .manifest import FORMAT, CalibrationSettings, TableFile, read_ours, sde_of
 from .ranges import METHODS, Recorder, collect, summary_of, timestep_groups
 from .states import State, exact_states, recorded_states, visited_marginals
 
 _LEAST = 1e-30
 """A range whose 127th part float32 still holds."""
-_TYPES: dict[str, type] = {
-    "key": str,
-    "states": int,
-    "stop": str,
-    "converged": bool,
-    "rounds": list,
-    "tensors": dict,
-}
+_ENTRIES = {"lowest", "highest", *METHODS}
+"""What a table has of an activation."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +37,9 @@ class RangeTable:
         states: how many. stop: what decided on their number. converged: whether the ranges had.
         rounds: in words, how ranges moved from doubling to doubling.
         tensors: activation -> lowest, highest, and the range by each method.
+
+    Raises:
+        InvalidValueError: an activation has others than these.
     """
 
     key: str
@@ -62,14 +49,20 @@ class RangeTable:
     rounds: tuple[str, ...]
     tensors: Mapping[str, Mapping[str, float]]
 
+    def __post_init__(self) -> None:
+        for name, values in self.tensors.items():
+            if values.keys() != _ENTRIES:
+                raise InvalidValueError(f"{shown(name)} must have {', '.join(sorted(_ENTRIES))}, not {shown(values)}")
+
     def ranges(self, method: str) -> dict[str, float]:
         """Activation -> the magnitude that becomes 127."""
         return {name: values[method] for name, values in self.tensors.items()}
 
     def serves(self, key: str, settings: CalibrationSettings) -> bool:
         """Whether it is what a calibration with these settings would measure."""
-        stops = self.stop == stop_of(settings) if settings.states is None else self.states == settings.states
-        return self.key == key and stops
+        if settings.states is not None:
+            return self.key == key and self.states == settings.states
+        return self.key == key and self.stop == stop_of(settings)
 
     def covers(self, layers: Sequence[Layer]) -> bool:
         """Whether it has a usable range by every method for just the activations that these layers read."""
@@ -91,7 +84,9 @@ def _usable(values: Mapping[str, float]) -> bool:
 
 def stop_of(settings: CalibrationSettings) -> str:
     """What decides on the number of states, in words."""
-    return f"{settings.method} converged, or {settings.most_states}" if settings.states is None else "given"
+    if settings.states is not None:
+        return "given"
+    return f"{settings.method} converged, or {settings.most_states}"
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:
@@ -111,7 +106,7 @@ def table_key(
         "multiple_of": card.multiple_of,
         "pad_mode": card.pad_mode,
         "tensors": sorted({name for layer in layers for name in layer.inputs}),
-        "pictures": data.hashes,
+        "pictures": [asdict(picture) for picture in data.hashes],
         "timesteps": settings.timesteps,
         "seed": settings.seed,
         "crop": settings.crop,
@@ -128,18 +123,7 @@ def read_table(path: Path) -> RangeTable:
     Raises:
         InputFileError: no such file, or not a range table.
     """
-    values = read_json(path, "a range table")
-    try:
-        require_fields(values, RangeTable)
-        require_types(values, _TYPES)
-        tensors = {
-            name: {entry: finite(found[entry]) for entry in ("lowest", "highest", *METHODS)}
-            for name, found in values.pop("tensors").items()
-        }
-        rounds = tuple(texts(values.pop("rounds")))
-        return RangeTable(**values, rounds=rounds, tensors=tensors)
-    except UNREADABLE as error:
-        raise InputFileError(f"{path}: not a range table that this irsde-deploy can read ({error})") from None
+    return read_ours(path, RangeTable, "a range table", "remove it, and ranges are measured again")
 
 
 def write_table(table: RangeTable, path: Path) -> None:

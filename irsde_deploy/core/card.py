@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from numbers import Integral
 from typing import Any
 
-from ..errors import InvalidValueError, require_all
+from ..errors import InvalidValueError, refuse
 from ..system.decoding import convert
 from ..system.parsing import parse_json, shown
 from .presets import PRESETS, with_quality
@@ -76,41 +76,41 @@ class ModelCard:
     schema_version: int = field(default=SCHEMA_VERSION, kw_only=True)
 
     def __post_init__(self) -> None:
-        require_all(self._rules())
+        refuse(self._rules())
         plan_steps(self.sde, self.sampler, self.steps, t0=self.t0)  # raises where these do not fit the SDE
         object.__setattr__(self, "settings", copy.deepcopy(dict(self.settings)))
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
-        """(whether it holds, what to say where it does not) of what every card must be."""
+        """(what no card may be, the sentence to say then)."""
         yield (
-            self.schema_version == SCHEMA_VERSION,
+            self.schema_version != SCHEMA_VERSION,
             f"this model card has schema version {self.schema_version}; this irsde-deploy reads {SCHEMA_VERSION}: "
             "export the model again, or use the irsde-deploy it was made with",
         )
-        yield self.pad_mode in PAD_MODES, f"pad_mode must be one of {PAD_MODES}, not {self.pad_mode!r}"
-        yield self.precision in PRECISIONS, f"precision must be one of {PRECISIONS}, not {self.precision!r}"
+        yield self.pad_mode not in PAD_MODES, f"pad_mode must be one of {PAD_MODES}, not {self.pad_mode!r}"
+        yield self.precision not in PRECISIONS, f"precision must be one of {PRECISIONS}, not {self.precision!r}"
         yield (
-            self.colour == "RGB" and self.value_range in (None, (0.0, 1.0)),
+            self.colour != "RGB" or self.value_range not in (None, (0.0, 1.0)),
             f"pictures are RGB in the range 0..1 (latents have none), not {self.colour!r} in {self.value_range!r}",
         )
-        yield 1 <= self.channels <= 256, f"channels must be from 1 to 256, not {self.channels}"
-        yield 1 <= self.multiple_of <= 4096, f"multiple_of must be from 1 to 4096, not {self.multiple_of}"
+        yield not 1 <= self.channels <= 256, f"channels must be from 1 to 256, not {self.channels}"
+        yield not 1 <= self.multiple_of <= 4096, f"multiple_of must be from 1 to 4096, not {self.multiple_of}"
         denoising = isinstance(self.sde, DenoisingSDE)
         yield (
-            not denoising or self.t0 is None,
+            denoising and self.t0 is not None,
             "a Denoising-SDE starts where its noise is the picture's: its card has no t0",
         )
         if self.calibrated is not None:
             first, last = self.calibrated
-            yield self.precision == "int8", f"calibrated is for INT8: a card of {self.precision} has none"
+            yield self.precision != "int8", f"calibrated is for INT8: a card of {self.precision} has none"
             yield (
-                self.sde.T >= first >= last >= 1,
+                not self.sde.T >= first >= last >= 1,
                 f"calibrated must be the first and the last timestep, falling within 1..{self.sde.T}, not "
                 f"{self.calibrated!r}",
             )
         sees = "sees" if self.conditional else "does not see"
         yield (
-            self.conditional != denoising,
+            self.conditional == denoising,
             f"the SDE is of kind {self.sde.kind!r} and the network {sees} mu: mean-reverting goes with a network that "
             "sees mu, denoising with one that does not",
         )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hostile import hostile_json
 
-from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, require_all
+from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, refuse
 from irsde_deploy.system.decoding import convert, inside, numbers_from_text
 from irsde_deploy.system.parsing import MOST_DEPTH, parse_json, parse_toml, parse_yaml, read_text
 
@@ -22,7 +22,7 @@ class Wheel:
     spokes: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        require_all([(self.size > 0, f"a wheel's size is above 0, not {self.size}")])
+        refuse([(self.size <= 0, f"a wheel's size is above 0, not {self.size}")])
 
 
 @dataclass(frozen=True)
@@ -220,11 +220,11 @@ def test_the_file_comes_first_and_the_kind_of_error_is_the_callers() -> None:
         raise InvalidValueError("channels must be 3")
 
 
-def test_rules_after_the_broken_one_are_not_asked() -> None:
+def test_rules_after_a_broken_one_are_not_asked() -> None:
     def rules():
-        yield True, "never said"
-        yield False, "the second"
+        yield False, "never said"
+        yield True, "the second"
         raise AssertionError
 
     with pytest.raises(InvalidValueError, match="the second"):
-        require_all(rules())
+        refuse(rules())

@@ -84,8 +84,7 @@ class ModelCard:
         """(what no card may be, the sentence to say then)."""
         yield (
             self.schema_version != SCHEMA_VERSION,
-            f"this model card has schema version {self.schema_version}; this irsde-deploy reads {SCHEMA_VERSION}: "
-            "export the model again, or use the irsde-deploy it was made with",
+            f"schema version {self.schema_version} is not the one that this irsde-deploy reads, {SCHEMA_VERSION}",
         )
         yield self.pad_mode not in PAD_MODES, f"pad_mode must be one of {PAD_MODES}, not {self.pad_mode!r}"
         yield self.precision not in PRECISIONS, f"precision must be one of {PRECISIONS}, not {self.precision!r}"

@@ -54,22 +54,24 @@ def convert(
     try:
         read = msgspec.convert(values, struct)
     except msgspec.ValidationError as error:
-        wrong = _sentence(str(error), values, struct, what, advice)
-        raise InvalidValueError(f"{wrong}: {advice}" if advice else wrong) from None
-    given = _given(read)
-    for name in given.keys() & parts.keys():
-        given[name] = parts[name](given[name])
-    return kind(**given)
+        raise InvalidValueError(_advised(_sentence(str(error), values, struct, what, advice), advice)) from None
+    made = {name: make(getattr(read, name)) for name, make in parts.items() if name in values}
+    try:
+        return kind(**{**_given(read), **made})
+    except InvalidValueError as error:
+        raise InvalidValueError(_advised(f"in {what}: {error}", advice)) from None
 
 
-def numbers_from_text(values: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+def numbers_from_text(values: Any, kind: type[Any]) -> Any:
     """The values, with numbers where a dataclass has numbers and people wrote text, or 1e5 for a whole one.
 
-    YAML reads 5e-3 as text, and a command line knows nothing but text. What is no number stays as it is, for `convert`
-    to refuse.
+    YAML reads 5e-3 as text, and a command line knows nothing but text. What is no number stays as it is, and so do
+    values that are no object: `convert` refuses them.
     """
     import msgspec
 
+    if not isinstance(values, Mapping):
+        return values
     hints = get_type_hints(kind)
     found = dict(values)
     for name, value in values.items():
@@ -96,7 +98,7 @@ def inside(path: Path, error: type[IrsdeError] = InputFileError, advice: str = "
     try:
         yield
     except InvalidValueError as wrong:
-        raise error(f"{path}: {wrong}: {advice}" if advice else f"{path}: {wrong}") from None
+        raise error(_advised(f"{path}: {wrong}", advice)) from None
 
 
 # -- dataclasses as msgspec's Structs -----------------------------------------------------------------------------
@@ -185,6 +187,10 @@ def _sentence(said: str, values: Any, struct: Any, what: str, advice: str) -> st
     if expected := _TYPE.fullmatch(said):
         return f"{subject} must be {_in_words(expected)}, not {_found(values, where, expected['got'])}"
     return f"{subject}: {said}"
+
+
+def _advised(sentence: str, advice: str) -> str:
+    return f"{sentence}: {advice}" if advice else sentence
 
 
 def _in_words(expected: re.Match[str]) -> str:

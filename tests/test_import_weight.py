@@ -38,6 +38,7 @@ def test_the_core_needs_numpy_alone() -> None:
         "PIL",
         "tensorrt",
         "click",
+        "msgspec",
         "yaml",
         "matplotlib",
     ]

@@ -34,6 +34,15 @@ state."""
 
 
 @dataclass(frozen=True)
+class PictureHashes:
+    """Which picture it was, as a manifest has it: its name, and the SHA-256 of its files; None without a clean one."""
+
+    name: str
+    lq_sha256: str
+    gt_sha256: str | None
+
+
+@dataclass(frozen=True)
 class Entry:
     """One picture, or a pair of a degraded and a clean one.
 
@@ -75,11 +84,11 @@ class CalibrationData:
         return self.entries[0].gt is not None
 
     @property
-    def hashes(self) -> list[dict[str, str | None]]:
+    def hashes(self) -> list[PictureHashes]:
         """The name and the SHA-256 of each picture, as a manifest has them."""
-        return [{"name": e.name, "lq_sha256": e.lq_sha256, "gt_sha256": e.gt_sha256} for e in self.entries]
+        return [PictureHashes(entry.name, entry.lq_sha256, entry.gt_sha256) for entry in self.entries]
 
-    def only(self, hashes: Sequence[dict[str, str | None]]) -> CalibrationData:
+    def only(self, hashes: Sequence[PictureHashes]) -> CalibrationData:
         """Return only the pictures that a manifest names, in its order.
 
         Args:
@@ -91,14 +100,14 @@ class CalibrationData:
         there = {entry.name: entry for entry in self.entries}
         chosen = []
         for wanted in hashes:
-            entry = there.get(wanted["name"] or "")
+            entry = there.get(wanted.name)
             if entry is None:
                 raise InputFileError(
-                    f"{self.given}: has no picture {wanted['name']}, which the manifest names: give the folders that "
+                    f"{self.given}: has no picture {wanted.name}, which the manifest names: give the folders that "
                     "have it with --data"
                 )
-            if (entry.lq_sha256, entry.gt_sha256) != (wanted["lq_sha256"], wanted["gt_sha256"]):
-                other = entry.lq if entry.lq_sha256 != wanted["lq_sha256"] else entry.gt or entry.lq
+            if (entry.lq_sha256, entry.gt_sha256) != (wanted.lq_sha256, wanted.gt_sha256):
+                other = entry.lq if entry.lq_sha256 != wanted.lq_sha256 else entry.gt or entry.lq
                 raise InputFileError(
                     f"{other}: is another file than the manifest's (their SHA-256 differ): give the folders of the "
                     "manifest's files with --data, or calibrate without the manifest"

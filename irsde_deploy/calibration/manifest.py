@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.card import ModelCard
 from ..core.noise import MAX_SEED
 from ..core.samplers import SAMPLERS, StepTable, plan_steps
 from ..core.sde import SDE
-from ..errors import InputFileError, InvalidValueError
-from ..system.files import require_readable, write_atomically
+from ..errors import InputFileError, InvalidValueError, refuse
+from ..system.decoding import convert
+from ..system.files import write_atomically
+from ..system.parsing import parse_json, read_text, shown
+from .data import PictureHashes
 from .ranges import METHODS
+
+T = TypeVar("T")
 
 FORMAT = 4
 """Of manifests and range tables; another one is not read. To be raised with every change of how states are drawn or
@@ -27,36 +31,6 @@ MAX_JSON = 16_000_000
 REST = ("fp32", "fp16")
 """What the layers that are not INT8 compute in."""
 
-UNREADABLE = (TypeError, KeyError, AttributeError, ValueError, OverflowError)
-"""What reading JSON of the wrong form raises."""
-
-_MANIFEST_TYPES: dict[str, type] = {
-    "settings": dict,
-    "data": list,
-    "pictures": list,
-    "model_sha256": str,
-    "graph_sha256": str,
-    "sde": dict,
-    "float_layers": list,
-    "ranges": dict,
-    "output_sha256": str,
-    "packages": dict,
-}
-_SETTINGS_TYPES: dict[str, type | tuple[type, ...]] = {
-    "sampler": str,
-    "timesteps": list,
-    "debias": bool,
-    "clip": bool,
-    "seed": int,
-    "crop": int,
-    "method": str,
-    "states": int,
-    "most_states": int,
-    "residuals": bool,
-    "rest": str,
-    "psnr_budget": (int, float),
-}
-_PICTURE = ("name", "lq_sha256", "gt_sha256")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _TABLE_NAME = re.compile(r"ranges-[\w-]+\.json", re.ASCII)
 
@@ -93,27 +67,29 @@ class CalibrationSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "timesteps", tuple(int(t) for t in self.timesteps))
-        decreasing = all(later < earlier for earlier, later in itertools.pairwise(self.timesteps))
-        if not self.timesteps or not decreasing or self.timesteps[-1] < 1:
-            raise InvalidValueError(f"timesteps must strictly decrease within 1..T, not {list(self.timesteps)!r}")
-        if self.sampler not in SAMPLERS:
-            raise InvalidValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
-        if self.method not in METHODS or self.rest not in REST:
-            raise InvalidValueError(
-                f"method must be one of {', '.join(METHODS)} and rest one of {', '.join(REST)}, "
-                f"not {self.method!r} and {self.rest!r}"
-            )
-        if not 0 <= self.seed <= MAX_SEED:
-            raise InvalidValueError(f"seed must be from 0 to 2^64 - 1, not {self.seed}")
-        if not 16 <= self.crop <= 4096:
-            raise InvalidValueError(f"crop must be from 16 to 4096 pixels, not {self.crop}")
+        refuse(self._rules())
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        """(what no settings may be, the sentence to say then)."""
+        decreasing = all(later < earlier for earlier, later in itertools.pairwise((*self.timesteps, 0)))
+        yield (
+            not self.timesteps or not decreasing,
+            f"timesteps must strictly decrease within 1..T, not {list(self.timesteps)!r}",
+        )
+        yield self.sampler not in SAMPLERS, f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}"
+        yield self.method not in METHODS, f"method must be one of {', '.join(METHODS)}, not {self.method!r}"
+        yield self.rest not in REST, f"rest must be one of {', '.join(REST)}, not {self.rest!r}"
+        yield not 0 <= self.seed <= MAX_SEED, f"seed must be from 0 to 2^64 - 1, not {self.seed}"
+        yield not 16 <= self.crop <= 4096, f"crop must be from 16 to 4096 pixels, not {self.crop}"
         count = self.most_states if self.states is None else self.states
-        if not len(self.timesteps) <= count <= 1_000_000:
-            raise InvalidValueError(
-                f"states must be at least the {len(self.timesteps)} timesteps, and a million at most, not {count}"
-            )
-        if self.psnr_budget is not None and not 0 < self.psnr_budget <= 200:
-            raise InvalidValueError(f"a PSNR budget is above 0 and up to 200 dB, not {self.psnr_budget:g}")
+        yield (
+            not len(self.timesteps) <= count <= 1_000_000,
+            f"states must be at least the {len(self.timesteps)} timesteps, and a million at most, not {count}",
+        )
+        yield (
+            self.psnr_budget is not None and not 0 < self.psnr_budget <= 200,
+            f"a PSNR budget is above 0 and up to 200 dB, not {self.psnr_budget}",
+        )
 
     def table(self, sde: SDE) -> StepTable:
         """The step table that visits the timesteps."""
@@ -122,16 +98,27 @@ class CalibrationSettings:
     @property
     def first_states(self) -> int:
         """States of the first round: whole turns of the timesteps, 32 or a little more, or as many as are wanted."""
+        if self.states is not None:
+            return self.states
         turns = -(-32 // len(self.timesteps))
-        return min(turns * len(self.timesteps), self.most_states) if self.states is None else self.states
+        return min(turns * len(self.timesteps), self.most_states)
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """A range table's file: its name, without a folder, and its SHA-256."""
+    """A range table's file: its name, without a folder, and its SHA-256.
+
+    Raises:
+        InvalidValueError: not the name of a range table, or not a SHA-256.
+    """
 
     name: str
     sha256: str
+
+    def __post_init__(self) -> None:
+        # The name comes out of a manifest, and a file of that name is read: no path, whatever the manifest says
+        other = _TABLE_NAME.fullmatch(self.name) is None
+        refuse([(other, f"{shown(self.name)} is not the name of a range table"), _other_than_sha256(self.sha256)])
 
 
 @dataclass(frozen=True)
@@ -149,11 +136,14 @@ class Manifest:
         ranges: the range table's file.
         output_sha256: of the ONNX file that was written.
         packages: name -> version of what it hangs on.
+
+    Raises:
+        InvalidValueError: no pictures or one twice, not one folder or two, or not a SHA-256.
     """
 
     settings: CalibrationSettings
     data: tuple[str, ...]
-    pictures: tuple[dict[str, str | None], ...]
+    pictures: tuple[PictureHashes, ...]
     model_sha256: str
     graph_sha256: str
     sde: dict[str, Any]
@@ -161,6 +151,17 @@ class Manifest:
     ranges: TableFile
     output_sha256: str
     packages: dict[str, str]
+
+    def __post_init__(self) -> None:
+        refuse(self._rules())
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        """(what no manifest may be, the sentence to say then)."""
+        yield len(self.data) not in (1, 2), "data must be one folder or two"
+        names = {picture.name for picture in self.pictures}
+        yield not 0 < len(names) == len(self.pictures), "pictures must be at least one, and none twice"
+        for text in (self.model_sha256, self.graph_sha256, self.output_sha256):
+            yield _other_than_sha256(text)
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
@@ -174,122 +175,27 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         InputFileError: no such file, or not a manifest.
     """
-    values = read_json(path, "a calibration manifest")
-    try:
-        require_fields(values, Manifest)
-        require_types(values, _MANIFEST_TYPES)
-        texts(values["packages"].values())
-        for name in ("model_sha256", "graph_sha256", "output_sha256"):
-            _require_sha256(values[name])
-        read = {
-            "settings": _settings(values["settings"]),
-            "data": _folders(values["data"]),
-            "pictures": _pictures(values["pictures"]),
-            "float_layers": tuple(texts(values["float_layers"])),
-            "ranges": _table_file(values["ranges"]),
-        }
-        return Manifest(**{**values, **read})
-    except (*UNREADABLE, InvalidValueError) as error:
-        raise InputFileError(
-            f"{path}: not a calibration manifest that this irsde-deploy can read ({error}): calibrate again without it"
-        ) from None
+    return read_ours(path, Manifest, "a calibration manifest", "calibrate again without it")
 
 
-def _settings(values: dict[str, Any]) -> CalibrationSettings:
-    require_fields(values, CalibrationSettings)
-    optional = {name for name in ("states", "psnr_budget") if values[name] is None}
-    require_types(values, {name: kind for name, kind in _SETTINGS_TYPES.items() if name not in optional})
-    if values["psnr_budget"] is not None:
-        finite(values["psnr_budget"])
-    for t in values["timesteps"]:
-        require_types({"a timestep": t}, {"a timestep": int})
-    return CalibrationSettings(**values)
-
-
-def _folders(values: list[Any]) -> tuple[str, ...]:
-    if not 1 <= len(values) <= 2:
-        raise ValueError("data must be one folder or two")
-    return tuple(texts(values))
-
-
-def _table_file(values: dict[str, Any]) -> TableFile:
-    require_fields(values, TableFile)
-    require_types(values, {"name": str, "sha256": str})
-    if not _TABLE_NAME.fullmatch(values["name"]):
-        raise ValueError(f"{values['name']!r} is not the name of a range table")
-    _require_sha256(values["sha256"])
-    return TableFile(**values)
-
-
-def _require_sha256(value: str) -> None:
-    if not _SHA256.fullmatch(value):
-        raise ValueError(f"{value[:80]!r} is not a SHA-256 in hexadecimal digits")
-
-
-def _pictures(values: list[Any]) -> tuple[dict[str, str | None], ...]:
-    found = tuple(map(_picture, values))
-    if not found or len({picture["name"] for picture in found}) < len(found):
-        raise ValueError("pictures must be at least one, and none twice")
-    return found
-
-
-def _picture(values: dict[str, Any]) -> dict[str, str | None]:
-    if set(values) != set(_PICTURE):
-        raise ValueError(f"a picture's entries must be {', '.join(_PICTURE)}")
-    optional = "gt_sha256" if values["gt_sha256"] is None else ""
-    require_types(values, {name: str for name in _PICTURE if name != optional})
-    return {name: values[name] for name in _PICTURE}
-
-
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """The object in a JSON file of our format, without its entry `format`.
+def read_ours(path: Path, kind: Callable[..., T], what: str, advice: str) -> T:
+    """A dataclass out of a JSON file of our format, which has all of its fields.
 
     Raises:
         InputFileError: no such file, too large, or not of that format.
     """
-    require_readable(path)
-    if path.stat().st_size > MAX_JSON:
-        raise InputFileError(f"{path}: too large to be {what}")
+    text = read_text(path, MAX_JSON, what)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputFileError(f"{path}: not {what} ({error})") from None
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise InputFileError(f"{path}: not {what} of format {FORMAT}: make it again with this irsde-deploy")
-    return values
+        values = parse_json(text, "it", MAX_JSON)
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise InvalidValueError(f"it is not of format {FORMAT}")
+        return convert(values, kind, "it", complete=True)
+    except InvalidValueError as error:
+        raise InputFileError(f"{path}: is not {what} that this irsde-deploy can read ({error}): {advice}") from None
 
 
-def require_fields(values: Mapping[str, Any], of: Any) -> None:
-    """Raise ValueError unless the entries are just the fields of a dataclass."""
-    expected = {field.name for field in fields(of)}
-    if missing := expected - set(values):
-        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    if surplus := set(values) - expected:
-        raise ValueError(f"it has {min(surplus)!r}, which is unknown")
-
-
-def require_types(values: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]]) -> None:
-    """Raise TypeError unless entries have these types; a bool is no number."""
-    for name, kind in types.items():
-        value = values[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise TypeError(f"{name} has the wrong type: {json.dumps(value)[:80]}")
-
-
-def texts(values: Iterable[Any]) -> list[str]:
-    """The values, if each is a text."""
-    found = list(values)
-    for value in found:
-        require_types({"an entry": value}, {"an entry": str})
-    return found
-
-
-def finite(value: Any) -> float:
-    """A JSON number as a float, if it is a finite one."""
-    require_types({"a number": value}, {"a number": (int, float)})
-    if not math.isfinite(value):
-        raise ValueError("a number is not finite")
-    return float(value)
+def _other_than_sha256(text: str) -> tuple[bool, str]:
+    return _SHA256.fullmatch(text) is None, f"{shown(text)} is not a SHA-256 in hexadecimal digits"
 
 
 def sde_of(card: ModelCard) -> dict[str, Any]:

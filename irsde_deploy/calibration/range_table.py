@@ -15,33 +15,17 @@ from ..core.card import ModelCard
 from ..errors import InputFileError, InvalidValueError
 from ..runtimes.engines.onnx_engine import OnnxEngine
 from ..system.files import file_sha256, write_atomically
+from ..system.parsing import shown
 from .data import CalibrationData
 from .layers import Layer
-from .manifest import (
-    FORMAT,
-    UNREADABLE,
-    CalibrationSettings,
-    TableFile,
-    finite,
-    read_json,
-    require_fields,
-    require_types,
-    sde_of,
-    texts,
-)
+from .manifest import FORMAT, CalibrationSettings, TableFile, read_ours, sde_of
 from .ranges import METHODS, Recorder, collect, summary_of, timestep_groups
 from .states import State, exact_states, recorded_states, visited_marginals
 
 _LEAST = 1e-30
 """Ranges up to this are refused: their 127th part, the step, must be one that float32 holds."""
-_TYPES: dict[str, type] = {
-    "key": str,
-    "states": int,
-    "stop": str,
-    "converged": bool,
-    "rounds": list,
-    "tensors": dict,
-}
+_ENTRIES = {"lowest", "highest", *METHODS}
+"""What a table has of an activation."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +39,9 @@ class RangeTable:
         converged: whether the ranges had converged by then.
         rounds: how far the ranges moved from round to round, a sentence each.
         tensors: name of an activation -> its lowest and highest value, and its range by each method.
+
+    Raises:
+        InvalidValueError: an activation has others than these.
     """
 
     key: str
@@ -64,14 +51,20 @@ class RangeTable:
     rounds: tuple[str, ...]
     tensors: Mapping[str, Mapping[str, float]]
 
+    def __post_init__(self) -> None:
+        for name, values in self.tensors.items():
+            if values.keys() != _ENTRIES:
+                raise InvalidValueError(f"{shown(name)} must have {', '.join(sorted(_ENTRIES))}, not {shown(values)}")
+
     def ranges(self, method: str) -> dict[str, float]:
         """Return each activation's range by a method of `METHODS`: the magnitude that becomes 127."""
         return {name: values[method] for name, values in self.tensors.items()}
 
     def serves(self, key: str, settings: CalibrationSettings) -> bool:
         """Whether a calibration with this key and these settings would measure the same table."""
-        stops = self.stop == stop_of(settings) if settings.states is None else self.states == settings.states
-        return self.key == key and stops
+        if settings.states is not None:
+            return self.key == key and self.states == settings.states
+        return self.key == key and self.stop == stop_of(settings)
 
     def covers(self, layers: Sequence[Layer]) -> bool:
         """Whether the table has usable ranges for the activations that these layers read, and for no others."""
@@ -93,7 +86,9 @@ def _usable(values: Mapping[str, float]) -> bool:
 
 def stop_of(settings: CalibrationSettings) -> str:
     """Return in words what decides on the number of states: the settings, or convergence of the ranges."""
-    return f"{settings.method} converged, or {settings.most_states}" if settings.states is None else "given"
+    if settings.states is not None:
+        return "given"
+    return f"{settings.method} converged, or {settings.most_states}"
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:
@@ -113,7 +108,7 @@ def table_key(
         "multiple_of": card.multiple_of,
         "pad_mode": card.pad_mode,
         "tensors": sorted({name for layer in layers for name in layer.inputs}),
-        "pictures": data.hashes,
+        "pictures": [asdict(picture) for picture in data.hashes],
         "timesteps": settings.timesteps,
         "seed": settings.seed,
         "crop": settings.crop,
@@ -130,18 +125,7 @@ def read_table(path: Path) -> RangeTable:
     Raises:
         InputFileError: there is no such file, or it is not a range table.
     """
-    values = read_json(path, "a range table")
-    try:
-        require_fields(values, RangeTable)
-        require_types(values, _TYPES)
-        tensors = {
-            name: {entry: finite(found[entry]) for entry in ("lowest", "highest", *METHODS)}
-            for name, found in values.pop("tensors").items()
-        }
-        rounds = tuple(texts(values.pop("rounds")))
-        return RangeTable(**values, rounds=rounds, tensors=tensors)
-    except UNREADABLE as error:
-        raise InputFileError(f"{path}: not a range table that this irsde-deploy can read ({error})") from None
+    return read_ours(path, RangeTable, "a range table", "remove it, and ranges are measured again")
 
 
 def write_table(table: RangeTable, path: Path) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, refuse
+from ..system.decoding import convert
+from ..system.parsing import parse_json, shown
 from .presets import PRESETS
 from .samplers import ADJACENT_ONLY, plan_steps
 from .sampling import Plan, Sampling, SamplingSettings
@@ -78,35 +80,43 @@ class ModelCard:
     schema_version: int = field(default=SCHEMA_VERSION, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.schema_version != SCHEMA_VERSION:
-            raise InvalidValueError(
-                f"this model card has schema version {self.schema_version}; this irsde-deploy reads {SCHEMA_VERSION}: "
-                "export the model again, or use the irsde-deploy it was made with"
-            )
-        if self.pad_mode not in PAD_MODES or self.precision not in PRECISIONS:
-            raise InvalidValueError(
-                f"pad_mode must be one of {PAD_MODES} and precision one of {PRECISIONS}, "
-                f"not {self.pad_mode!r} and {self.precision!r}"
-            )
-        if self.colour != "RGB" or self.value_range not in (None, (0.0, 1.0)):
-            raise InvalidValueError(
-                f"pictures are RGB in the range 0..1 (latents have none), not {self.colour!r} in {self.value_range!r}"
-            )
-        if not 1 <= self.channels <= 256 or not 1 <= self.multiple_of <= 4096:
-            raise InvalidValueError(
-                f"channels must be 1..256 and multiple_of 1..4096, not {self.channels} and {self.multiple_of}"
-            )
+        refuse(self._rules())
         plan_steps(self.sde, self.sampler, self.steps, t0=self.t0)  # raises where these do not fit the SDE
-        if self.t0 is not None and isinstance(self.sde, DenoisingSDE):
-            raise InvalidValueError("a Denoising-SDE starts where its noise is the picture's: its card has no t0")
-        if self.calibrated is not None:
-            self._require_span(self.calibrated)
         object.__setattr__(self, "settings", copy.deepcopy(dict(self.settings)))
-        if self.conditional == isinstance(self.sde, DenoisingSDE):
-            raise InvalidValueError(
-                f"the SDE is of kind {self.sde.kind!r} and the network {'sees' if self.conditional else 'does not see'}"
-                " mu: mean-reverting goes with a network that sees mu, denoising with one that does not"
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        """(what no card may be, the sentence to say then)."""
+        yield (
+            self.schema_version != SCHEMA_VERSION,
+            f"schema version {self.schema_version} is not the one that this irsde-deploy reads, {SCHEMA_VERSION}",
+        )
+        yield self.pad_mode not in PAD_MODES, f"pad_mode must be one of {PAD_MODES}, not {self.pad_mode!r}"
+        yield self.precision not in PRECISIONS, f"precision must be one of {PRECISIONS}, not {self.precision!r}"
+        yield (
+            self.colour != "RGB" or self.value_range not in (None, (0.0, 1.0)),
+            f"pictures are RGB in the range 0..1 (latents have none), not {self.colour!r} in {self.value_range!r}",
+        )
+        yield not 1 <= self.channels <= 256, f"channels must be from 1 to 256, not {self.channels}"
+        yield not 1 <= self.multiple_of <= 4096, f"multiple_of must be from 1 to 4096, not {self.multiple_of}"
+        denoising = isinstance(self.sde, DenoisingSDE)
+        yield (
+            denoising and self.t0 is not None,
+            "a Denoising-SDE starts where its noise is the picture's: its card has no t0",
+        )
+        if self.calibrated is not None:
+            first, last = self.calibrated
+            yield self.precision != "int8", f"calibrated is for INT8: a card of {self.precision} has none"
+            yield (
+                not self.sde.T >= first >= last >= 1,
+                f"calibrated must be the first and the last timestep, falling within 1..{self.sde.T}, not "
+                f"{self.calibrated!r}",
             )
+        sees = "sees" if self.conditional else "does not see"
+        yield (
+            self.conditional == denoising,
+            f"the SDE is of kind {self.sde.kind!r} and the network {sees} mu: mean-reverting goes with a network that "
+            "sees mu, denoising with one that does not",
+        )
 
     @property
     def conditional(self) -> bool:
@@ -161,15 +171,6 @@ class ModelCard:
         if sampling.clip and self.value_range is None:
             raise InvalidValueError("clip is for pictures; this network works on latents, which have no fixed range")
 
-    def _require_span(self, span: Sequence[int]) -> None:
-        whole = all(isinstance(t, Integral) and not isinstance(t, bool) for t in span)
-        if self.precision != "int8":
-            raise InvalidValueError(f"calibrated is for INT8: a card of {self.precision} has none")
-        if len(span) != 2 or not whole or not self.sde.T >= span[0] >= span[1] >= 1:
-            raise InvalidValueError(
-                f"calibrated must be the first and the last timestep, falling within 1..{self.sde.T}, not {span!r}"
-            )
-
     def uncalibrated(self, timesteps: Iterable[int]) -> list[int]:
         """Those of some timesteps that lie outside of what INT8's ranges were measured along; none without INT8."""
         if self.calibrated is None:
@@ -200,69 +201,25 @@ class ModelCard:
         Raises:
             InvalidValueError: not JSON, too long, fields missing or of the wrong type, or values out of range.
         """
-        if len(text) > MAX_JSON:
-            raise InvalidValueError(f"a model card has at most {MAX_JSON} characters, not {len(text)}")
-        try:
-            card = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InvalidValueError(f"the model card is not valid JSON ({error})") from None
-        if not isinstance(card, dict):
-            raise InvalidValueError("the model card must be a JSON object")
-        return cls.from_dict(card)
+        return cls.from_dict(parse_json(text, _WHAT, MAX_JSON))
 
     @classmethod
     def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
         """Read what `to_dict` made; unknown fields are refused, since ignoring one could change the result."""
-        fields = {name: _typed(name, value) for name, value in card.items()}
-        missing = sorted(_REQUIRED - fields.keys())
-        if missing:
-            raise InvalidValueError(f"the model card lacks {', '.join(missing)}")
-        fields["sde"] = _sde(fields["sde"])
-        for name in ("value_range", "calibrated"):
-            if fields.get(name) is not None:
-                fields[name] = tuple(fields[name])
-        return cls(**fields)
+        return convert(card, cls, _WHAT, _ADVICE, parts={"sde": _sde})
 
 
-_REQUIRED = frozenset({"network", "settings", "channels", "multiple_of", "pad_mode", "sde", "schema_version"})
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "network": str,
-    "settings": dict,
-    "channels": int,
-    "multiple_of": int,
-    "pad_mode": str,
-    "sde": dict,
-    "task": str,
-    "sampler": str,
-    "steps": int,
-    "t0": (int, type(None)),
-    "precision": str,
-    "calibrated": (list, type(None)),
-    "global_operators": bool,
-    "colour": str,
-    "value_range": (list, type(None)),
-    "checkpoint_sha256": str,
-    "tool_version": str,
-    "schema_version": int,
-}
+_WHAT = "the model card"
+_ADVICE = "export the model again, or use the irsde-deploy it was made with"
 
 
-def _typed(name: str, value: Any) -> Any:
-    if name not in _TYPES:
-        raise InvalidValueError(f"the model card has the unknown field {name!r}: use the irsde-deploy it was made with")
-    if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and _TYPES[name] is not bool):
-        raise InvalidValueError(f"the model card's {name} has the wrong type: {value!r}")
-    return value
-
-
-def _sde(settings: dict[str, Any]) -> MeanRevertingSDE | DenoisingSDE:
-    settings = dict(settings)
-    kind = settings.pop("kind", None)
+def _sde(values: Any) -> MeanRevertingSDE | DenoisingSDE:
+    """The SDE of the kind that its values name."""
+    values = dict(values) if isinstance(values, Mapping) else {}
+    kind = values.pop("kind", None)
     if not isinstance(kind, str) or kind not in SDES:
-        raise InvalidValueError(f"the model card's SDE is of kind {kind!r}; this irsde-deploy knows {', '.join(SDES)}")
-    try:
-        return SDES[kind](**settings)
-    except TypeError:
         raise InvalidValueError(
-            f"the model card's SDE must have max_sigma, T, schedule and eps, not {', '.join(settings) or 'nothing'}"
-        ) from None
+            f"the model card's SDE is of kind {shown(kind)}; this irsde-deploy knows {', '.join(SDES)}"
+        )
+    sde: Callable[..., MeanRevertingSDE | DenoisingSDE] = SDES[kind]
+    return convert(values, sde, "the model card's SDE", _ADVICE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from torch import nn
 
 from ..core.card import ModelCard
 from ..core.sde import DenoisingSDE
-from ..errors import InvalidValueError, reason
+from ..errors import InvalidValueError, reason, refuse
 from ..export.description import SettingsSource, describe
 from ..networks.checkpoints import Checkpoint
 from ..networks.detection import NETWORKS, build_network, outline
 from ..pictures.degradations import Degradation, degradation
+from ..system.decoding import convert
 from .data import DegradedFolder, PairedFolders, Pairs
 from .settings import TrainingSettings, training_settings
 
@@ -55,27 +56,37 @@ class DataPlan:
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
+        refuse(self._rules())
+        self._degrade()  # raises where there is no such degradation
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        """(what no plan may be, the sentence to say then)."""
+        names = [name for name in (*self._folders, *self.hold_out) if not name or "\0" in name]
+        yield bool(names), "folders and pictures must have names"
+        yield (
+            self.lq is not None and Path(self.lq).resolve() == Path(self.gt).resolve(),
+            f"{self.gt}: is given for clean and for degraded pictures: give two folders",
+        )
+        yield not 16 <= self.side <= 4096, f"the validated side must be from 16 to 4096, not {self.side}"
+        yield (
+            not 0 < self.noise_level <= 255,
+            f"the noise level must be above 0 and at most 255, not {self.noise_level}",
+        )
+        yield (
+            (self.validation_lq is None) != (self.validation_gt is None or self.lq is None),
+            "validation folders must be like the training's: clean and degraded pictures together (`validation_gt` and "
+            "`validation_lq`), or clean ones alone where training degrades them on the fly",
+        )
+        yield (
+            bool(self.hold_out) and self.validation_gt is not None,
+            "pictures are held out (`hold_out`) or in folders (`validation_gt`), not both",
+        )
+
+    @property
+    def _folders(self) -> list[str]:
+        """Those that are read."""
         folders = (self.gt, self.lq, self.validation_gt, self.validation_lq)
-        texts = (*(folder for folder in folders if folder is not None), *self.hold_out)
-        numbers = isinstance(self.side, int) and isinstance(self.noise_level, (int, float))
-        if not all(isinstance(text, str) and text for text in texts) or not numbers or self.gt is None:
-            raise InvalidValueError("folders and names of pictures must be text, the side and the noise level numbers")
-        if self.lq is not None and Path(self.lq).resolve() == Path(self.gt).resolve():
-            raise InvalidValueError(f"{self.gt}: is given for clean and for degraded pictures: give two folders")
-        if not 16 <= self.side <= 4096 or not 0 < self.noise_level <= 255:
-            raise InvalidValueError(
-                f"the validated side must be 16..4096 and the noise level above 0 and at most 255, not {self.side} "
-                f"and {self.noise_level}"
-            )
-        if (self.validation_lq is None) != (self.validation_gt is None or self.lq is None):
-            raise InvalidValueError(
-                "validation folders must be like the training's: clean and degraded pictures together "
-                "(--validation-gt and --validation-lq), or clean ones alone where training degrades them on the fly"
-            )
-        if self.hold_out and self.validation_gt is not None:
-            raise InvalidValueError("pictures are held out (--hold-out) or in folders (--validation-gt), not both")
-        if self.degradation is not None:
-            self._degrade()
+        return [folder for folder in folders if folder is not None]
 
     def _degrade(self) -> Degradation | None:
         if self.degradation is None:
@@ -85,8 +96,8 @@ class DataPlan:
 
     def require_outside(self, output: Path) -> None:
         """Raise InvalidValueError where a run would write among the pictures that it reads."""
-        for folder in (self.gt, self.lq, self.validation_gt, self.validation_lq):
-            if folder is not None and output.resolve().is_relative_to(Path(folder).resolve()):
+        for folder in self._folders:
+            if output.resolve().is_relative_to(Path(folder).resolve()):
                 raise InvalidValueError(f"{output}: is inside {folder}, whose pictures are read: choose another folder")
 
     def fingerprinted(self, training: Pairs, validation: Pairs) -> DataPlan:
@@ -165,17 +176,12 @@ class TrainingPlan:
         Raises:
             InvalidValueError: fields are missing or out of range.
         """
-        try:
-            settings = training_settings(plan["settings"], "the checkpoint's training plan")
-            data = dict(plan["data"])
-            data["hold_out"] = tuple(data.get("hold_out", ()))
-            made = cls(ModelCard.from_dict(plan["card"]), settings, DataPlan(**data))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InvalidValueError(f"the checkpoint's training plan cannot be read ({error})") from None
-        _require_whole_patches(settings, made.card)
+        what, advice = "the checkpoint's training plan", "start a new run from its weights with `init`"
+        made = convert(plan, cls, what, advice, parts={"card": ModelCard.from_dict})
+        _require_whole_patches(made.settings, made.card)
         if iterations is None:
             return made
-        return replace(made, settings=replace(settings, iterations=iterations))
+        return replace(made, settings=replace(made.settings, iterations=iterations))
 
 
 def make_plan(

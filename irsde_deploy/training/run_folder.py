@@ -12,7 +12,6 @@ tensorboard/     the log for TensorBoard, where that is installed
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,9 +23,13 @@ import torch
 from ..core.card import METADATA_KEY, ModelCard
 from ..errors import CheckpointError, InputFileError, OutputFileError, reason
 from ..networks.checkpoints import OWN_FORMAT, load_safely
+from ..system.decoding import inside
 from ..system.files import require_readable, require_writable, write_atomically
+from ..system.parsing import parse_json
 
 _OWN_PART = re.compile(r"\.(last\.pt|best\.pt|log\.csv|curve\.png|\d+\.png)\.[0-9a-f]{12}\.part")
+MAX_PLAN = 16_000_000
+"""Characters of the plan in a checkpoint; names of held-out pictures can be many."""
 COLUMNS = ("iteration", "loss", "learning_rate", "seconds", "psnr")
 
 
@@ -167,10 +170,8 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     training = content.get("training") if isinstance(content, Mapping) else None
     if not isinstance(training, Mapping) or not isinstance(training.get("plan"), str):
         raise CheckpointError(f"{file}: holds no training state: start anew from its weights with --init {file}")
-    try:
-        plan = json.loads(training["plan"])
-    except ValueError:
-        raise CheckpointError(f"{file}: its training plan cannot be read: start anew with --init {file}") from None
+    with inside(file, CheckpointError, f"start anew with --init {file}"):
+        plan = parse_json(training["plan"], "its training plan", MAX_PLAN)
     return plan, {**training, "averaged": content.get("weights")}
 
 

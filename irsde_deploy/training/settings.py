@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from ..errors import InvalidValueError
+from ..errors import refuse
+from ..system.decoding import convert, numbers_from_text
 from .objectives import LOSSES, OBJECTIVES
 
 OPTIMIZERS = ("adamw", "adam", "lion")
@@ -68,24 +69,31 @@ class TrainingSettings:
     log_every: int = 50
 
     def __post_init__(self) -> None:
+        refuse(self._rules())
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        """(what no settings may be, the sentence to say then)."""
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InvalidValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            yield value not in choices, f"{name} must be one of {', '.join(choices)}, not {value!r}"
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
-            if not low <= value <= high:
-                raise InvalidValueError(f"{name} must be from {low!r} to {high!r}, not {value!r}")
-        if any(later <= earlier for earlier, later in pairwise((0, *self.milestones))):
-            raise InvalidValueError(f"milestones must be above 0 and increase, not {list(self.milestones)}")
+            yield not low <= value <= high, f"{name} must be from {low!r} to {high!r}, not {value!r}"
+        increasing = all(earlier < later for earlier, later in pairwise((0, *self.milestones)))
+        yield not increasing, f"milestones must be above 0 and increase, not {list(self.milestones)}"
 
     def learning_rate_at(self, iteration: int) -> float:
         """The learning rate of an iteration, counted from 0."""
-        warm = min(1.0, (iteration + 1) / self.warmup) if self.warmup else 1.0
+        warm = 1.0
+        if self.warmup:
+            warm = min(1.0, (iteration + 1) / self.warmup)
         if self.scheme == "cosine":
             done = min(1.0, iteration / self.iterations)
             low, high = min(self.min_learning_rate, self.learning_rate), self.learning_rate
             return warm * (low + (high - low) * (1 + math.cos(math.pi * done)) / 2)
-        passed = sum(iteration >= milestone for milestone in self.milestones) if self.scheme == "multi-step" else 0
+        passed = 0
+        if self.scheme == "multi-step":
+            passed = sum(iteration >= milestone for milestone in self.milestones)
         return warm * self.learning_rate * self.gamma**passed
 
 
@@ -117,38 +125,14 @@ _LIMITS = {
 }
 
 
-def training_settings(values: Mapping[str, Any], source: str) -> TrainingSettings:
-    """Settings out of a file: types are checked, unknown names refused; `source` is for the message.
+def training_settings(values: Mapping[str, Any], what: str) -> TrainingSettings:
+    """Settings as people write them, by name: numbers may be text, and one milestone needs no list.
+
+    `what` names the settings in sentences.
 
     Raises:
         InvalidValueError: an unknown name, a wrong type or a value outside its range.
     """
-    known = {field.name: field.default for field in fields(TrainingSettings)}
-    surplus = sorted(set(values) - set(known))
-    if surplus:
-        raise InvalidValueError(f"{source}: training has no setting {', '.join(surplus)}: it has {', '.join(known)}")
-    try:
-        return TrainingSettings(**{name: _typed(name, value, known[name]) for name, value in values.items()})
-    except InvalidValueError as error:
-        raise InvalidValueError(f"{source}: {error}") from None
-
-
-def _typed(name: str, value: Any, like: Any) -> Any:
-    """The value as the type of the default; numbers may be written as text, whole numbers as 1e5."""
-    if isinstance(like, bool) or isinstance(value, bool) or isinstance(like, str):
-        if type(value) is type(like):
-            return value
-    elif isinstance(like, tuple):
-        entries = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(_typed(name, entry, 0) for entry in entries)
-    elif isinstance(value, int):
-        return type(like)(value)
-    elif isinstance(value, (float, str)):
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if math.isfinite(number) and (isinstance(like, float) or number == int(number)):
-            return type(like)(number)
-    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(type(like), "a list")
-    raise InvalidValueError(f"{name} must be {expected}, not {value!r}")
+    if not isinstance(values.get("milestones", ()), (list, tuple)):
+        values = {**values, "milestones": [values["milestones"]]}
+    return convert(numbers_from_text(values, TrainingSettings), TrainingSettings, what)

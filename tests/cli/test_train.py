@@ -160,7 +160,17 @@ def test_mistakes_in_training_are_one_sentence(data: Path, tmp_path: Path, fails
     fails_with(2, "must be one of rain", "train", *out, *gt, "--degradation", "snow", *small)
     fails_with(1, "no such folder", "train", *out, "--gt", tmp_path / "none", *lq, *small)
     fails_with(2, "--set takes NAME=VALUE", "train", *out, *gt, *lq, *small, "--set", "batch")
-    fails_with(2, "no setting speed", "train", *out, *gt, *lq, *small, "--set", "speed=3")
+    fails_with(
+        2,
+        "training has the unknown field 'speed': it has objective",
+        "train",
+        *out,
+        *gt,
+        *lq,
+        *small,
+        "--set",
+        "speed=3",
+    )
     fails_with(2, "patch must be a multiple of 4", "train", *out, *gt, *lq, *small, "--patch", 18)
     fails_with(2, "no picture called zebra", "train", *out, *gt, *lq, *small, "--hold-out", "zebra")
     lonely = tmp_path / "lonely"
@@ -196,7 +206,7 @@ def test_mistakes_in_resuming_are_one_sentence(data: Path, tmp_path: Path, fails
         ({"optimizer": 5}, "last.pt: the training state does not fit"),
         ({"iteration": -3}, "last.pt: the training state is not finite, or of no iteration"),
         ({"tally": 5}, "last.pt: the training state lacks its tally"),
-        ({"plan": "{}"}, "training plan cannot be read"),
+        ({"plan": "{}"}, "the checkpoint's training plan lacks card"),
     ):
         torch.save({**whole, "training": {**whole["training"], **change}}, run / "last.pt")
         code = 2 if "plan" in change else 1

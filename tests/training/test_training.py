@@ -491,9 +491,9 @@ train: {{optimizer: Adam, lr_G: 1e-4, lr_scheme: MultiStepLR, lr_steps: [5], lr_
         ({"objective": "mse"}, "objective must be one of ml, ml-exact, noise"),
         ({"batch": 0}, "batch must be from 1"),
         ({"batch": "many"}, "batch must be a whole number"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a number"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number, not nan"),
         ({"patch": 18}, "patch must be a multiple of 4"),
-        ({"momentum": 0.9}, "no setting momentum"),
+        ({"momentum": 0.9}, "training has the unknown field .momentum.: it has objective, loss, "),
         ({"milestones": [5, 5]}, "milestones must be above 0 and increase"),
     ],
 )

@@ -1,0 +1,157 @@
+"""Text of JSON, TOML and YAML read into plain values, and all that can go wrong on the way said in one sentence.
+
+Plain values are objects (dict), lists, text, numbers, true, false and null, as Python has them. What comes out is
+bounded, so that whoever takes it need not be afraid: sizes are looked at before bytes are parsed, nothing is nested
+more than `MOST_DEPTH` deep, numbers are finite, and whole ones fit 64 bits. `decoding` makes dataclasses of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputFileError, InvalidValueError, reason, requires_extra
+from .files import require_readable
+
+MOST_DEPTH = 32
+"""Levels of objects and lists: far more than any file of ours has, far fewer than Python's recursion takes."""
+MOST_WHOLE = 2**64 - 1
+"""Largest whole number, of either sign: seeds go that far, and what lies beyond fits no array and no other language."""
+MOST_SHOWN = 60
+"""Characters that a sentence shows of what was found."""
+
+
+def read_text(path: Path, most: int, what: str) -> str:
+    """The text of a file that holds `what`, which has at most so many bytes.
+
+    Raises:
+        InputFileError: no such file, too large, or not UTF-8.
+    """
+    require_readable(path)
+    size = path.stat().st_size
+    if size > most:  # before anything is read: nobody waits for gigabytes to be refused
+        raise InputFileError(f"{path}: is too large to be {what}: {size} bytes, where {most} are the most")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputFileError(f"{path}: is not {what}: byte {error.start} is not UTF-8 text") from None
+    except OSError as error:
+        raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def parse_json(text: str, what: str, most: int, rest: bool = False) -> Any:
+    """The plain values in a JSON text; with `rest`, whatever follows the first value is left alone.
+
+    Python's parser and not msgspec's, which takes the last of two equal keys without a word, and refuses the lone
+    surrogates by which Python writes file names that are not UTF-8.
+
+    Raises:
+        InvalidValueError: longer than `most` characters, not JSON, a key twice, or out of the module's bounds.
+    """
+    if len(text) > most:
+        raise InvalidValueError(f"{what} has at most {most} characters, not {len(text)}")
+    decoder = json.JSONDecoder(object_pairs_hook=_without_duplicates)
+    with _parsing(what, "JSON"):
+        values = decoder.raw_decode(text)[0] if rest else decoder.decode(text)
+    require_bounded(values, what)
+    return values
+
+
+def parse_toml(text: str, what: str) -> dict[str, Any]:
+    """The plain values in a TOML text; raises InvalidValueError as `parse_json` does."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        with requires_extra("export", "reading TOML"):
+            import tomli as tomllib
+
+    with _parsing(what, "TOML"):
+        values: dict[str, Any] = tomllib.loads(text)
+    require_bounded(values, what)
+    return values
+
+
+def parse_yaml(text: str, what: str) -> Any:
+    """The plain values in a YAML text; raises InvalidValueError as `parse_json` does.
+
+    Of two equal keys the last one counts, as it does for the reference, whose options files these are.
+    """
+    with requires_extra("export", f"reading {what}"):
+        import yaml
+
+    with _parsing(what, "YAML"):
+        values = yaml.safe_load(text)
+    # A text has no more values than characters, unless aliases repeat them: ten lines of those can mean billions.
+    require_bounded(values, what, most=len(text) + 1)
+    return values
+
+
+@contextmanager
+def _parsing(what: str, language: str) -> Iterator[None]:
+    """Turn all that a parser raises into one sentence."""
+    try:
+        yield
+    except RecursionError:
+        raise InvalidValueError(f"{what} is nested too deeply: {MOST_DEPTH} levels are the most") from None
+    except Exception as error:  # PyYAML lets pass what dates and numbers of no sense raise: ValueError, IndexError, ...
+        said = " ".join(str(error).partition("; use sys.")[0].split()) or type(error).__name__
+        raise InvalidValueError(f"{what} is not valid {language} ({reason(ValueError(said))})") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{shown(name)} is there twice")
+        found[name] = value
+    return found
+
+
+def require_bounded(values: Any, what: str, most: int | None = None) -> None:
+    """Raise InvalidValueError where plain values go beyond the module's bounds, or are more than `most`."""
+    for count, (where, depth, value) in enumerate(_walk(values)):
+        if depth > MOST_DEPTH:
+            raise InvalidValueError(f"{what} is nested too deeply: {MOST_DEPTH} levels are the most")
+        if most is not None and count > most:
+            raise InvalidValueError(f"{what} repeats itself without end, by aliases: write its values out")
+        subject = f"in {what}, {shortened(where)}" if where else what
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidValueError(f"{subject} must be a finite number, not {value}")
+        if isinstance(value, int) and abs(value) > MOST_WHOLE:
+            raise InvalidValueError(f"{subject} is a whole number beyond 64 bits: give a smaller one")
+
+
+def _walk(value: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, int, Any]]:
+    """(where it is, how deep, the value) of every value inside another, that one first."""
+    yield where, depth, value
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from _walk(entry, f"{where}.{name}" if where else str(name), depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for k, entry in enumerate(value):
+            yield from _walk(entry, f"{where}[{k}]", depth + 1)
+
+
+class _Short(reprlib.Repr):
+    """Python's way to write a value, of which no part is long or deep: files may hold anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxstring = self.maxother = MOST_SHOWN
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, in at most `MOST_SHOWN` characters."""
+    return shortened(_Short().repr(value))
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text, in at most `MOST_SHOWN` characters."""
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."

@@ -38,6 +38,8 @@ def test_the_core_needs_numpy_alone() -> None:
         "PIL",
         "tensorrt",
         "click",
+        "filelock",
+        "platformdirs",
         "yaml",
         "matplotlib",
     ]

@@ -16,7 +16,8 @@ from ..core.noise import MAX_SEED
 from ..core.samplers import SAMPLERS, StepTable, plan_steps
 from ..core.sde import SDE
 from ..errors import InputFileError, InvalidValueError
-from ..system.files import require_readable, write_atomically
+from ..system.files import require_readable
+from ..system.tables import write_json
 from .ranges import METHODS
 
 FORMAT = 4
@@ -164,8 +165,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
-        with write_atomically(path) as temporary:
-            temporary.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
+        write_json(path, {"format": FORMAT, **asdict(self)}, indent=1)
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -33,7 +33,8 @@ from onnx import helper, numpy_helper
 
 from irsde_deploy import ModelCard
 from irsde_deploy.export.to_onnx import write_onnx
-from irsde_deploy.graphs.cpu_rewrites import REWRITES, GraphEditor, Rewrite, for_cpu
+from irsde_deploy.graphs.cpu_rewrites import REWRITES, Rewrite, for_cpu
+from irsde_deploy.graphs.editing import GraphEditor
 from irsde_deploy.runtimes.engines.onnx_session import open_session
 from irsde_deploy.runtimes.engines.openvino_engine import compiled
 

@@ -39,6 +39,8 @@ def test_the_core_needs_numpy_alone() -> None:
         "tensorrt",
         "click",
         "msgspec",
+        "filelock",
+        "platformdirs",
         "yaml",
         "matplotlib",
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,8 +15,8 @@ from ..core.samplers import SAMPLERS, StepTable, plan_steps
 from ..core.sde import SDE
 from ..errors import InputFileError, InvalidValueError, refuse
 from ..system.decoding import convert
-from ..system.files import write_atomically
 from ..system.parsing import parse_json, read_text, shown
+from ..system.tables import write_json
 from .data import PictureHashes
 from .ranges import METHODS
 
@@ -165,8 +164,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
-        with write_atomically(path) as temporary:
-            temporary.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
+        write_json(path, {"format": FORMAT, **asdict(self)}, indent=1)
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -14,8 +14,9 @@ import onnx
 from ..core.card import ModelCard
 from ..errors import InputFileError, InvalidValueError
 from ..runtimes.engines.onnx_engine import OnnxEngine
-from ..system.files import file_sha256, write_atomically
+from ..system.files import file_sha256
 from ..system.parsing import shown
+from ..system.tables import write_json
 from .data import CalibrationData
 from .layers import Layer
 from .manifest import FORMAT, CalibrationSettings, TableFile, read_ours, sde_of
@@ -130,8 +131,7 @@ def read_table(path: Path) -> RangeTable:
 
 def write_table(table: RangeTable, path: Path) -> None:
     """Write a table as JSON, whole or not at all."""
-    with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps({"format": FORMAT, **asdict(table)}, indent=1) + "\n", encoding="utf-8")
+    write_json(path, {"format": FORMAT, **asdict(table)}, indent=1)
 
 
 def states_of(

@@ -8,7 +8,6 @@ what the last one did.
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ import numpy.typing as npt
 
 from ..core.arrays import Float32
 from ..core.comparison import psnr
-from ..errors import requires_extra
 from ..precision.trajectory import restore_seeded
 from ..runtimes.engines.onnx_engine import OnnxEngine
 from ..runtimes.protocol import Engine
-from ..system.files import write_atomically
+from ..system.figures import figure_file
+from ..system.tables import markdown_table, write_csv, write_text
 from .calibrate import Problem
 from .quantise import quantise
 from .range_table import states_of
@@ -38,11 +37,10 @@ PICTURES, SIDE = 2, 128
 MOST_TIMESTEPS = 10
 """How many steps of a longer trajectory are measured: spread evenly, the first and the last among them."""
 
-Grid = npt.NDArray[np.float64]
-
-
 REPORTS = ("sensitivity.csv", "sensitivity.png", "ranking.md")
-"""The files of a report."""
+"""Files of a report: every error, the same as a map of layer by timestep, and the tables that are printed."""
+
+Grid = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,80 +189,76 @@ class _Trajectory:
 
 
 def write_reports(sensitivity: Sensitivity, folder: Path, title: str) -> list[Path]:
-    """Write the files of `REPORTS` into a folder and return their paths.
-
-    They are a CSV with a row for each layer and timestep, a map of the same, and the tables in Markdown.
-    """
-    paths = [folder / name for name in REPORTS]
-    _write_csv(sensitivity, paths[0])
-    _write_heat_map(sensitivity, paths[1], title)
-    with write_atomically(paths[2]) as temporary:
-        tables = format_timesteps(sensitivity), format_ranking(sensitivity)
-        temporary.write_text("\n\n".join(tables) + "\n", encoding="utf-8")
-    return paths
+    """Write the files of `REPORTS` into a folder, the map with this title, and return their paths."""
+    table, heat_map, ranking = (folder / name for name in REPORTS)
+    _write_csv(sensitivity, table)
+    _write_heat_map(sensitivity, heat_map, title)
+    write_text(ranking, f"{format_timesteps(sensitivity)}\n\n{format_ranking(sensitivity)}\n")
+    return [table, heat_map, ranking]
 
 
 def format_timesteps(sensitivity: Sensitivity) -> str:
     """Return a Markdown table of what quantising costs at each timestep, over all layers."""
-    lines = ["| timestep | eps error of a layer, median | share of the harm |", "|---|---|---|"]
-    whole = sensitivity.harms.sum() or 1.0
+    harms = sensitivity.harms
+    whole = harms.sum() or 1.0
+    rows = []
     for column, t in enumerate(sensitivity.timesteps):
         error = np.median(sensitivity.eps_error[:, column])
-        share = sensitivity.harms[:, column].sum() / whole
-        lines.append(f"| {t} | {error:.3%} | {share:.0%} |")
-    if sensitivity.harm.sum() > 0:
-        measured = len(sensitivity.timesteps)
-        of = f" (at {measured} of {sensitivity.steps} steps)" if measured < sensitivity.steps else ""
-        lines += ["", f"Single harms{of} add up to {-10 * np.log10(sensitivity.harm.sum()):.1f} dB."]
-    return "\n".join(lines)
+        share = harms[:, column].sum() / whole
+        rows.append((str(t), f"{error:.3%}", f"{share:.0%}"))
+    table = markdown_table(("timestep", "eps error of a layer, median", "share of the harm"), rows)
+    total = sensitivity.harm.sum()
+    if not total > 0:
+        return table
+    measured = len(sensitivity.timesteps)
+    of = f" (at {measured} of {sensitivity.steps} steps)" if measured < sensitivity.steps else ""
+    return f"{table}\n\nSingle harms{of} add up to {-10 * np.log10(total):.1f} dB."
+
+
+_RANKING = ("rank", "layer", "restored, dB (steps above)", "share of the harm", "worst step", "eps error there")
 
 
 def format_ranking(sensitivity: Sensitivity, most: int | None = None) -> str:
     """Return a Markdown table of the layers, the most harmful first; `most` of them, or all."""
-    lines = [
-        "| rank | layer | restored, dB (steps above) | share of the harm | worst step | eps error there |",
-        "|---|---|---|---|---|---|",
-    ]
     whole = sensitivity.harm.sum() or 1.0
+    rows = []
     for rank, row in enumerate(sensitivity.ranking[:most], start=1):
-        column = int(np.argmin(sensitivity.restored_psnr[row]))
         harm = sensitivity.harm[row]
         decibels = f"{-10 * np.log10(harm):.1f}" if harm > 0 else "equal"
-        error = f"{sensitivity.eps_error[row, column]:.2%}"
-        lines.append(
-            f"| {rank} | `{sensitivity.layers[row]}` | {decibels} | {harm / whole:.1%} | "
-            f"t = {sensitivity.timesteps[column]} | {error} |"
-        )
-    return "\n".join(lines)
+        worst = int(np.argmin(sensitivity.restored_psnr[row]))
+        step = f"t = {sensitivity.timesteps[worst]}"
+        error = f"{sensitivity.eps_error[row, worst]:.2%}"
+        rows.append((str(rank), f"`{sensitivity.layers[row]}`", decibels, f"{harm / whole:.1%}", step, error))
+    return markdown_table(_RANKING, rows)
 
 
 def _write_csv(sensitivity: Sensitivity, path: Path) -> None:
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["layer", "t", "eps_error", "restored_psnr_db"])
-        for row, layer in enumerate(sensitivity.layers):
-            for column, t in enumerate(sensitivity.timesteps):
-                error, decibels = sensitivity.eps_error[row, column], sensitivity.restored_psnr[row, column]
-                writer.writerow([layer, t, f"{error:.6g}", f"{decibels:.4f}"])
+    rows = []
+    for row, layer in enumerate(sensitivity.layers):
+        for column, t in enumerate(sensitivity.timesteps):
+            error, decibels = sensitivity.eps_error[row, column], sensitivity.restored_psnr[row, column]
+            rows.append((layer, t, f"{error:.6g}", f"{decibels:.4f}"))
+    write_csv(path, ("layer", "t", "eps_error", "restored_psnr_db"), rows)
+
+
+_MOST_UPRIGHT = 8
+"""Timesteps whose numbers have room side by side below the map; more of them are turned by 90 degrees."""
 
 
 def _write_heat_map(sensitivity: Sensitivity, path: Path, title: str) -> None:
-    with requires_extra("export", "plotting"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
     rows, columns = sensitivity.eps_error.shape
-    figure = Figure(figsize=(7 + 0.25 * columns, 1.8 + 0.16 * rows), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2, sharey=True)
-    shown = np.log10(np.maximum(sensitivity.eps_error, 1e-6)), np.minimum(sensitivity.restored_psnr, 120)
-    labels = "log10 of the relative error of eps", "restored picture against FP32, dB"
-    for axes, values, label, colours in zip(panels, shown, labels, ("magma", "magma_r"), strict=True):
-        image = axes.imshow(values, aspect="auto", cmap=colours, interpolation="nearest")
-        figure.colorbar(image, ax=axes, label=label)
-        axes.set_xticks(range(columns), [str(t) for t in sensitivity.timesteps], rotation=90 if columns > 8 else 0)
-        axes.set_xlabel("timestep t")
-    panels[0].set_yticks(range(rows), [name.strip("/") for name in sensitivity.layers], fontsize=7)
-    figure.suptitle(title)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    rotation = 90 if columns > _MOST_UPRIGHT else 0
+    panels = (
+        (np.log10(np.maximum(sensitivity.eps_error, 1e-6)), "log10 of the relative error of eps", "magma"),
+        (np.minimum(sensitivity.restored_psnr, 120), "restored picture against FP32, dB", "magma_r"),
+    )
+    size = (7 + 0.25 * columns, 1.8 + 0.16 * rows)
+    with figure_file(path, size, dpi=110, software=False) as figure:  # equal runs write equal bytes
+        both = figure.subplots(1, 2, sharey=True)
+        for axes, (values, label, colours) in zip(both, panels, strict=True):
+            image = axes.imshow(values, aspect="auto", cmap=colours, interpolation="nearest")
+            figure.colorbar(image, ax=axes, label=label)
+            axes.set_xticks(range(columns), [str(t) for t in sensitivity.timesteps], rotation=rotation)
+            axes.set_xlabel("timestep t")
+        both[0].set_yticks(range(rows), [name.strip("/") for name in sensitivity.layers], fontsize=7)
+        figure.suptitle(title)

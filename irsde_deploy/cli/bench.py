@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..core.presets import PRESETS
-from ..errors import InputFileError, InvalidValueError, OutputFileError, requires_extra
+from ..errors import InvalidValueError, MissingPackageError, OutputFileError, requires_extra
 from ..runtimes.tensorrt.profiles import parse_size
 from ..system.threads import usable_threads
 from .common import PATH, PROVIDERS, require_rgb, say
 
 if TYPE_CHECKING:
     from ..pictures.pairs import Pair
-    from ..reports.bench import Contestant, PictureTiming
+    from ..reports.bench import Contestant
 
 
 @click.command()
@@ -64,8 +63,9 @@ def bench(
 
     if output is not None:
         _require_output(output, overwrite)
-    pairs = None if data is None else _pairs(data)
-    wanted = list(dict.fromkeys(_size(text) for text in sizes)) or [(256, 256)]
+    measure = None if data is None else partial(measuring.mean_psnr, pairs=_pairs(data))
+    wanted = list(dict.fromkeys(map(_size, sizes))) or [(256, 256)]
+    chosen = list(dict.fromkeys(qualities)) or list(PRESETS)
     contestants = _open(engines, providers, device)
     peak = measuring.matrix_product_peak()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {usable_threads()} threads"
@@ -75,20 +75,13 @@ def bench(
     memory = {each.name: measuring.peak_memory(each, wanted[-1], batch) for each in contestants}
     for name, size in memory.items():
         click.echo(f"{name}: {'memory not measured' if size is None else f'{size / 1e6:.0f} MB at most'}")
-    measure = None if pairs is None else partial(_psnr, pairs)
-    chosen = tuple(dict.fromkeys(qualities)) or tuple(PRESETS)
     pictures = list(measuring.time_pictures(contestants, wanted[-1], chosen, max(1, repeats // 3), measure))
     click.echo(measuring.format_pictures(pictures))
     if output is not None:
-        report = {
-            "machine": machine,
-            "engines": {each.name: each.restorer.engine.name for each in contestants},
-            "matrix_product_peak_gflops": peak / 1e9,
-            "evaluations": measuring.as_json(evaluations),
-            "pictures": measuring.as_json(pictures),
-            "peak_memory_bytes": memory,
-        }
-        _write(output, report, pictures)
+        opened = {each.name: each.restorer.engine.name for each in contestants}
+        benchmark = measuring.Benchmark(machine, opened, peak, evaluations, pictures, memory)
+        first, *others = measuring.write_reports(benchmark, output)
+        click.echo(" and ".join([f"wrote {first}", *(path.name for path in others)]))
 
 
 def _require_output(output: Path, overwrite: bool) -> None:
@@ -111,82 +104,37 @@ def _open(engines: tuple[Path, ...], providers: tuple[str, ...], device: str | N
     contestants = []
     for path in paths:
         shown = path.name if names[path.name] == 1 else str(path)
-        for provider in dict.fromkeys(providers) if providers and path.suffix.lower() == ".onnx" else (None,):
+        for provider in _providers(path, providers):
             name = shown if provider is None else f"{shown} ({provider})"
             restorer = require_rgb(load(path, device, provider=provider), path)
             contestants.append(Contestant(name, restorer, path, provider, device, _operations(path)))
     return contestants
 
 
+def _providers(path: Path, wanted: tuple[str, ...]) -> list[str | None]:
+    """What runs an engine, once each; None for what is the default, as with plans, which bring their own."""
+    if not wanted or path.suffix.lower() != ".onnx":
+        return [None]
+    return list(dict.fromkeys(wanted))
+
+
 def _operations(path: Path) -> Callable[[int, int, int], int] | None:
     """(batch, height, width) -> operations of one evaluation; None where they cannot be counted."""
+    from ..reports.bench import counted_operations
+
     if path.suffix.lower() != ".onnx":
         return None
     try:
-        from ..graphs.flops import count_flops
-        from ..graphs.onnx_file import read_model
-    except ImportError:
+        return counted_operations(path)
+    except MissingPackageError:
         say("note: operations are counted with the package onnx, which is not installed")
         return None
-    model, card = read_model(path)
-    multiple = card.multiple_of
-    return lambda batch, h, w: count_flops(model, batch, h + -h % multiple, w + -w % multiple)
 
 
 def _pairs(data: Path) -> list[Pair]:
     with requires_extra("evaluate", "measuring PSNR"):
         from ..pictures.pairs import find_pairs
     return find_pairs(data)
-
-
-def _psnr(pairs: list[Pair], contestant: Contestant, quality: str) -> float | None:
-    """Mean PSNR of a data set, as `irsde-deploy evaluate` measures it."""
-    from ..pictures.metrics import CROP_BORDER
-    from ..reports.evaluation import Evaluation, evaluate
-
-    def restore(lq: Any) -> tuple[Any, int]:
-        return contestant.restorer(lq, contestant.sampling, quality=quality), 0
-
-    evaluation = Evaluation({})
-    for measurement in evaluate(restore, pairs, CROP_BORDER, {}, lambda *_: None):
-        if measurement.error:
-            raise InputFileError(measurement.error)
-        evaluation.measurements.append(measurement)
-    return evaluation.mean("psnr")
-
-
-def _write(output: Path, report: dict[str, Any], pictures: list[PictureTiming]) -> None:
-    from ..system.files import write_atomically
-
-    with write_atomically(output / "bench.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-    written = f"wrote {output / 'bench.json'}"
-    (output / "bench.png").unlink(missing_ok=True)  # of an earlier report
-    if any(timing.psnr is not None for timing in pictures):
-        _plot(output / "bench.png", pictures)
-        written += " and bench.png"
-    click.echo(written)
-
-
-def _plot(path: Path, pictures: list[PictureTiming]) -> None:
-    """PNG: PSNR against the seconds that a picture takes, a line an engine."""
-    with requires_extra("export", "plotting"):
-        from matplotlib.figure import Figure
-
-    from ..system.files import write_atomically
-
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    for engine in dict.fromkeys(timing.engine for timing in pictures):
-        mine = sorted((t.median, t.psnr or 0.0, t.quality) for t in pictures if t.engine == engine)
-        axes.plot([t[0] for t in mine], [t[1] for t in mine], "o-", label=engine)
-        for seconds, decibels, quality in mine:
-            axes.annotate(quality, (seconds, decibels), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    axes.set(xscale="log", xlabel=f"seconds a picture of {pictures[0].size}", ylabel="PSNR, dB")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import click
 
 from ..core.pixels import require_rgb_pictures
 from ..errors import InputFileError, InvalidValueError, OutputFileError, requires_extra
+from ..system.figures import require_plotting
 from ..system.files import file_sha256, require_writable
 from .common import PATH, SEED, counted, given_options, progress, require_new, require_onnx_name, say
 from .sampling import plan_options
@@ -123,8 +124,7 @@ def _require_outputs(output: Path, manifest: Path, cache: Path | None, report: P
         return
     with requires_extra("cpu", "calibrating"):
         from ..calibration.sensitivity import REPORTS
-    with requires_extra("export", "plotting a report"):
-        import matplotlib  # noqa: F401 (said before anything long starts)
+    require_plotting()  # said before anything long starts
     existing = [report / name for name in REPORTS if (report / name).exists()]
     if existing and not overwrite:
         raise OutputFileError(f"{existing[0]}: exists already: pass --overwrite to replace it")

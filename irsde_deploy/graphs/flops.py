@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 
 import onnx
 
 from ..errors import EngineError
+from .editing import attributes, copied, described, sides
 
 
 def count_flops(model: onnx.ModelProto, batch: int, height: int, width: int) -> int:
@@ -30,28 +30,30 @@ def operations(model: onnx.ModelProto, batch: int, height: int, width: int) -> d
         EngineError: a node of `count_flops` whose sizes cannot be inferred.
     """
     sizes = _sizes(model, batch, height, width)
-    return {
-        node.name: _products(node, sizes) or sum(math.prod(sizes.get(name, [0])) for name in node.output)
-        for node in model.graph.node
-    }
+    taken = {}
+    for node in model.graph.node:
+        taken[node.name] = _products(node, sizes)
+        if taken[node.name] == 0:
+            taken[node.name] = sum(math.prod(sizes.get(name, [0])) for name in node.output)
+    return taken
 
 
 def _sizes(model: onnx.ModelProto, batch: int, height: int, width: int) -> dict[str, list[int]]:
     """Tensor -> its shape, as far as it can be inferred; 0 for a side that cannot."""
-    sized = onnx.ModelProto()
-    sized.CopyFrom(model)
+    sized = copied(model)
+    free = {0: batch, 2: height, 3: width}
     for entry in sized.graph.input:
-        free = {0: batch, 2: height, 3: width}
         for index, dimension in enumerate(entry.type.tensor_type.shape.dim):
             if index in free:
                 dimension.dim_value = free[index]
+    # What the graph states of shapes would contradict those of one size.
     del sized.graph.value_info[:]
     for entry in sized.graph.output:
         entry.type.tensor_type.ClearField("shape")
     graph = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
     sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    for entry in itertools.chain(graph.input, graph.output, graph.value_info):
-        sizes[entry.name] = [dimension.dim_value for dimension in entry.type.tensor_type.shape.dim]
+    for entry in described(graph):
+        sizes[entry.name] = sides(entry)
     return sizes
 
 
@@ -59,16 +61,21 @@ def _products(node: onnx.NodeProto, sizes: Mapping[str, list[int]]) -> int:
     """2 x multiplications of one node; 0 for those that are not counted."""
     if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return 0
-    out, first, second = (sizes.get(name, []) for name in (node.output[0], node.input[0], node.input[1]))
-    if not all(side > 0 for shape in (out, first, second) for side in shape or [0]):
-        raise EngineError(f"the sizes of node {node.name!r} cannot be inferred")
+    out, first, second = (sizes.get(name, []) for name in (node.output[0], *node.input[:2]))
+    for shape in (out, first, second):
+        if not shape or min(shape) <= 0:
+            raise EngineError(f"the sizes of node {node.name!r} cannot be inferred")
     if node.op_type == "ConvTranspose":  # every value that is read goes to a kernel of all channels of its group
-        out, inner = first, math.prod(second[1:])
-    elif node.op_type == "Conv":
-        inner = math.prod(second[1:])  # channels of a group x kernel
-    elif node.op_type == "MatMul":
-        inner = first[-1]
-    else:
-        transposed = any(entry.name == "transB" and entry.i for entry in node.attribute)
-        inner = second[1 if transposed else 0]
-    return 2 * math.prod(out) * inner
+        return 2 * math.prod(first) * math.prod(second[1:])
+    return 2 * math.prod(out) * _summands(node, first, second)
+
+
+def _summands(node: onnx.NodeProto, first: list[int], second: list[int]) -> int:
+    """How many products one value of a Conv, Gemm or MatMul is the sum of, by the shapes of what it reads."""
+    if node.op_type == "Conv":
+        return math.prod(second[1:])  # channels of a group x kernel
+    if node.op_type == "Gemm" and not attributes(node).get("transB", 0):
+        return second[0]
+    if node.op_type == "Gemm":
+        return second[1]
+    return first[-1]

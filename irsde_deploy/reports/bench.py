@@ -15,16 +15,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.presets import PRESETS
 from ..core.sampling import Sampling
+from ..errors import InputFileError, requires_extra
 from ..restorer import Restorer
+from ..system.figures import figure_file
+from ..system.tables import markdown_table, write_json
+
+if TYPE_CHECKING:
+    from ..pictures.pairs import Pair
 
 PEAK_SIDE, PEAK_REPEATS = 1536, 7
+"""Side of the square matrices whose product is timed for the machine's peak, and how often."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,44 @@ def time_pictures(
             yield PictureTiming(contestant.name, f"{size[0]}x{size[1]}", quality, made_of, median, decibels)
 
 
+def mean_psnr(contestant: Contestant, quality: str, pairs: Sequence[Pair]) -> float | None:
+    """Mean PSNR of a data set in dB, as `irsde-deploy evaluate` measures it; None where nothing differs anywhere.
+
+    Raises:
+        InputFileError: a pair cannot be read or restored.
+    """
+    from ..pictures.metrics import CROP_BORDER
+    from .evaluation import Evaluation, evaluate
+
+    def restore(lq: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
+        return contestant.restorer(lq, contestant.sampling, quality=quality), 0
+
+    evaluation = Evaluation({})
+    for measurement in evaluate(restore, pairs, CROP_BORDER, {}, lambda *_: None):
+        if measurement.error:
+            raise InputFileError(measurement.error)
+        evaluation.measurements.append(measurement)
+    return evaluation.mean("psnr")
+
+
+def counted_operations(path: Path) -> Callable[[int, int, int], int]:
+    """(batch, height, width) -> operations of one evaluation of an exported graph, with its padding.
+
+    Raises:
+        MissingPackageError: the package onnx is not installed.
+    """
+    with requires_extra("cpu", "counting operations"):
+        from ..graphs.flops import count_flops
+        from ..graphs.onnx_file import read_model
+    model, card = read_model(path)
+    multiple = card.multiple_of
+
+    def count(batch: int, height: int, width: int) -> int:
+        return count_flops(model, batch, height + -height % multiple, width + -width % multiple)
+
+    return count
+
+
 def _restoring(contestant: Contestant, picture: npt.NDArray[Any], quality: str) -> Callable[[], float]:
     def work() -> float:
         started = time.perf_counter()
@@ -213,26 +258,75 @@ def peak_memory(contestant: Contestant, size: tuple[int, int], batch: int = 1) -
     return int(found[1]) * unit if done.returncode == 0 and found else None
 
 
-def as_json(timings: Sequence[EvaluationTiming | PictureTiming]) -> list[dict[str, Any]]:
-    """Plain JSON types."""
-    return [asdict(timing) for timing in timings]
+# -- reports -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All that one run has measured.
+
+    Attributes:
+        machine: in words. engines: name of each contestant -> what runs it.
+        peak: float32 operations a second of the machine, as `matrix_product_peak` has it.
+        memory: name of each contestant -> bytes that it needs at most; None where it was not measured.
+    """
+
+    machine: str
+    engines: dict[str, str]
+    peak: float
+    evaluations: Sequence[EvaluationTiming]
+    pictures: Sequence[PictureTiming]
+    memory: dict[str, int | None]
+
+
+def write_reports(benchmark: Benchmark, folder: Path) -> list[Path]:
+    """Write bench.json, and bench.png where PSNR was measured; gives the paths of what was written."""
+    numbers, plot = folder / "bench.json", folder / "bench.png"
+    report = {
+        "machine": benchmark.machine,
+        "engines": benchmark.engines,
+        "matrix_product_peak_gflops": benchmark.peak / 1e9,
+        "evaluations": [asdict(timing) for timing in benchmark.evaluations],
+        "pictures": [asdict(timing) for timing in benchmark.pictures],
+        "peak_memory_bytes": benchmark.memory,
+    }
+    write_json(numbers, report)
+    plot.unlink(missing_ok=True)  # of an earlier report
+    if all(timing.psnr is None for timing in benchmark.pictures):
+        return [numbers]
+    _write_plot(plot, benchmark.pictures)
+    return [numbers, plot]
+
+
+def _write_plot(path: Path, pictures: Sequence[PictureTiming]) -> None:
+    """Draw PSNR against the seconds that a picture takes, a line an engine."""
+    with figure_file(path, size=(7, 4), dpi=120) as figure:
+        axes = figure.add_subplot()
+        for engine in dict.fromkeys(timing.engine for timing in pictures):
+            points = sorted((t.median, t.psnr or 0.0, t.quality) for t in pictures if t.engine == engine)
+            axes.plot([point[0] for point in points], [point[1] for point in points], "o-", label=engine)
+            for seconds, decibels, quality in points:
+                axes.annotate(quality, (seconds, decibels), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        axes.set(xscale="log", xlabel=f"seconds a picture of {pictures[0].size}", ylabel="PSNR, dB")
+        axes.grid(alpha=0.3)
+        axes.legend()
 
 
 def format_evaluations(timings: Sequence[EvaluationTiming]) -> str:
-    """A Markdown table."""
-    lines = ["| engine | size | median | p95 | GFLOP/s | of peak |", "|---|---|---|---|---|---|"]
+    """The evaluations as a Markdown table."""
+    rows = []
     for t in timings:
+        size = t.size if t.batch == 1 else f"{t.batch} x {t.size}"
         speed = "" if t.gflops is None else f"{t.gflops:.1f}"
         share = "" if t.share is None else f"{t.share:.0%}"
-        size = t.size if t.batch == 1 else f"{t.batch} x {t.size}"
-        lines.append(f"| {t.engine} | {size} | {t.median * 1e3:.1f} ms | {t.p95 * 1e3:.1f} ms | {speed} | {share} |")
-    return "\n".join(lines)
+        rows.append((t.engine, size, f"{t.median * 1e3:.1f} ms", f"{t.p95 * 1e3:.1f} ms", speed, share))
+    return markdown_table(("engine", "size", "median", "p95", "GFLOP/s", "of peak"), rows)
 
 
 def format_pictures(timings: Sequence[PictureTiming]) -> str:
-    """A Markdown table."""
-    lines = ["| engine | size | quality | made of | a picture | PSNR |", "|---|---|---|---|---|---|"]
+    """The whole pictures as a Markdown table."""
+    rows = []
     for t in timings:
         decibels = "" if t.psnr is None else f"{t.psnr:.2f} dB"
-        lines.append(f"| {t.engine} | {t.size} | {t.quality} | {t.made_of} | {t.median:.3f} s | {decibels} |")
-    return "\n".join(lines)
+        rows.append((t.engine, t.size, t.quality, t.made_of, f"{t.median:.3f} s", decibels))
+    return markdown_table(("engine", "size", "quality", "made of", "a picture", "PSNR"), rows)

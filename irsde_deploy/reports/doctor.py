@@ -18,6 +18,8 @@ PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
         ("cv2", "opencv-python-headless"),
         ("PIL", "pillow"),
         ("click", "click"),
+        ("filelock", "filelock"),
+        ("platformdirs", "platformdirs"),
     ),
     "cpu": (("onnxruntime", "onnxruntime"), ("onnx", "onnx")),
     "openvino": (("openvino", "openvino"),),

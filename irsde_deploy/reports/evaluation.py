@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +19,7 @@ from ..pictures.files import Picture, read_picture, to_eight_bit, write_picture
 from ..pictures.metrics import SSIM_WINDOW, luma, ssim
 from ..pictures.pairs import Pair, enlarged
 from ..pictures.sheets import labelled
-from ..system.files import write_atomically
+from ..system.tables import markdown_table, write_csv, write_json, write_text
 
 _CELL = 320
 
@@ -162,23 +160,21 @@ def _inside(image: Pixels, border: int) -> Pixels:
 def write_reports(evaluation: Evaluation, folder: Path) -> None:
     """Write pictures.csv, summary.json and summary.md."""
     columns = evaluation.columns
-    with write_atomically(folder / "pictures.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["picture", *columns, "error"])
-        for m in evaluation.measurements:
-            writer.writerow([m.name, *(_text(m.values.get(column)) for column in columns), m.error or ""])
+    rows = []
+    for m in evaluation.measurements:
+        values = [_text(m.values.get(column)) for column in columns]
+        rows.append([m.name, *values, m.error or ""])
+    write_csv(folder / "pictures.csv", ["picture", *columns, "error"], rows)
     summary = evaluation.summary()
-    with write_atomically(folder / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    with write_atomically(folder / "summary.md") as temporary:
-        temporary.write_text(format_summary(summary), encoding="utf-8")
+    write_json(folder / "summary.json", summary)
+    write_text(folder / "summary.md", format_summary(summary))
 
 
 def format_summary(summary: Mapping[str, Any]) -> str:
     """The summary as Markdown."""
     about = [f"- {name}: {value}" for name, value in summary.items() if name != "mean"]
-    table = [f"| {name} | {_text(value, 5) or 'none'} |" for name, value in summary["mean"].items()]
-    return "\n".join([*about, "", "| mean of | value |", "|---|---|", *table, ""])
+    means = [(name, _text(value, 5) or "none") for name, value in summary["mean"].items()]
+    return "\n".join([*about, "", markdown_table(("mean of", "value"), means), ""])
 
 
 def _scaled(image: Pixels) -> Pixels:

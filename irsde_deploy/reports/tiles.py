@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import numpy.typing as npt
 from ..core.comparison import psnr
 from ..core.sampling import Sampling
 from ..core.tiling import Tiling
-from ..errors import InvalidValueError, OutOfMemoryError, requires_extra
+from ..errors import InvalidValueError, OutOfMemoryError
 from ..restorer import Restorer
-from ..system.files import write_atomically
+from ..system import tables
+from ..system.figures import figure_file
 
 BAND = 8
 """Pixels on each side of a seam (the middle of an overlap) that count as across it."""
@@ -134,30 +134,24 @@ def format_report(report: TileReport) -> str:
 
 
 def write_csv(report: TileReport, path: Path) -> None:
-    """One row a column and a row of the picture: axis, position, mean absolute difference, whether a seam is there."""
-    with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["axis", "position", "mean_difference", "seam"])
-        for axis, profile, seams in _axes(report):
-            near = _near(len(profile), np.array(seams))
-            writer.writerows([axis, k, f"{value:.6g}", int(near[k])] for k, value in enumerate(profile))
+    """Write one row a column and a row of the picture: axis, position, mean absolute difference, whether a seam."""
+    rows: list[tuple[str, int, str, int]] = []
+    for axis, profile, seams in _axes(report):
+        near = _near(len(profile), np.array(seams))
+        rows += [(axis, k, f"{value:.6g}", int(near[k])) for k, value in enumerate(profile)]
+    tables.write_csv(path, ("axis", "position", "mean_difference", "seam"), rows)
 
 
 def write_plot(report: TileReport, path: Path, title: str) -> None:
-    """PNG: the difference along both axes, seams marked."""
-    with requires_extra("export", "plotting"):
-        from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
-    for axes, (axis, profile, seams) in zip(figure.subplots(2, 1), _axes(report), strict=True):
-        axes.plot(np.arange(len(profile)) + 0.5, profile, linewidth=1)
-        for seam in seams:
-            axes.axvline(seam, color="tab:red", linestyle=":", linewidth=1)
-        axes.set(xlabel=f"{axis}, pixels", ylabel="mean difference, of 255", ylim=(0, None))
-        axes.grid(alpha=0.3)
-    figure.suptitle(f"{title}: {report.tiling}, seams dotted")
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png")
+    """Draw the difference along both axes, with the seams marked."""
+    with figure_file(path, size=(9, 5), dpi=120) as figure:
+        for axes, (axis, profile, seams) in zip(figure.subplots(2, 1), _axes(report), strict=True):
+            axes.plot(np.arange(len(profile)) + 0.5, profile, linewidth=1)
+            for seam in seams:
+                axes.axvline(seam, color="tab:red", linestyle=":", linewidth=1)
+            axes.set(xlabel=f"{axis}, pixels", ylabel="mean difference, of 255", ylim=(0, None))
+            axes.grid(alpha=0.3)
+        figure.suptitle(f"{title}: {report.tiling}, seams dotted")
 
 
 def _axes(report: TileReport) -> list[tuple[str, Profile, tuple[float, ...]]]:

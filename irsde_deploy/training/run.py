@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ..errors import CheckpointError, InvalidValueError, IrsdeError, MissingPackageError, requires_extra
+from ..errors import CheckpointError, InvalidValueError, IrsdeError, MissingPackageError
 from ..networks.checkpoints import Checkpoint, naming
+from ..system.figures import require_plotting
 from .data import Batch, Pairs, TrainingSamples
 from .plan import TrainingPlan, initial_network
 from .run_folder import RunFolder
@@ -113,8 +114,7 @@ def train(
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise MissingPackageError("PyTorch sees no CUDA device: use --device cpu, or see 'irsde-deploy doctor'")
-    with requires_extra("train", "drawing the training curve"):
-        import matplotlib.figure  # noqa: F401 (said before anything long starts)
+    require_plotting()  # for the training curve; said before anything long starts
     session = _Session.open(plan, output, process, initial, resumed, device)
     if stop_at is not None and stop_at <= session.trainer.iteration:
         raise InvalidValueError(f"{output}: {session.trainer.iteration} iterations are done: give a larger --stop-at")

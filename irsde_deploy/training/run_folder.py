@@ -24,8 +24,10 @@ from ..core.card import METADATA_KEY, ModelCard
 from ..errors import CheckpointError, InputFileError, OutputFileError, reason
 from ..networks.checkpoints import OWN_FORMAT, load_safely
 from ..system.decoding import inside
+from ..system.figures import figure_file
 from ..system.files import require_readable, require_writable, write_atomically
 from ..system.parsing import parse_json
+from ..system.tables import write_text
 
 _OWN_PART = re.compile(r"\.(last\.pt|best\.pt|log\.csv|curve\.png|\d+\.png)\.[0-9a-f]{12}\.part")
 MAX_PLAN = 16_000_000
@@ -90,8 +92,7 @@ class RunFolder:
             with folder.log_file.open(newline="", encoding="utf-8", errors="replace") as file:
                 folder.rows = [row for row in map(_parsed_row, csv.DictReader(file)) if row is not None]
             folder.rows = [row for row in folder.rows if (row["iteration"] or 0) <= iteration]
-            with write_atomically(folder.log_file) as temporary:
-                temporary.write_text("".join([_line(COLUMNS), *map(_formatted, folder.rows)]), encoding="utf-8")
+            write_text(folder.log_file, "".join([_line(COLUMNS), *map(_formatted, folder.rows)]))
         return folder
 
     def save(self, path: Path, card: ModelCard, averaged: Mapping[str, Any], training: Mapping[str, Any]) -> None:
@@ -139,20 +140,17 @@ class RunFolder:
 
     def write_curve(self) -> None:
         """Draw loss and PSNR against the iteration: curve.png."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        loss_axis = figure.add_subplot()
         losses = [(row["iteration"], row["loss"]) for row in self.rows if row["loss"]]
         quality = [(row["iteration"], row["psnr"]) for row in self.rows if row["psnr"] is not None]
-        loss_axis.semilogy(*zip(*losses, strict=True), color="tab:grey", linewidth=0.8) if losses else None
-        loss_axis.set(xlabel="iteration", ylabel="training loss (grey)")
-        psnr_axis = loss_axis.twinx()
-        if quality:
-            psnr_axis.plot(*zip(*quality, strict=True), color="tab:blue", marker=".")
-        psnr_axis.set_ylabel("validation PSNR, dB (blue)")
-        with write_atomically(self.path / "curve.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=110)
+        with figure_file(self.path / "curve.png", size=(7, 4), dpi=110) as figure:
+            loss_axis = figure.add_subplot()
+            if losses:
+                loss_axis.semilogy(*zip(*losses, strict=True), color="tab:grey", linewidth=0.8)
+            loss_axis.set(xlabel="iteration", ylabel="training loss (grey)")
+            psnr_axis = loss_axis.twinx()
+            if quality:
+                psnr_axis.plot(*zip(*quality, strict=True), color="tab:blue", marker=".")
+            psnr_axis.set_ylabel("validation PSNR, dB (blue)")
 
 
 def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

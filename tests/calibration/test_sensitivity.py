@@ -88,7 +88,7 @@ def test_a_report_without_matplotlib_ends_before_anything_is_measured(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     arguments = ("--data", pairs, "--report", tmp_path / "report", "-o", tmp_path / "q.onnx")
-    fails_with(5, "plotting a report needs matplotlib", "calibrate", source, *arguments)
+    fails_with(5, "plotting needs matplotlib", "calibrate", source, *arguments)
     assert not (tmp_path / "q.onnx").exists()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +19,6 @@ av = pytest.importorskip("av")
 from videos import SD, YUV420, identity, planes_of, read_planes, restore, write_video  # noqa: E402
 
 from irsde_deploy.errors import InputFileError, OutputFileError  # noqa: E402
-from irsde_deploy.system.locks import LockFile  # noqa: E402
 from irsde_deploy.video.encoding import PieceEncoder  # noqa: E402
 
 PROGRAM = [sys.executable, "-m", "irsde_deploy"]
@@ -69,25 +67,6 @@ def test_a_second_run_of_one_output_touches_nothing(option: list[str], small_onn
     assert second[0].stderr.endswith("out.mp4: another run is writing this file: wait for its end, or stop it\n")
     assert len(read_planes(target)) == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
-def test_a_run_that_was_killed_holds_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "lock"
-    code = "import sys, time; from pathlib import Path; from irsde_deploy.system.locks import LockFile; "
-    code += "lock = LockFile(Path(sys.argv[1])); print(lock.acquire(), flush=True); time.sleep(60)"
-    holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "True\n"
-    lock = LockFile(path)
-    assert not lock.acquire()
-    holder.send_signal(signal.SIGKILL)
-    holder.communicate(timeout=20)
-    assert lock.acquire()
-    assert not LockFile(path).acquire()
-    lock.release(remove=True)
-    assert not path.exists()
-    assert LockFile(path).acquire()
 
 
 def test_a_replaced_segment_is_found(source: Path, cut_off: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ built-in exception that a Python caller would expect, and carries the exit code 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -58,6 +58,18 @@ class MissingPackageError(IrsdeError, ImportError):
     """An optional package is needed and not installed, or a device is not there."""
 
     exit_code = 5
+
+
+def refuse(rules: Iterable[tuple[bool, str]]) -> None:
+    """Raise InvalidValueError with the sentence of the first rule whose condition holds.
+
+    Args:
+        rules: (what must not be, the sentence to say then). A generator is asked no further than that, so that each
+            rule may rely on the ones before it.
+    """
+    for broken, sentence in rules:
+        if broken:
+            raise InvalidValueError(sentence)
 
 
 def evaluation_failure(library: str, shape: tuple[int, ...], error: BaseException) -> EngineError:

@@ -16,22 +16,19 @@ from click.core import ParameterSource
 from ..core.noise import MAX_SEED
 from ..core.pixels import require_rgb_pictures
 from ..core.sde import SCHEDULES
-from ..errors import InvalidValueError, OutputFileError
 from ..runtimes.opening import PROVIDERS_OF
 from ..runtimes.protocol import DEVICES
+from ..system.listener import Advance, Listener
 from .wording import for_terminal
 
 if TYPE_CHECKING:
     from ..core.card import ModelCard
-    from ..export.description import Description, SettingsSource
-    from ..networks.checkpoints import Checkpoint
+    from ..export.description import SettingsSource
     from ..restorer import Restorer
 
 EXIT_SOME_FAILED = 4
 KINDS = "rain, haze, shadow, motion-blur, defocus-blur, gaussian-noise, jpeg, low-resolution or mask."
 """Of degradations, for help; in words, since their module imports OpenCV."""
-
-DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was compared only until then: are they trained?"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -127,19 +124,6 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_settings
 
 
-def describe_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Checkpoint, Description]:
-    """Read a checkpoint, settle its settings, and print what was taken from where."""
-    from ..export.description import describe
-    from ..networks.checkpoints import read_checkpoint
-
-    sources = read_sources(settings)
-    loaded = read_checkpoint(path)
-    description = describe(loaded, sources)
-    for line in (*loaded.notes, *description.origins, *(f"note: {s.note}" for s in sources if s.note)):
-        click.echo(line)
-    return loaded, description
-
-
 def read_sources(settings: dict[str, Any]) -> list[SettingsSource]:
     """The sources that `model_options` name: flags, the options file, the recipe."""
     from ..export.description import flags, read_options_file, read_recipe
@@ -173,19 +157,6 @@ def note_uncalibrated(engine: Path, card: ModelCard, timesteps: Iterable[int]) -
     )
 
 
-def require_new(path: Path, overwrite: bool) -> None:
-    """Raise OutputFileError where a file would be replaced without the user's word."""
-    if path.exists() and not overwrite:
-        raise OutputFileError(f"{path}: exists already: pass --overwrite to replace it")
-
-
-def require_onnx_name(path: Path, overwrite: bool) -> None:
-    """Raise unless a graph may be written there."""
-    if path.suffix.lower() != ".onnx":
-        raise InvalidValueError(f"{path}: the output must end in .onnx")
-    require_new(path, overwrite)
-
-
 def given_options(among: Callable[[str], bool]) -> list[str]:
     """The options that the command line has, of those whose parameter is among some."""
     context = click.get_current_context()
@@ -197,8 +168,8 @@ def given_options(among: Callable[[str], bool]) -> list[str]:
 
 
 @contextmanager
-def progress(length: int, label: str) -> Iterator[Callable[..., None]]:
-    """A progress bar with ETA on stderr, on a terminal only; gives advance(position, text)."""
+def progress(length: int, label: str) -> Iterator[Advance]:
+    """A progress bar with ETA on stderr, on a terminal only."""
     hidden = not sys.stderr.isatty()
     with click.progressbar(
         length=length,
@@ -216,14 +187,27 @@ def progress(length: int, label: str) -> Iterator[Callable[..., None]]:
         yield advance
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 pair`, `2 pairs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def tell(text: str) -> None:
+    """Lines on stdout."""
+    for line in text.split("\n"):
+        click.echo(for_terminal(line, _all_commands()))
 
 
 def say(sentence: str) -> None:
     """One line on stderr."""
-    context = click.get_current_context()
-    commands = context.find_root().command
-    assert isinstance(commands, click.Group)
-    click.echo(for_terminal(f"irsde-deploy: {sentence}", commands), err=True)
+    click.echo(for_terminal(f"irsde-deploy: {sentence}", _all_commands()), err=True)
+
+
+def note(sentence: str) -> None:
+    """One line on stderr about something that is not an error."""
+    say(f"note: {sentence}")
+
+
+TERMINAL = Listener(tell, note, progress)
+"""Prints what long work tells."""
+
+
+def _all_commands() -> click.Group:
+    from . import cli  # which imports the commands, and those this module
+
+    return cli

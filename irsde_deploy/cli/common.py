@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 from click.core import ParameterSource
@@ -30,7 +30,6 @@ EXIT_SOME_FAILED = 4
 KINDS = "rain, haze, shadow, motion-blur, defocus-blur, gaussian-noise, jpeg, low-resolution or mask."
 """Of degradations, for help; in words, since their module imports OpenCV."""
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -61,36 +60,39 @@ PATH = _PathType(path_type=Path)
 SEED = click.IntRange(0, MAX_SEED)
 
 
-def model_options(command: Command) -> Command:
-    """Where a checkpoint's settings come from; precedence: flags, --opt, --recipe, the checkpoint itself."""
-    options = [
-        click.option("--opt", type=PATH, help="The reference's YAML options file of this checkpoint."),
-        click.option("--recipe", help="A recipe by name (derain, deblur-refusion, ...) or a .toml file."),
-        click.option("--max-sigma", type=float, help="Of the SDE, on the 0..255 scale where it is 1 or more."),
-        click.option("--timesteps", "-T", type=int, help="Number of timesteps T that the network was trained with."),
-        click.option("--schedule", type=click.Choice(list(SCHEDULES)), help="Of theta."),
-        click.option("--eps", type=float, help="exp(-theta_bar_T) of the SDE."),
-        click.option("--form", type=click.Choice(["pixel", "latent"]), help="Of the network: pictures or latents."),
-        click.option("--task", help="What the network removes; for the model card."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 def gathered(options: Sequence[Any], names: Sequence[str], key: str) -> _Decorator:
     """A decorator that adds click options and gives the command the parameters they fill as one dict, `key`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def with_settings(**settings: Any) -> Any:
-            return command(**{key: {name: settings.pop(name) for name in names}}, **settings)
+            in_order_typed = [name for name in settings if name in names]
+            return command(**{key: {name: settings.pop(name) for name in in_order_typed}}, **settings)
 
         for option in reversed(options):
             with_settings = option(with_settings)
         return with_settings
 
     return decorate
+
+
+_MODEL_OPTIONS = (
+    click.option("--opt", type=PATH, help="The reference's YAML options file of this checkpoint."),
+    click.option("--recipe", help="A recipe by name (derain, deblur-refusion, ...) or a .toml file."),
+    click.option("--max-sigma", type=float, help="Noise of the SDE, on the 0..255 scale where it is 1 or more."),
+    click.option("--timesteps", "-T", type=int, help="Number of timesteps T that the network was trained with."),
+    click.option("--schedule", type=click.Choice(list(SCHEDULES)), help="Schedule of theta in the SDE."),
+    click.option("--eps", type=float, help="exp(-theta_bar_T) of the SDE: what is left of the start at timestep T."),
+    click.option(
+        "--form", type=click.Choice(["pixel", "latent"]), help="What the network works on: pictures or latents."
+    ),
+    click.option("--task", help="What the network removes; for the model card."),
+)
+_MODEL_SETTINGS = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task")
+
+model_options = gathered(_MODEL_OPTIONS, _MODEL_SETTINGS, "model")
+"""Where a checkpoint's settings come from, given to the command as one dict, `model`, for `read_sources`. What binds
+most: flags, --opt, --recipe, the checkpoint itself."""
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,12 +126,13 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_settings
 
 
-def read_sources(settings: dict[str, Any]) -> list[SettingsSource]:
+def read_sources(model: Mapping[str, Any]) -> list[SettingsSource]:
     """The sources that `model_options` name: flags, the options file, the recipe."""
     from ..export.description import flags, read_options_file, read_recipe
 
-    opt, recipe = settings.pop("opt"), settings.pop("recipe")
-    sources = [flags(T=settings.pop("timesteps"), **settings)]
+    stated = dict(model)
+    opt, recipe = stated.pop("opt"), stated.pop("recipe")
+    sources = [flags(T=stated.pop("timesteps"), **stated)]
     if opt is not None:
         sources.append(read_options_file(opt))
     if recipe is not None:

@@ -61,7 +61,7 @@ def export(
     build_settings: dict[str, Any],
     whole_loop: bool,
     loop_settings: dict[str, Any],
-    **settings: Any,
+    model: dict[str, Any],
 ) -> None:
     """Export CHECKPOINT (.pt, .pth, .safetensors) to ONNX and prove it equal to PyTorch; --engine builds a plan too.
 
@@ -80,7 +80,7 @@ def export(
     with requires_extra("export", "exporting a checkpoint"):
         from ..export.exporter import export_files
     rewriter_for = partial(_loop_writer, settings=loop_settings, opset=opset) if whole_loop else None
-    export_files(checkpoint, output, read_sources(settings), exported, plan, rewriter_for, TERMINAL)
+    export_files(checkpoint, output, read_sources(model), exported, plan, rewriter_for, TERMINAL)
 
 
 def _plan_order(plan: Path, overwrite: bool, settings: dict[str, Any]) -> PlanOrder:

@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
-from ..errors import InvalidValueError, requires_extra
-from .common import PATH, require_new
-from .engines import PRECISIONS, build_options, in_precision, read_build_options, require_builder
+from ..errors import requires_extra
+from ..export.settings import PRECISIONS
+from ..system.files import require_output
+from .common import PATH, TERMINAL
 from .engines import build as build_plan
+from .engines import build_options, read_build_options
 
 
 @click.command()
@@ -19,7 +21,7 @@ from .engines import build as build_plan
 @click.option(
     "--precision",
     type=click.Choice((*PRECISIONS, "int8")),
-    help="Of the plan [default: mixed for an FP32 graph, else the graph's].",
+    help="Precision of the plan [default: mixed for an FP32 graph, else the graph's].",
 )
 @build_options
 @click.option("--opt", "opt_short", multiple=True, metavar="HxW", help="Short for --opt-size.")
@@ -37,29 +39,14 @@ def build(
     TensorRT builds on the GPU that the plan is for; TensorRT-RTX (--backend tensorrt-rtx) on any machine.
     """
     output = output or onnx_file.with_suffix(".plan")
-    require_plan_name(output, overwrite)
+    require_output(output, ".plan", overwrite, "a plan's name")
     with requires_extra("gpu", "building a plan"):
         from ..graphs.onnx_file import read_model
+        from ..precision.lowering import for_plan
+        from ..runtimes.tensorrt.builder import require_buildable
     model, card = read_model(onnx_file)
     build_settings["opt_sizes"] += opt_short
     options = read_build_options(card, build_settings)
-    require_builder(options, output)
-    if card.precision == "fp32":
-        if precision == "int8":
-            raise InvalidValueError(f"{onnx_file} is fp32: make it int8 first, with 'irsde-deploy calibrate'")
-        precision = precision or "mixed"
-        if precision != "fp32":
-            lowered = in_precision(model, card, precision)
-            model, card = lowered.model, lowered.card
-    elif precision not in (None, card.precision):
-        raise InvalidValueError(
-            f"{onnx_file} is {card.precision} and cannot become {precision}: give the fp32 file that it was made from"
-        )
+    require_buildable(options, output)
+    model, card = for_plan(model, card, precision, onnx_file, TERMINAL)
     build_plan(model, card, onnx_file, output, options)
-
-
-def require_plan_name(path: Path, overwrite: bool) -> None:
-    """Raise unless a plan may be written there."""
-    if path.suffix.lower() != ".plan":
-        raise InvalidValueError(f"{path}: a plan's name must end in .plan")
-    require_new(path, overwrite)

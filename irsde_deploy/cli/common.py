@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 from click.core import ParameterSource
@@ -16,24 +16,20 @@ from click.core import ParameterSource
 from ..core.noise import MAX_SEED
 from ..core.pixels import require_rgb_pictures
 from ..core.sde import SCHEDULES
-from ..errors import InvalidValueError, OutputFileError
 from ..runtimes.opening import PROVIDERS_OF
 from ..runtimes.protocol import DEVICES
+from ..system.listener import Advance, Listener
 from .wording import for_terminal
 
 if TYPE_CHECKING:
     from ..core.card import ModelCard
-    from ..export.description import Description, SettingsSource
-    from ..networks.checkpoints import Checkpoint
+    from ..export.description import SettingsSource
     from ..restorer import Restorer
 
 EXIT_SOME_FAILED = 4
 KINDS = "rain, haze, shadow, motion-blur, defocus-blur, gaussian-noise, jpeg, low-resolution or mask."
 """Of degradations, for help; in words, since their module imports OpenCV."""
 
-DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was compared only until then: are they trained?"
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 _Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -64,36 +60,39 @@ PATH = _PathType(path_type=Path)
 SEED = click.IntRange(0, MAX_SEED)
 
 
-def model_options(command: Command) -> Command:
-    """Where a checkpoint's settings come from; precedence: flags, --opt, --recipe, the checkpoint itself."""
-    options = [
-        click.option("--opt", type=PATH, help="The reference's YAML options file of this checkpoint."),
-        click.option("--recipe", help="A recipe by name (derain, deblur-refusion, ...) or a .toml file."),
-        click.option("--max-sigma", type=float, help="Of the SDE, on the 0..255 scale where it is 1 or more."),
-        click.option("--timesteps", "-T", type=int, help="Number of timesteps T that the network was trained with."),
-        click.option("--schedule", type=click.Choice(list(SCHEDULES)), help="Of theta."),
-        click.option("--eps", type=float, help="exp(-theta_bar_T) of the SDE."),
-        click.option("--form", type=click.Choice(["pixel", "latent"]), help="Of the network: pictures or latents."),
-        click.option("--task", help="What the network removes; for the model card."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 def gathered(options: Sequence[Any], names: Sequence[str], key: str) -> _Decorator:
     """A decorator that adds click options and gives the command the parameters they fill as one dict, `key`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def with_settings(**settings: Any) -> Any:
-            return command(**{key: {name: settings.pop(name) for name in names}}, **settings)
+            in_order_typed = [name for name in settings if name in names]
+            return command(**{key: {name: settings.pop(name) for name in in_order_typed}}, **settings)
 
         for option in reversed(options):
             with_settings = option(with_settings)
         return with_settings
 
     return decorate
+
+
+_MODEL_OPTIONS = (
+    click.option("--opt", type=PATH, help="The reference's YAML options file of this checkpoint."),
+    click.option("--recipe", help="A recipe by name (derain, deblur-refusion, ...) or a .toml file."),
+    click.option("--max-sigma", type=float, help="Noise of the SDE, on the 0..255 scale where it is 1 or more."),
+    click.option("--timesteps", "-T", type=int, help="Number of timesteps T that the network was trained with."),
+    click.option("--schedule", type=click.Choice(list(SCHEDULES)), help="Schedule of theta in the SDE."),
+    click.option("--eps", type=float, help="exp(-theta_bar_T) of the SDE: what is left of the start at timestep T."),
+    click.option(
+        "--form", type=click.Choice(["pixel", "latent"]), help="What the network works on: pictures or latents."
+    ),
+    click.option("--task", help="What the network removes; for the model card."),
+)
+_MODEL_SETTINGS = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task")
+
+model_options = gathered(_MODEL_OPTIONS, _MODEL_SETTINGS, "model")
+"""Where a checkpoint's settings come from, given to the command as one dict, `model`, for `read_sources`. What binds
+most: flags, --opt, --recipe, the checkpoint itself."""
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,25 +126,13 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_settings
 
 
-def describe_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Checkpoint, Description]:
-    """Read a checkpoint, settle its settings, and print what was taken from where."""
-    from ..export.description import describe
-    from ..networks.checkpoints import read_checkpoint
-
-    sources = read_sources(settings)
-    loaded = read_checkpoint(path)
-    description = describe(loaded, sources)
-    for line in (*loaded.notes, *description.origins, *(f"note: {s.note}" for s in sources if s.note)):
-        click.echo(line)
-    return loaded, description
-
-
-def read_sources(settings: dict[str, Any]) -> list[SettingsSource]:
+def read_sources(model: Mapping[str, Any]) -> list[SettingsSource]:
     """The sources that `model_options` name: flags, the options file, the recipe."""
     from ..export.description import flags, read_options_file, read_recipe
 
-    opt, recipe = settings.pop("opt"), settings.pop("recipe")
-    sources = [flags(T=settings.pop("timesteps"), **settings)]
+    stated = dict(model)
+    opt, recipe = stated.pop("opt"), stated.pop("recipe")
+    sources = [flags(T=stated.pop("timesteps"), **stated)]
     if opt is not None:
         sources.append(read_options_file(opt))
     if recipe is not None:
@@ -173,19 +160,6 @@ def note_uncalibrated(engine: Path, card: ModelCard, timesteps: Iterable[int]) -
     )
 
 
-def require_new(path: Path, overwrite: bool) -> None:
-    """Raise OutputFileError where a file would be replaced without the user's word."""
-    if path.exists() and not overwrite:
-        raise OutputFileError(f"{path}: exists already: pass --overwrite to replace it")
-
-
-def require_onnx_name(path: Path, overwrite: bool) -> None:
-    """Raise unless a graph may be written there."""
-    if path.suffix.lower() != ".onnx":
-        raise InvalidValueError(f"{path}: the output must end in .onnx")
-    require_new(path, overwrite)
-
-
 def given_options(among: Callable[[str], bool]) -> list[str]:
     """The options that the command line has, of those whose parameter is among some."""
     context = click.get_current_context()
@@ -197,8 +171,8 @@ def given_options(among: Callable[[str], bool]) -> list[str]:
 
 
 @contextmanager
-def progress(length: int, label: str) -> Iterator[Callable[..., None]]:
-    """A progress bar with ETA on stderr, on a terminal only; gives advance(position, text)."""
+def progress(length: int, label: str) -> Iterator[Advance]:
+    """A progress bar with ETA on stderr, on a terminal only."""
     hidden = not sys.stderr.isatty()
     with click.progressbar(
         length=length,
@@ -216,14 +190,27 @@ def progress(length: int, label: str) -> Iterator[Callable[..., None]]:
         yield advance
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 pair`, `2 pairs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def tell(text: str) -> None:
+    """Lines on stdout."""
+    for line in text.split("\n"):
+        click.echo(for_terminal(line, _all_commands()))
 
 
 def say(sentence: str) -> None:
     """One line on stderr."""
-    context = click.get_current_context()
-    commands = context.find_root().command
-    assert isinstance(commands, click.Group)
-    click.echo(for_terminal(f"irsde-deploy: {sentence}", commands), err=True)
+    click.echo(for_terminal(f"irsde-deploy: {sentence}", _all_commands()), err=True)
+
+
+def note(sentence: str) -> None:
+    """One line on stderr about something that is not an error."""
+    say(f"note: {sentence}")
+
+
+TERMINAL = Listener(tell, note, progress)
+"""Prints what long work tells."""
+
+
+def _all_commands() -> click.Group:
+    from . import cli  # which imports the commands, and those this module
+
+    return cli

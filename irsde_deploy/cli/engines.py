@@ -5,31 +5,20 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import EngineError, InputFileError, requires_extra
 from ..runtimes.tensorrt.options import BACKENDS, BuildOptions
-from ..system.files import require_writable
-from .common import gathered, progress, say
+from .common import TERMINAL, gathered
 
 if TYPE_CHECKING:
     import onnx
 
-    from ..core.arrays import Float32
     from ..core.card import ModelCard
-    from ..precision.lowering import Lowered
-
-PRECISIONS = ("fp32", "fp16", "mixed")
-"""That a graph can be written in."""
-
-MAX_PICTURES = 64
-"""That precision is measured on; more take long and tell no more."""
-
 
 _BUILD_OPTIONS = (
     click.option("--backend", type=click.Choice(list(BACKENDS)), default="tensorrt", show_default=True),
@@ -86,97 +75,26 @@ def read_build_options(card: ModelCard, settings: dict[str, Any]) -> BuildOption
     return BuildOptions(profiles=profiles, **rest)
 
 
-def in_precision(
-    model: onnx.ModelProto,
-    card: ModelCard,
-    precision: str,
-    pictures: Sequence[Float32] = (),
-    psnr_budget: float | None = None,
-) -> Lowered:
-    """Lower a graph with progress, and print what was kept and what it costs."""
-    from ..precision.lowering import lower_model
-
-    with progress(1, f"measuring {precision}") as advance:
-
-        def on_trial(done: int, about: int) -> None:
-            advance(min(done / about, 1.0), f"{done} of about {about} trials")
-
-        lowered = lower_model(model, card, precision, pictures, psnr_budget, on_trial)
-    click.echo(lowered.summary)
-    if psnr_budget is not None:
-        click.echo("\n".join(["kept in FP32:", *(f"  {name}" for name in lowered.kept)]))
-    return lowered
-
-
-def read_pictures(card: ModelCard, paths: Sequence[Path]) -> list[Any]:
-    """Pictures of files and folders as the network takes them, each (1, C, H, W)."""
-    from ..core.pixels import check_picture, to_network
-    from ..pictures.files import is_picture_file, read_picture
-
-    files: list[Path] = []
-    for path in paths:
-        found = sorted(filter(is_picture_file, path.iterdir())) if path.is_dir() else [path]
-        if not found:
-            raise InputFileError(f"{path}: no pictures there")
-        files += found
-    if len(files) > MAX_PICTURES:
-        raise InputFileError(f"{len(files)} pictures are too many to measure on: give {MAX_PICTURES} at most")
-    return [to_network(check_picture(card, read_picture(file).rgb)) for file in files]
-
-
-def require_builder(options: BuildOptions, plan: Path) -> None:
-    """Raise before any work, where the plan cannot be written or built: no folder, no backend, no GPU that it needs."""
-    require_writable(plan)
-    with requires_extra("gpu", "building a plan"):
-        from ..runtimes.tensorrt import builder as to_tensorrt
-    to_tensorrt.require_builder(options)
-
-
 def rebuild_where_unfit(plan: Path) -> None:
     """Build a plan again if it cannot run on this machine's GPU; says why.
 
     Raises:
         MissingPackageError: there is no GPU to run it on.
     """
-    from ..runtimes.device.drivers.probe import require_device
-    from ..runtimes.tensorrt.engine import unfit
-    from ..runtimes.tensorrt.plan_card import read_plan_card
+    from ..runtimes.tensorrt.rebuild import rebuild_where_unfit as rebuild_plan
 
-    reasons = unfit(read_plan_card(plan), plan)
-    if reasons:
-        require_device(str(plan))
-        say(f"note: {plan} is built again: {'; '.join(reasons)}")
-        rebuild(plan)
+    rebuild_plan(plan, _lower, build, TERMINAL)
 
 
-def rebuild(plan: Path) -> None:
-    """Build a plan again for this machine, as its card says, from the ONNX file that it was built from.
+def _lower(model: onnx.ModelProto, card: ModelCard, precision: str, source: Path) -> tuple[onnx.ModelProto, ModelCard]:
+    from ..precision.lowering import for_plan  # imports onnx: only where something is built again
 
-    Raises:
-        EngineError: that file is not there, or no longer the same model.
-    """
-    from ..runtimes.device.drivers.probe import first_device
-    from ..runtimes.tensorrt.plan_card import read_plan_card
-
-    card = read_plan_card(plan)
-    source = card.source(plan)
-    options = card.rebuild_options(first_device())
-    if not source.is_file():
-        raise EngineError(f"{plan}: to rebuild it, {source} must be there, which it was built from")
-    with requires_extra("gpu", "building a plan"):
-        from ..graphs.onnx_file import read_model
-    require_builder(options, plan)
-    model, own = read_model(source)
-    if own.precision != card.model.precision:
-        lowered = in_precision(model, own, card.model.precision)
-        model, own = lowered.model, lowered.card
-    build(model, own, source, plan, options)
+    return for_plan(model, card, precision, source, TERMINAL)
 
 
 def build(model: onnx.ModelProto, card: ModelCard, source: Path, plan: Path, options: BuildOptions) -> None:
     """Build a plan, with the elapsed time on a terminal, and print what was built."""
-    with requires_extra("gpu", "building a plan"):
-        from ..runtimes.tensorrt.builder import build_plan
+    from ..runtimes.tensorrt.builder import build_plan
 
     for profile in options.profiles:
         click.echo(f"profile: {profile} (batch x height x width)")

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InvalidValueError, requires_extra
-from ..system.files import write_atomically
-from .build import require_plan_name
-from .common import (
-    DIVERGENCE,
-    PATH,
-    describe_checkpoint,
-    given_options,
-    model_options,
-    progress,
-    require_onnx_name,
-    say,
-)
-from .engines import (
-    BUILD_SETTINGS,
-    PRECISIONS,
-    build,
-    build_options,
-    in_precision,
-    read_build_options,
-    read_pictures,
-    require_builder,
-)
+from ..errors import refuse, requires_extra
+from ..export.settings import PRECISIONS, ExportSettings, PlanOrder
+from ..system.files import require_output
+from .common import PATH, TERMINAL, given_options, model_options, read_sources
+from .engines import BUILD_SETTINGS, build, build_options, read_build_options
 from .whole_loop import LOOP_SETTINGS, LOOP_SUFFIX, loop_of_graph, loop_options, read_loop_options, write_loop
 
 if TYPE_CHECKING:
-    from ..core.comparison import Comparison
+    import onnx
+
+    from ..core.card import ModelCard
+    from ..export.settings import Rewriter
 
 
 @click.command()
@@ -75,7 +61,7 @@ def export(
     build_settings: dict[str, Any],
     whole_loop: bool,
     loop_settings: dict[str, Any],
-    **settings: Any,
+    model: dict[str, Any],
 ) -> None:
     """Export CHECKPOINT (.pt, .pth, .safetensors) to ONNX and prove it equal to PyTorch; --engine builds a plan too.
 
@@ -87,52 +73,40 @@ def export(
         loop_of_graph(checkpoint, output, overwrite, loop_settings)
         return
     output = output or checkpoint.with_suffix(LOOP_SUFFIX if whole_loop else ".onnx")
-    require_onnx_name(output, overwrite)
-    if engine is not None:
-        require_plan_name(engine, overwrite)
-    precision = precision or ("mixed" if engine is not None or psnr_budget is not None else "fp32")
-    if precision != "mixed" and psnr_budget is not None:
-        raise InvalidValueError(f"--psnr-budget searches a mixed precision: leave out --precision {precision}")
-    if precision == "fp32" and pictures:
-        raise InvalidValueError("--pictures is for measuring fp16 or mixed: add --precision, or leave it out")
+    require_output(output, ".onnx", overwrite)
+    plan = None if engine is None else _plan_order(engine, overwrite, build_settings)
+    precision = precision or ("fp32" if engine is None and psnr_budget is None else "mixed")
+    exported = ExportSettings(opset, precision, psnr_budget, pictures)
     with requires_extra("export", "exporting a checkpoint"):
-        from ..export.exporter import export_checkpoint
-        from ..graphs.onnx_file import read_model, write_model
-        from ..precision.lowering import check_budget
-        from ..reports.parity import format_comparison, format_heading
-    check_budget(precision, psnr_budget)
-    loaded, description = describe_checkpoint(checkpoint, settings)
-    loop = read_loop_options(description.card, loop_settings, opset) if whole_loop else None
-    measured_on = read_pictures(description.card, pictures)
-    options = None if engine is None else read_build_options(description.card, build_settings)
-    if options is not None and engine is not None:
-        require_builder(options, engine)
-    click.echo(f"opset = {opset}")
-    comparisons: list[Comparison] = []
-    with write_atomically(output) as temporary:
-        try:
-            with progress(description.card.sde.T, "comparing with PyTorch") as advance:
-                complete = export_checkpoint(loaded, description.card, temporary, opset, comparisons.append, advance)
-        finally:
-            if comparisons:
-                click.echo("\n".join([format_heading(), *map(format_comparison, comparisons)]))
-        if precision != "fp32":
-            lowered = in_precision(*read_model(temporary), precision, measured_on, psnr_budget)
-            write_model(lowered.model, lowered.card, temporary)
-        if loop is not None:
-            write_loop(*read_model(temporary), loop, temporary)
-    if not complete:
-        say(f"note: {DIVERGENCE}")
-    click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
-    if engine is not None and options is not None:
-        build(*read_model(output), output, engine, options)
+        from ..export.exporter import export_files
+    rewriter_for = partial(_loop_writer, settings=loop_settings, opset=opset) if whole_loop else None
+    export_files(checkpoint, output, read_sources(model), exported, plan, rewriter_for, TERMINAL)
+
+
+def _plan_order(plan: Path, overwrite: bool, settings: dict[str, Any]) -> PlanOrder:
+    require_output(plan, ".plan", overwrite, "a plan's name")
+    return PlanOrder(plan, partial(read_build_options, settings=settings), build)
+
+
+def _loop_writer(card: ModelCard, settings: dict[str, Any], opset: int) -> Rewriter:
+    """What writes the whole loop of a graph; raises where the settings do not fit the model."""
+    plan = read_loop_options(card, settings, opset)
+
+    def write(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+        write_loop(model, card, plan, path)
+
+    return write
 
 
 def _refuse_surplus(engine: Path | None, whole_loop: bool) -> None:
     """Raise InvalidValueError for options of what is not asked for."""
-    if engine is None and (surplus := given_options(BUILD_SETTINGS.__contains__)):
-        raise InvalidValueError(f"{', '.join(surplus)}: for a plan: add --engine FILE.plan, or leave it out")
-    if not whole_loop and (surplus := given_options(LOOP_SETTINGS.__contains__)):
-        raise InvalidValueError(f"{', '.join(surplus)}: for a whole loop: add --whole-loop, or leave it out")
-    if whole_loop and engine is not None:
-        raise InvalidValueError("--engine builds from the score graph: leave it out, or leave out --whole-loop")
+    of_plans = ", ".join(given_options(BUILD_SETTINGS.__contains__))
+    of_loops = ", ".join(given_options(LOOP_SETTINGS.__contains__))
+    planned = engine is not None
+    refuse(
+        [
+            (bool(of_plans) and not planned, f"{of_plans}: for a plan: add --engine FILE.plan, or leave it out"),
+            (bool(of_loops) and not whole_loop, f"{of_loops}: for a whole loop: add --whole-loop, or leave it out"),
+            (planned and whole_loop, "--engine builds from the score graph: leave it out, or leave out --whole-loop"),
+        ]
+    )

@@ -2,57 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import InvalidValueError, requires_extra
-from .common import KINDS, PATH, model_options, progress, read_sources
+from .common import KINDS, PATH, gathered, given_options, model_options, progress, read_sources, tell
 
 if TYPE_CHECKING:
     from ..networks.checkpoints import Checkpoint
-    from ..training.plan import DataPlan, TrainingPlan
+    from ..training.plan import TrainingPlan
     from ..training.run import TrainingProgress
     from ..training.trainer import Process
 
 DEFAULT_RECIPE = "small"
 
+_DATA_OPTIONS = (
+    click.option("--gt", type=PATH, help="Folder of clean pictures."),
+    click.option("--lq", type=PATH, help="Folder of degraded pictures, under the same names as the clean ones."),
+    click.option("--degradation", metavar="KIND", help=f"Make degraded pictures on the fly: {KINDS}"),
+    click.option(
+        "--validation-gt", type=PATH, help="Folder of clean pictures to validate on [default: some of --gt, held out]."
+    ),
+    click.option("--validation-lq", type=PATH, help="Folder of degraded pictures to validate on."),
+    click.option(
+        "--hold-out", multiple=True, metavar="NAME", help="Picture of --gt (without suffix) to validate on; repeatable."
+    ),
+    click.option(
+        "--validation-noise",
+        "noise_level",
+        type=float,
+        help="Noise level, 0..255, that a denoising model is validated at [default: 25].",
+    ),
+)
+_DATA_SETTINGS = ("gt", "lq", "degradation", "validation_gt", "validation_lq", "hold_out", "noise_level")
+
+_TRAINING_OPTIONS = (
+    click.option("--objective", help="What the network is trained for: ml, ml-exact, noise or clean."),
+    click.option("--loss", help="Norm of the error that is minimised: l1 or l2."),
+    click.option("--iterations", type=int, help="Number of optimizer steps in all."),
+    click.option("--batch", type=int, help="Samples an iteration, over all processes."),
+    click.option("--patch", type=int, help="Side of the square samples, in pixels."),
+    click.option("--learning-rate", type=float, help="Learning rate at its highest."),
+    click.option("--precision", help="Arithmetic of the network: fp32, bf16 or fp16."),
+    click.option("--seed", type=int, help="Seed of the initial weights and of the samples."),
+)
+_TRAINING_SETTINGS = ("objective", "loss", "iterations", "batch", "patch", "learning_rate", "precision", "seed")
+
+_WITH_RESUME = {"output", "resume", "iterations", "stop_at", "device", "workers"}
+"""What may be given for a run that is continued, which has the rest."""
+
 
 @click.command()
 @click.option("-o", "--output", type=PATH, help="Folder of the new run: checkpoints, log, curve, sample sheets.")
 @click.option("--resume", type=PATH, help="Continue the run in this folder; its settings stay as they are.")
-@click.option("--gt", type=PATH, help="Folder of clean pictures.")
-@click.option("--lq", type=PATH, help="Folder of degraded pictures, under the same names as the clean ones.")
-@click.option("--degradation", metavar="KIND", help=f"Make degraded pictures on the fly: {KINDS}")
-@click.option("--validation-gt", type=PATH, help="Clean pictures to validate on [default: some of --gt, held out].")
-@click.option("--validation-lq", type=PATH, help="Degraded pictures to validate on.")
-@click.option("--hold-out", multiple=True, metavar="NAME", help="Picture (without suffix) to validate on.")
-@click.option("--validation-noise", type=float, help="Noise level to validate a denoising model at [default: 25].")
+@gathered(_DATA_OPTIONS, _DATA_SETTINGS, "data")
 @click.option("--init", type=PATH, help="Checkpoint to take the first weights from; the reference's or ours.")
 @model_options
-@click.option("--objective", help="ml, ml-exact, noise or clean.")
-@click.option("--loss", help="l1 or l2.")
-@click.option("--iterations", type=int, help="Optimizer steps in all.")
-@click.option("--batch", type=int, help="Samples an iteration, over all processes.")
-@click.option("--patch", type=int, help="Side of a sample, pixels.")
-@click.option("--learning-rate", type=float, help="At its highest.")
-@click.option("--precision", help="fp32, bf16 or fp16 arithmetic.")
-@click.option("--seed", type=int, help="Of initial weights and samples.")
-@click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="Any other training setting.")
+@gathered(_TRAINING_OPTIONS, _TRAINING_SETTINGS, "training")
+@click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="Any other training setting; repeatable.")
 @click.option("--stop-at", type=click.IntRange(1), help="Stop after this iteration, as an interrupt would.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where the network is trained.",
+)
 @click.option("--workers", type=click.IntRange(0, 64), default=0, show_default=True, help="Data-loading processes.")
 def train(
     output: Path | None,
     resume: Path | None,
+    data: dict[str, Any],
     init: Path | None,
+    model: dict[str, Any],
+    training: dict[str, Any],
+    assigned: tuple[str, ...],
     stop_at: int | None,
     device: str,
     workers: int,
-    **given: Any,
 ) -> None:
     """Train a model on pairs of pictures, or on clean pictures with a degradation made on the fly.
 
@@ -60,101 +92,79 @@ def train(
     many GPUs or machines: torchrun -m irsde_deploy train ...
     """
     with requires_extra("train", "training"):
-        from ..networks.checkpoints import read_checkpoint
-        from ..training.plan import TrainingPlan
         from ..training.run import Ending
         from ..training.run import train as train_run
-        from ..training.run_folder import read_run
         from ..training.trainer import process_group
 
-    if (output is None) == (resume is None):
-        raise InvalidValueError("give either -o FOLDER for a new run or --resume FOLDER for one to continue")
-    initial, resumed = None, None
-    if resume is not None:
-        _require_nothing_else(given, init)
-        saved, resumed = read_run(resume)
-        plan = TrainingPlan.from_dict(saved, given["iterations"])
-        folder = resume if resume.is_dir() else resume.parent
+    if output is not None and resume is None:
+        settings = dict(_assignment(text) for text in assigned)
+        settings |= {name: value for name, value in training.items() if value is not None}
+        start = _new_run(output, init, model, data, settings)
+    elif resume is not None and output is None:
+        start = _earlier_run(resume, training["iterations"])
     else:
-        assert output is not None
-        initial, folder = None if init is None else read_checkpoint(init), output
-        plan = _new_plan(given, initial)
-    with process_group(device) as process, _reporter(plan, process) as report:
+        raise InvalidValueError("give either -o FOLDER for a new run or --resume FOLDER for one to continue")
+    with process_group(device) as process, _reporter(start.plan, process) as report:
         if process.first:
-            click.echo("\n".join(plan.origins) or f"resumed at iteration {resumed['iteration'] if resumed else 0}")
-        ending = train_run(plan, folder, process, initial, resumed, device, workers, stop_at, report)
+            tell(start.told)
+        ending = train_run(
+            start.plan, start.folder, process, start.initial, start.state, device, workers, stop_at, report
+        )
     if process.first:
-        written = [str(folder / name) for name in ("last.pt", "best.pt") if (folder / name).exists()]
+        written = [str(start.folder / name) for name in ("last.pt", "best.pt") if (start.folder / name).exists()]
         click.echo(f"wrote {' and '.join(written)}")
     if ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
 
 
-def _require_nothing_else(given: Mapping[str, Any], init: Path | None) -> None:
-    surplus = [name for name, value in given.items() if value not in (None, ()) and name != "iterations"]
-    if surplus or init is not None:
-        surplus = ["set" if name == "assigned" else name for name in [*surplus, *(["init"] if init else [])]]
-        names = ", ".join("--" + name.replace("_", "-") for name in surplus)
+@dataclass(frozen=True)
+class _Start:
+    """What a run begins with: its plan, its folder, and first weights or the training state to continue from."""
+
+    plan: TrainingPlan
+    folder: Path
+    told: str
+    initial: Checkpoint | None = None
+    state: dict[str, Any] | None = None
+
+
+def _earlier_run(resume: Path, iterations: int | None) -> _Start:
+    from ..training.plan import TrainingPlan
+    from ..training.run_folder import read_run
+
+    if surplus := given_options(lambda name: name not in _WITH_RESUME):
         raise InvalidValueError(
-            f"a resumed run keeps its settings (only --iterations may change): leave out {names}, or start a new run "
-            "with --init and -o"
+            f"a resumed run keeps its settings (only --iterations may change): leave out {', '.join(surplus)}, or "
+            "start a new run with --init and -o"
         )
+    saved, state = read_run(resume)
+    folder = resume if resume.is_dir() else resume.parent
+    plan = TrainingPlan.from_dict(saved, iterations)
+    return _Start(plan, folder, f"resumed at iteration {state['iteration']}", state=state)
 
 
-def _new_plan(given: dict[str, Any], initial: Checkpoint | None) -> TrainingPlan:
+def _new_run(
+    output: Path, init: Path | None, model: dict[str, Any], data: dict[str, Any], settings: dict[str, Any]
+) -> _Start:
+    from ..networks.checkpoints import read_checkpoint
+    from ..training.data_plan import choose_data
     from ..training.plan import make_plan
 
-    model = {name: given.pop(name) for name in _MODEL_OPTIONS}
-    if initial is None and model["opt"] is None and model["recipe"] is None:
-        model["recipe"] = DEFAULT_RECIPE
+    initial = None if init is None else read_checkpoint(init)
+    if init is None and model["opt"] is None and model["recipe"] is None:
+        model = {**model, "recipe": DEFAULT_RECIPE}
         click.echo(f"neither --recipe, --opt nor --init: taking the recipe {DEFAULT_RECIPE}")
     sources = read_sources(model)
-    data = _data_plan(given, [source.data for source in sources])
+    pictures = choose_data(data, [source.data for source in sources])
     for source in sources:
         if source.note:
-            click.echo(f"note: {source.note}")
-    assigned = dict(_assignment(text) for text in given.pop("assigned"))
-    direct = {name: value for name, value in given.items() if value is not None}
-    return make_plan(sources, data, {**assigned, **direct}, initial)
-
-
-_MODEL_OPTIONS = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task")
-_FOLDERS = ("gt", "lq", "validation_gt", "validation_lq")
-_DATA_OPTIONS = (*_FOLDERS, "degradation", "hold_out", "validation_noise")
-
-
-def _data_plan(given: dict[str, Any], offered: list[Mapping[str, Any]]) -> DataPlan:
-    """Folders from flags, else from an options file; a degradation from the flag, else from the recipe."""
-    from ..training.plan import DataPlan
-
-    flags = {name: given.pop(name) for name in _DATA_OPTIONS}
-    chosen: dict[str, Any] = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in flags.items()
-        if value not in (None, ())
-    }
-    if isinstance(chosen.get("degradation"), str):
-        chosen["degradation"] = {"kind": chosen["degradation"]}
-    for source in offered:
-        for name, value in source.items():
-            if name == "degradation" and value.get("kind") == chosen.get("degradation", {}).get("kind"):
-                chosen[name] = value  # the flag names the kind, the recipe its parameters
-            other_folders = flags["gt"] is not None and name in _FOLDERS
-            if name not in chosen and not other_folders:
-                chosen[name] = value
-    if "validation_noise" in chosen:
-        chosen["noise_level"] = chosen.pop("validation_noise")
-    if "lq" in chosen:
-        if flags["degradation"]:
-            raise InvalidValueError("give degraded pictures (--lq) or a --degradation to make them, not both")
-        chosen.pop("degradation", None)
-    if "gt" not in chosen:
-        raise InvalidValueError("which pictures shall be trained on? give a folder of clean ones: --gt FOLDER")
-    folders = {name: str(Path(chosen[name]).absolute()) for name in _FOLDERS if name in chosen}
-    return DataPlan(**{**chosen, **folders})
+            tell(f"note: {source.note}")
+    plan = make_plan(sources, pictures, settings, initial)
+    return _Start(plan, output, "\n".join(plan.origins), initial)
 
 
 def _assignment(text: str) -> tuple[str, Any]:
+    """NAME=VALUE -> the name, and the value as a truth, as a list of the parts between commas, or as it is."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise InvalidValueError(f"--set takes NAME=VALUE, not {text!r}")

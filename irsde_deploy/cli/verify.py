@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.comparison import DIVERGENCE, format_comparison
 from ..core.samplers import SAMPLERS
 from ..core.sampling import Sampling
 from ..core.tiling import Tiling
 from ..errors import InvalidValueError, requires_extra
-from .common import DIVERGENCE, PATH, SEED, device_options, note_uncalibrated, progress, require_rgb, say
+from .common import PATH, SEED, device_options, note_uncalibrated, progress, require_rgb, say
 
 if TYPE_CHECKING:
     from ..restorer import Restorer
@@ -130,7 +131,7 @@ def _verify_parity(
 ) -> None:
     from ..export.parity import compare_evaluations, compare_trajectories, reference_engine, require
     from ..networks.checkpoints import read_checkpoint
-    from ..reports.parity import format_comparison, format_trajectory, write_csv, write_plot
+    from ..reports.parity import format_trajectory, write_csv, write_plot
 
     checkpoint = read_checkpoint(against)
     if candidate.card.checkpoint_sha256 not in ("", checkpoint.sha256):

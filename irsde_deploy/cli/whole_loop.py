@@ -9,8 +9,8 @@ import click
 
 from ..core.sampling import Sampling
 from ..errors import InvalidValueError, requires_extra
-from ..system.files import write_atomically
-from .common import gathered, given_options, note_uncalibrated, progress, require_onnx_name, say
+from ..system.files import require_output, write_atomically
+from .common import gathered, given_options, note_uncalibrated, progress, say
 from .sampling import PLAN_OPTIONS
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def read_loop_options(card: ModelCard, settings: dict[str, Any], opset: int | No
 
 def write_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan, path: Path) -> None:
     """Write the whole loop of a score graph, with the comparisons that it has passed printed."""
+    from ..core.comparison import format_comparison, format_heading
     from ..embedding.whole_loop_file import CASES, export_whole_loop
-    from ..reports.parity import format_comparison, format_heading
 
     second = {"noise": f", noise ({len(plan.draws)}, batch, {card.channels}, height, width)", "seed": ", seed (1)"}
     click.echo(
@@ -88,7 +88,7 @@ def loop_of_graph(source: Path, output: Path | None, overwrite: bool, settings: 
     if surplus := given_options(lambda name: name not in allowed):
         raise InvalidValueError(f"{', '.join(surplus)}: for checkpoints: {source} is exported already, leave it out")
     output = output or source.with_suffix(LOOP_SUFFIX)
-    require_onnx_name(output, overwrite)
+    require_output(output, ".onnx", overwrite)
     if output.resolve() == source.resolve():
         raise InvalidValueError(f"{output}: a whole loop must not replace the graph it is made of: give another name")
     with requires_extra("cpu", "writing a whole loop"):

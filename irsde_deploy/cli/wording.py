@@ -24,11 +24,12 @@ def for_terminal(sentence: str, commands: click.Group) -> str:
 
 @cache
 def _options(commands: click.Group) -> dict[str, str]:
-    """Name of a setting -> the option that sets it, of all commands."""
-    spellings = {}
+    """Name of a setting -> the option that sets it, of all commands: the option's own name, else the parameter's."""
+    spelled, named = dict[str, str](), dict[str, str]()
     for command in commands.commands.values():
         for parameter in command.params:
-            for spelling in (*parameter.opts, *parameter.secondary_opts):
-                if spelling.startswith("--"):
-                    spellings[spelling[2:].replace("-", "_")] = spelling
-    return spellings
+            long = [spelling for spelling in (*parameter.opts, *parameter.secondary_opts) if spelling.startswith("--")]
+            spelled |= {spelling[2:].replace("-", "_"): spelling for spelling in long}
+            if long and parameter.name:
+                named[parameter.name] = long[0]  # as `optimization_level`, which is --opt-level
+    return named | spelled

@@ -25,6 +25,9 @@ graph, not a good one."""
 DIVERGED = 1e6
 """A state of the reference beyond this is no picture: its weights were never trained. Nothing is compared past it."""
 
+DIVERGENCE = "PyTorch's own trajectory diverges on these weights, so it was compared only until then: are they trained?"
+"""What to say of a trajectory that was not compared to its end."""
+
 
 def psnr(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | None = None) -> float:
     """Peak signal-to-noise ratio in dB, over all pixels and channels; infinite for equal pictures.
@@ -105,3 +108,15 @@ def compare(case: str, candidate: npt.NDArray[Any], reference: npt.NDArray[Any],
 def worst_of(comparisons: Sequence[Comparison]) -> Comparison:
     """The comparison with the largest relative error; an error that is not a number is worse than any."""
     return max(comparisons, key=lambda c: (math.isnan(c.relative), c.relative))
+
+
+def format_heading(reference: str = "PyTorch") -> str:
+    """Heading of a table of comparisons."""
+    return f"{f'compared with {reference}':<36} {'max abs':>9} {'relative':>9} {'PSNR dB':>8}"
+
+
+def format_comparison(c: Comparison) -> str:
+    """One line: case, max abs, relative, PSNR, ok or FAILED."""
+    verdict = "ok" if c.passed else f"FAILED (allowed {c.tolerance:.0e})"
+    decibels = "equal" if math.isinf(c.psnr) else f"{c.psnr:.1f}"
+    return f"{c.case:<36} {c.max_abs:>9.1e} {c.relative:>9.1e} {decibels:>8}  {verdict}"

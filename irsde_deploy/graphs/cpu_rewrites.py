@@ -220,7 +220,7 @@ def _is_product(conv: onnx.NodeProto, weight: npt.NDArray[Any]) -> bool:
 def _is_dense(conv: onnx.NodeProto) -> bool:
     """Whether a convolution moves by one pixel and every channel of its output sees all channels of its input."""
     settings = attributes(conv)
-    return settings.get("strides", [1, 1]) == [1, 1] and settings.get("group", 1) == 1
+    return bool(settings.get("strides", [1, 1]) == [1, 1] and settings.get("group", 1) == 1)
 
 
 def _only_reshaped(editor: GraphEditor, name: str) -> bool:

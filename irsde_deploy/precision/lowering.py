@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import onnx
 
 from ..core.arrays import Float32
 from ..core.card import ModelCard
 from ..core.example import example_picture
-from ..errors import InvalidValueError, MissingPackageError, NotFiniteError
+from ..errors import InvalidValueError, MissingPackageError, NotFiniteError, refuse
 from ..graphs.onnx_file import set_metadata
+from ..system.listener import SILENT, Listener
 from .nodes import Group, groups, kept_nodes, lower
 from .search import SearchResult, cheapest_set, operation_costs
 from .trajectory import TrajectoryQuality
@@ -99,6 +101,56 @@ def lower_model(
     case = f"{what} picture{'s' if len(pictures) > 1 else ''}, {len(table)} steps of {card.sampler}"
     psnr = None if quality is None else quality(frozenset(kept))
     return Lowered(lowered, replace(card, precision=precision), kept, total, psnr, case, trials, unmeasured)
+
+
+def lower_aloud(
+    model: onnx.ModelProto,
+    card: ModelCard,
+    precision: str,
+    pictures: Sequence[Float32] = (),
+    psnr_budget: float | None = None,
+    listener: Listener = SILENT,
+) -> Lowered:
+    """`lower_model`, telling how far the search is, what was kept in FP32 and what that costs."""
+    with listener.trials(f"measuring {precision}") as on_trial:
+        lowered = lower_model(model, card, precision, pictures, psnr_budget, on_trial)
+    listener.line(lowered.summary)
+    if psnr_budget is not None:
+        listener.line("kept in FP32:")
+        for name in lowered.kept:
+            listener.line(f"  {name}")
+    return lowered
+
+
+def for_plan(
+    model: onnx.ModelProto, card: ModelCard, precision: str | None, source: Path, listener: Listener = SILENT
+) -> tuple[onnx.ModelProto, ModelCard]:
+    """A graph in the precision that a TensorRT plan is built in, and its card.
+
+    Args:
+        model, card: of an exported graph.
+        precision: by default mixed for an FP32 graph, and otherwise the graph's own.
+        source: the graph's file, for messages.
+        listener: is told what stays in FP32 and what that costs.
+
+    Raises:
+        InvalidValueError: the graph cannot come into that precision.
+    """
+    own = card.precision
+    wanted = precision or ("mixed" if own == "fp32" else own)
+    if wanted == own:
+        return model, card
+    refuse(
+        [
+            (
+                own != "fp32",
+                f"{source} is {own} and cannot become {wanted}: give the fp32 file that it was made from",
+            ),
+            (wanted == "int8", f"{source} is fp32: make it int8 first, with 'irsde-deploy calibrate'"),
+        ]
+    )
+    lowered = lower_aloud(model, card, wanted, listener=listener)
+    return lowered.model, lowered.card
 
 
 def check_budget(precision: str, psnr_budget: float | None) -> None:

@@ -6,23 +6,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.comparison import Comparison
+from ..core.comparison import Comparison, format_comparison, format_heading
 from ..system import tables
 from ..system.figures import figure_file
 
 if TYPE_CHECKING:
     from ..export.parity import Trajectory
-
-
-def format_heading(reference: str = "PyTorch") -> str:
-    """Heading of a table of comparisons."""
-    return f"{f'compared with {reference}':<36} {'max abs':>9} {'relative':>9} {'PSNR dB':>8}"
-
-
-def format_comparison(c: Comparison) -> str:
-    """One line: case, max abs, relative, PSNR, ok or FAILED."""
-    verdict = "ok" if c.passed else f"FAILED (allowed {c.tolerance:.0e})"
-    return f"{c.case:<36} {c.max_abs:>9.1e} {c.relative:>9.1e} {_decibels(c.psnr):>8}  {verdict}"
 
 
 def format_trajectory(trajectory: Trajectory, rows: int = 6) -> str:
@@ -66,7 +55,3 @@ def _allowed(c: Comparison) -> float:
     if c.relative == 0:
         return math.nan
     return c.tolerance * c.max_abs / c.relative
-
-
-def _decibels(value: float) -> str:
-    return "equal" if math.isinf(value) else f"{value:.1f}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InputFileError, IrsdeError, OutputFileError
+from ..errors import InputFileError, InvalidValueError, IrsdeError, OutputFileError
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quota error
 
@@ -84,7 +84,7 @@ def _require_place(path: Path, replaced: bool) -> None:
         return
     advice = "it is no folder, choose another place"
     if path.is_dir():
-        advice = "pass --overwrite to replace it"
+        advice = "pass `overwrite` to replace it"
     raise OutputFileError(f"{path}: exists already: {advice}")
 
 
@@ -118,6 +118,23 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def require_output(path: Path, suffix: str, overwrite: bool, what: str = "the output") -> None:
+    """Raise where a file must not be written: its name lacks the suffix, or `require_new` says so.
+
+    Raises:
+        InvalidValueError: another suffix; `what` is what the message calls the file. OutputFileError: it exists.
+    """
+    if path.suffix.lower() != suffix:
+        raise InvalidValueError(f"{path}: {what} must end in {suffix}")
+    require_new(path, overwrite)
+
+
+def require_new(path: Path, overwrite: bool) -> None:
+    """Raise OutputFileError where a file would be replaced without the user's word."""
+    if path.exists() and not overwrite:
+        raise OutputFileError(f"{path}: exists already: pass `overwrite` to replace it")
 
 
 def require_writable(path: Path) -> None:

@@ -13,18 +13,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import onnx
+from typing import TYPE_CHECKING, Any
 
 from ...core.card import ModelCard
 from ...errors import EngineError, InvalidValueError
-from ...system.files import file_sha256, write_atomically
+from ...system.files import file_sha256, require_writable, write_atomically
 from ..device.drivers.probe import Device, require_device
 from .backend import load_backend, make_logger
 from .options import BuildOptions
 from .plan_card import PlanCard
 from .profiles import Profile
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def build_plan(
@@ -113,6 +114,16 @@ def _in_thread(work: Callable[[], bytes], monitor: Any, on_time: Callable[[float
 def timing_cache_path(plan: Path, version: str, device: Device) -> Path:
     """The file that keeps kernel timings: beside the plan, one for each GPU and TensorRT version."""
     return plan.with_name(f"{plan.stem}.{device.slug}.{version}.timing")
+
+
+def require_buildable(options: BuildOptions, plan: Path) -> None:
+    """Raise before any work where a plan cannot be written or built: no folder, no backend, no GPU that it needs.
+
+    Raises:
+        OutputFileError: no file can be written there. MissingPackageError, InvalidValueError: as `require_builder`.
+    """
+    require_writable(plan)
+    require_builder(options)
 
 
 def require_builder(options: BuildOptions) -> tuple[Any, Device | None]:

@@ -19,15 +19,15 @@ from onnx import TensorProto, helper
 from places import ASSETS
 
 from irsde_deploy.__main__ import main
-from irsde_deploy.cli.engines import rebuild
 from irsde_deploy.errors import EngineError, InvalidValueError
 from irsde_deploy.graphs.onnx_file import read_model
-from irsde_deploy.precision.lowering import lower_model
+from irsde_deploy.precision.lowering import for_plan, lower_model
 from irsde_deploy.runtimes.device.drivers.probe import Device, devices
 from irsde_deploy.runtimes.tensorrt.builder import build_plan, timing_cache_path
 from irsde_deploy.runtimes.tensorrt.options import BuildOptions
 from irsde_deploy.runtimes.tensorrt.plan_card import read_plan_card
 from irsde_deploy.runtimes.tensorrt.profiles import Profile
+from irsde_deploy.runtimes.tensorrt.rebuild import rebuild
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)")
 
@@ -204,11 +204,11 @@ def test_rebuild_takes_the_onnx_beside_the_plan(onnx_of: Callable[[str], Path], 
     first = build_plan(lowered.model, lowered.card, source, plan, options(DYNAMIC, compute_capabilities=("8.9",)))
     model.doc_string = "trained for longer"
     onnx.save(model, source)
-    rebuild(plan)
+    rebuild(plan, for_plan)
     assert read_plan_card(plan) == replace(first, onnx_sha256=hashlib.sha256(source.read_bytes()).hexdigest())
     source.unlink()
     with pytest.raises(EngineError, match="derain.onnx must be there"):
-        rebuild(plan)
+        rebuild(plan, for_plan)
     if not devices():
         picture = ASSETS / "rain.png"
         fails_with(5, "needs an NVIDIA GPU", "run", "--engine", plan, picture, "-o", tmp_path / "out.png", "--rebuild")

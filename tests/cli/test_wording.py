@@ -32,7 +32,7 @@ COMMANDS_TO_TYPE = {
 """File -> the only literals there with an option in them: command lines, of this program and of others."""
 
 
-OF_OTHERS = ("video/", "pictures/planning.py", "pictures/batch.py", "embedding/pack.py", "restorer.py")  # until merged
+NOT_YET = ("video/",)  # in which another part of issue 16 is at work
 
 
 def literals(path: Path) -> Iterator[tuple[int, str]]:
@@ -60,7 +60,7 @@ def test_names_from_files_cannot_command_a_terminal() -> None:
 def test_no_sentence_outside_of_the_commands_names_an_option() -> None:
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
-        if name.startswith("cli/") or name.startswith(OF_OTHERS):
+        if name.startswith("cli/") or name.startswith(NOT_YET):
             continue
         for line, text in literals(path):
             for command in COMMANDS_TO_TYPE.get(name, ()):
@@ -70,7 +70,8 @@ def test_no_sentence_outside_of_the_commands_names_an_option() -> None:
 
 def test_every_setting_that_a_sentence_names_is_one() -> None:
     """What stands between backticks and looks like an option's name must become one: a typing error would not."""
+    readers = {"decoding.py"}  # which reads msgspec's sentences, with backticks of their own
     for path in sorted(PACKAGE.rglob("*.py")):
-        for line, text in literals(path):
+        for line, text in () if path.name in readers else literals(path):
             for name in re.findall(r"`([a-z][a-z0-9_]*)`", text):
                 assert for_terminal(f"`{name}`", cli).startswith("--"), f"{path.name}:{line}: {name} is no setting"

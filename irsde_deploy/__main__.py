@@ -72,7 +72,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
         advice = "'irsde-deploy doctor' says which command installs it"
         return f"irsde-deploy: {error.name or error} cannot be imported: {advice}", MissingPackageError.exit_code
     if isinstance(error, MemoryError) or (is_out_of_memory(error) and not isinstance(error, OSError)):
-        return "irsde-deploy: not enough memory: use smaller pictures, --tile 256 or a smaller --batch", 1
+        return "irsde-deploy: not enough memory: use smaller pictures, `tile` 256 or a smaller `batch`", 1
     if isinstance(error, BrokenPipeError):
         return "", 1  # whoever read our output has gone, and knows
     if isinstance(error, OSError):

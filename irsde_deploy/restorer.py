@@ -271,7 +271,7 @@ def load(
 def _require_same_model(card: ModelCard, fallback: ModelCard) -> None:
     if fallback.precision != "fp32":
         raise InvalidValueError(
-            f"the fallback is {fallback.precision} itself: give one that was made with --precision fp32"
+            f"the fallback is {fallback.precision} itself: give one that was made with `precision` fp32"
         )
     for name in ("network", "sde", "channels", "pad_mode", "checkpoint_sha256"):
         mine, other = getattr(card, name), getattr(fallback, name)

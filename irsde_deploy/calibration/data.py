@@ -104,13 +104,13 @@ class CalibrationData:
             if entry is None:
                 raise InputFileError(
                     f"{self.given}: has no picture {wanted.name}, which the manifest names: give the folders that "
-                    "have it with --data"
+                    "have it with `data`"
                 )
             if (entry.lq_sha256, entry.gt_sha256) != (wanted.lq_sha256, wanted.gt_sha256):
                 other = entry.lq if entry.lq_sha256 != wanted.lq_sha256 else entry.gt or entry.lq
                 raise InputFileError(
                     f"{other}: is another file than the manifest's (their SHA-256 differ): give the folders of the "
-                    "manifest's files with --data, or calibrate without the manifest"
+                    "manifest's files with `data`, or calibrate without the manifest"
                 )
             chosen.append(entry)
         return CalibrationData(self.folders, tuple(chosen))
@@ -146,7 +146,7 @@ def find_data(given: str) -> CalibrationData:
     if not comma or Path(given).exists():
         return data_in((given,))
     if not lq or not gt:
-        raise InvalidValueError(f"--data takes LQ,GT: two folders with a comma between, not {given!r}")
+        raise InvalidValueError(f"`data` takes LQ,GT: two folders with a comma between, not {given!r}")
     return data_in((lq, gt))
 
 

@@ -24,7 +24,7 @@ from .engines import build_options, read_build_options
     help="Precision of the plan [default: mixed for an FP32 graph, else the graph's].",
 )
 @build_options
-@click.option("--opt", "opt_short", multiple=True, metavar="HxW", help="Short for --opt-size.")
+@click.option("--opt", "opt_short", multiple=True, metavar="HxW", help="Same as --opt-size.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing plan.")
 def build(
     onnx_file: Path,

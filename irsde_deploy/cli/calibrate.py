@@ -13,7 +13,7 @@ from .common import PATH, SEED, TERMINAL, given_options
 from .sampling import plan_options
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
-"""Of `calibration.ranges`, whose module imports onnx."""
+"""Those of `calibration.ranges`, whose module imports onnx."""
 
 _WITH_MANIFEST = {"onnx_file", "data", "output", "manifest", "cache", "report", "overwrite"}
 """What may be given beside a manifest, which has the rest."""
@@ -24,16 +24,20 @@ _TRAJECTORY = ("sampler", "steps", "quality", "t0", "noise_level", "seed", "debi
 
 @click.command()
 @click.argument("onnx_file", metavar="ONNX", type=PATH)
-@click.option("--data", metavar="LQ[,GT]", help="Folder of degraded pictures, and of clean ones of the same names.")
+@click.option(
+    "--data", metavar="LQ[,GT]", help="Folder of degraded pictures, and that of clean ones under the same names."
+)
 @click.option("-o", "--output", type=PATH, help="ONNX file to write [default: the ONNX file's name with .int8.onnx].")
-@click.option("--method", type=click.Choice(METHODS), default="mse", show_default=True, help="How ranges are chosen.")
+@click.option("--method", type=click.Choice(METHODS), default="mse", show_default=True, help="How a range is chosen.")
 @plan_options
-@click.option("--noise-level", type=float, help="Of the pictures, 0..255, in place of --t0; denoising models only.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of crops and noise.")
+@click.option(
+    "--noise-level", type=float, help="Noise level of the pictures, 0..255, in place of --t0; denoising models only."
+)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of crops and noise.")
 @click.option("--crop", type=int, default=128, show_default=True, help="Largest side of a state, in pixels.")
 @click.option("--states", type=int, help="Number of states [default: doubled until the ranges have converged].")
 @click.option("--most-states", type=int, help="Number of states at which doubling ends [default: 2048].")
-@click.option("--residuals", is_flag=True, help="Quantise residual sums too, which TensorRT can fuse.")
+@click.option("--residuals", is_flag=True, help="Quantise the inputs of residual sums too, which TensorRT can fuse.")
 @click.option(
     "--rest",
     type=click.Choice(["fp32", "fp16"]),
@@ -43,11 +47,21 @@ _TRAJECTORY = ("sampler", "steps", "quality", "t0", "noise_level", "seed", "debi
     "--psnr-budget",
     type=float,
     metavar="DB",
-    help="Search the cheapest layers to leave out so that restored pictures have DB of PSNR against FP32's.",
+    help="Least PSNR of restored pictures against FP32's: the cheapest layers to leave in floating point are searched.",
 )
-@click.option("--report", type=PATH, metavar="FOLDER", help="Measure each layer's cost at each timestep.")
-@click.option("--manifest", type=PATH, help="Repeat the run that wrote this file.")
-@click.option("--cache", type=PATH, metavar="FOLDER", help="Of range tables [default: the output's folder].")
+@click.option(
+    "--report",
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder for a report of what each layer costs at each timestep; takes long.",
+)
+@click.option("--manifest", type=PATH, help="Manifest (.json) of an earlier run, to be repeated.")
+@click.option(
+    "--cache",
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder of range tables, used again where they fit [default: the output's folder].",
+)
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 def calibrate(
     onnx_file: Path,

@@ -78,15 +78,21 @@ def gathered(options: Sequence[Any], names: Sequence[str], key: str) -> _Decorat
 
 _MODEL_OPTIONS = (
     click.option("--opt", type=PATH, help="The reference's YAML options file of this checkpoint."),
-    click.option("--recipe", help="A recipe by name (derain, deblur-refusion, ...) or a .toml file."),
-    click.option("--max-sigma", type=float, help="Noise of the SDE, on the 0..255 scale where it is 1 or more."),
+    click.option("--recipe", help="Recipe, by its name (derain, deblur-refusion, ...) or as a .toml file."),
+    click.option(
+        "--max-sigma",
+        type=float,
+        help="Standard deviation of the SDE's noise, on the 0..255 scale; below 1, on the 0..1 scale.",
+    ),
     click.option("--timesteps", "-T", type=int, help="Number of timesteps T that the network was trained with."),
     click.option("--schedule", type=click.Choice(list(SCHEDULES)), help="Schedule of theta in the SDE."),
-    click.option("--eps", type=float, help="exp(-theta_bar_T) of the SDE: what is left of the start at timestep T."),
+    click.option(
+        "--eps", type=float, help="Share of (clean - degraded) that is left at timestep T: exp(-theta_bar_T)."
+    ),
     click.option(
         "--form", type=click.Choice(["pixel", "latent"]), help="What the network works on: pictures or latents."
     ),
-    click.option("--task", help="What the network removes; for the model card."),
+    click.option("--task", help="What the network removes, for the model card."),
 )
 _MODEL_SETTINGS = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task")
 
@@ -106,7 +112,7 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--engine-provider",
             type=click.Choice(PROVIDERS),
-            help="What runs an .onnx: on the CPU auto, onnxruntime or openvino, on a GPU cuda or tensorrt "
+            help="Library that runs an .onnx: on the CPU auto, onnxruntime or openvino, on a GPU cuda or tensorrt "
             "[default: onnxruntime, cuda].",
         ),
         click.option(
@@ -114,12 +120,13 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["cuda-bindings", "pycuda"]),
             default="cuda-bindings",
             show_default=True,
-            help="What drives the GPU.",
+            help="Library that drives the GPU.",
         ),
         click.option(
             "--device",
             type=click.Choice(DEVICES),
-            help="Never another one, but for auto: the GPU where it can be used [default: cuda for plans, else cpu].",
+            help="Where to run, and nowhere else; auto: on the GPU where it can be used "
+            "[default: cuda for plans, else cpu].",
         ),
     ):
         with_settings = option(with_settings)

@@ -15,10 +15,18 @@ from .common import KINDS, PATH, SEED, say
 
 @click.command()
 @click.argument("picture", type=PATH)
-@click.option("--kind", required=True, help=KINDS)
+@click.option("--kind", required=True, help=f"Kind of the degradation: {KINDS}")
 @click.option("-o", "--output", type=PATH, required=True, help="Picture file to write.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="The same seed degrades the same way.")
-@click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="A parameter: NUMBER or LOW,HIGH.")
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="Seed of what is drawn: the same one degrades the same way."
+)
+@click.option(
+    "--set",
+    "assigned",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Parameter of the degradation, NUMBER or LOW,HIGH; repeatable.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def degrade(picture: Path, kind: str, output: Path, seed: int, assigned: tuple[str, ...], overwrite: bool) -> None:
     """Degrade a clean PICTURE: rain, haze, shadow, blur, noise, JPEG, low resolution or masks.

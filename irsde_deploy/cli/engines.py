@@ -21,31 +21,71 @@ if TYPE_CHECKING:
     from ..core.card import ModelCard
 
 _BUILD_OPTIONS = (
-    click.option("--backend", type=click.Choice(list(BACKENDS)), default="tensorrt", show_default=True),
     click.option(
-        "--min-size", "--min", "min_sizes", multiple=True, metavar="HxW", help="Smallest picture; repeat for profiles."
+        "--backend",
+        type=click.Choice(list(BACKENDS)),
+        default="tensorrt",
+        show_default=True,
+        help="Library that builds and runs the plan.",
     ),
-    click.option("--opt-size", "opt_sizes", multiple=True, metavar="HxW", help="The size that kernels are chosen for."),
-    click.option("--max-size", "--max", "max_sizes", multiple=True, metavar="HxW", help="Largest picture."),
-    click.option("--batch", "batches", multiple=True, metavar="MIN:OPT:MAX", help="Batch sizes [default: 1:1:1]."),
-    click.option("--minShapes", "min_shapes", multiple=True, metavar="x:1x3xHxW", help="As trtexec takes it."),
-    click.option("--optShapes", "opt_shapes", multiple=True, metavar="x:1x3xHxW", help="As trtexec takes it."),
-    click.option("--maxShapes", "max_shapes", multiple=True, metavar="x:1x3xHxW", help="As trtexec takes it."),
-    click.option("--workspace", type=int, metavar="MIB", help="Scratch memory for kernels [default: TensorRT's]."),
     click.option(
-        "--opt-level", "optimization_level", type=int, help="0 (fast build) to 5 (fast plan) [default: TensorRT's, 3]."
+        "--min-size",
+        "--min",
+        "min_sizes",
+        multiple=True,
+        metavar="HxW",
+        help="Smallest picture of a profile; repeat the three sizes for several profiles.",
     ),
-    click.option("--hardware-compatible", is_flag=True, help="Run on later GPU generations too (TensorRT)."),
-    click.option("--version-compatible", is_flag=True, help="Run with later TensorRT 10 (or 11) too (TensorRT)."),
+    click.option("--opt-size", "opt_sizes", multiple=True, metavar="HxW", help="Picture that kernels are chosen for."),
+    click.option(
+        "--max-size", "--max", "max_sizes", multiple=True, metavar="HxW", help="Largest picture of a profile."
+    ),
+    click.option(
+        "--batch", "batches", multiple=True, metavar="MIN:OPT:MAX", help="Batch sizes of a profile [default: 1:1:1]."
+    ),
+    click.option(
+        "--minShapes", "min_shapes", multiple=True, metavar="x:1x3xHxW", help="Smallest shape, written as for trtexec."
+    ),
+    click.option(
+        "--optShapes", "opt_shapes", multiple=True, metavar="x:1x3xHxW", help="Usual shape, written as for trtexec."
+    ),
+    click.option(
+        "--maxShapes", "max_shapes", multiple=True, metavar="x:1x3xHxW", help="Largest shape, written as for trtexec."
+    ),
+    click.option(
+        "--workspace",
+        type=int,
+        metavar="MIB",
+        help="Most scratch memory that kernels may use [default: TensorRT's choice].",
+    ),
+    click.option(
+        "--opt-level",
+        "optimization_level",
+        type=int,
+        help="Effort of the builder, 0 (fast build) to 5 (fast plan) [default: TensorRT's, 3].",
+    ),
+    click.option(
+        "--hardware-compatible", is_flag=True, help="Make a plan that later GPU generations run too (TensorRT)."
+    ),
+    click.option(
+        "--version-compatible",
+        is_flag=True,
+        help="Make a plan that later versions of the same major one run too (TensorRT).",
+    ),
     click.option(
         "--compute-capability",
         "compute_capabilities",
         multiple=True,
         metavar="X.Y",
-        help="GPU to build for, or 'current'; repeat for more (tensorrt-rtx) [default: 8.0 and later].",
+        help="Compute capability of a GPU to build for, or 'current'; repeatable (tensorrt-rtx) "
+        "[default: 8.0 and later].",
     ),
     click.option("--tf32", is_flag=True, help="Let FP32 convolutions use TF32 tensor cores (10-bit mantissa)."),
-    click.option("--timing-cache/--no-timing-cache", default=True, help="Keep kernel timings beside the plan."),
+    click.option(
+        "--timing-cache/--no-timing-cache",
+        default=True,
+        help="Keep kernel timings beside the plan for the next build [default: keep].",
+    ),
 )
 BUILD_SETTINGS = (
     *(f"{end}_{kind}" for kind in ("sizes", "shapes") for end in ("min", "opt", "max")),

@@ -19,18 +19,28 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--engine", type=PATH, required=True, help="Model to evaluate: .onnx, or a PyTorch checkpoint.")
-@click.option("--data", type=PATH, help="Folder with two subfolders, LQ and GT.")
+@click.option("--engine", type=PATH, required=True, help="Model to evaluate: .onnx, .plan, or a PyTorch checkpoint.")
+@click.option("--data", type=PATH, help="Folder with the subfolders LQ (degraded pictures) and GT (clean ones).")
 @click.option("--lq", type=PATH, help="Folder of degraded pictures, in place of --data.")
 @click.option("--gt", type=PATH, help="Folder of clean pictures, in place of --data.")
-@click.option("-o", "--output", type=PATH, required=True, help="Folder for the reports.")
+@click.option("-o", "--output", type=PATH, required=True, help="Folder to write the reports to.")
 @sampling_options
 @click.option(
-    "--crop-border", type=click.IntRange(0, 256), default=CROP_BORDER, show_default=True, help="Pixels not measured."
+    "--crop-border",
+    type=click.IntRange(0, 256),
+    default=CROP_BORDER,
+    show_default=True,
+    help="Pixels on each side that are not measured.",
 )
-@click.option("--lpips-weights", type=PATH, help="AlexNet weights of torchvision (.pth): measures LPIPS too.")
-@click.option("--fid-weights", type=PATH, help="Inception weights of torch-fidelity (.pth): measures FID too.")
-@click.option("--worst", type=click.IntRange(0, 64), default=8, show_default=True, help="Pictures on worst.png.")
+@click.option(
+    "--lpips-weights", type=PATH, help="AlexNet weights of torchvision (.pth); with them LPIPS is measured too."
+)
+@click.option(
+    "--fid-weights", type=PATH, help="Inception weights of torch-fidelity (.pth); with them FID is measured too."
+)
+@click.option(
+    "--worst", type=click.IntRange(0, 64), default=8, show_default=True, help="Number of pictures on worst.png."
+)
 @click.option("--save-pictures", is_flag=True, help="Write the restored pictures too.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 @device_options

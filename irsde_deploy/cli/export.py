@@ -26,26 +26,33 @@ if TYPE_CHECKING:
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, help="ONNX file to write [default: the checkpoint's name with .onnx].")
 @model_options
-@click.option("--opset", type=int, default=18, show_default=True, help="ONNX opset, 17..20.")
+@click.option("--opset", type=int, default=18, show_default=True, help="Version of the ONNX operators, 17 to 20.")
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    help="Of the graph; inputs and outputs stay float32 [default: fp32, with --engine mixed].",
+    help="Precision of the graph; inputs and outputs stay float32 [default: fp32, with --engine mixed].",
 )
 @click.option(
     "--psnr-budget",
     type=float,
     metavar="DB",
-    help="Search the cheapest set of FP32 nodes with which restored pictures have DB of PSNR against FP32's.",
+    help="Least PSNR of restored pictures against FP32's: the cheapest set of nodes to keep in FP32 is searched.",
 )
-@click.option("--pictures", type=PATH, multiple=True, help="Degraded pictures or folders to measure precision on.")
-@click.option("--engine", type=PATH, help="Build this TensorRT plan (.plan) too; the options below are for it.")
+@click.option(
+    "--pictures",
+    type=PATH,
+    multiple=True,
+    help="Degraded picture, or folder of them, to measure the precision on; repeatable [default: a synthetic one].",
+)
+@click.option(
+    "--engine", type=PATH, help="TensorRT plan (.plan) to build too; the options down to --timing-cache are for it."
+)
 @build_options
 @click.option(
     "--whole-loop",
     is_flag=True,
     help="Write the whole sampling loop as one graph, lq and noise to restored; CHECKPOINT may be an exported .onnx. "
-    "The options below are for it.",
+    "The options that follow are for it.",
 )
 @loop_options
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")

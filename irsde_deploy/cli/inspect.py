@@ -12,7 +12,7 @@ from .common import PATH
 
 @click.command()
 @click.argument("file", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def inspect(file: Path, as_json: bool) -> None:
     """Show what a model FILE holds: its card, graph inputs and sizes."""
     from ..reports.inspection import format_inspection, inspect_file

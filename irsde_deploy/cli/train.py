@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +96,10 @@ def train(
         from ..training.run import train as train_run
         from ..training.trainer import process_group
 
-    if output is not None and resume is None:
-        settings = dict(_assignment(text) for text in assigned)
-        settings |= {name: value for name, value in training.items() if value is not None}
-        start = _new_run(output, init, model, data, settings)
-    elif resume is not None and output is None:
+    if resume is not None and output is None:
         start = _earlier_run(resume, training["iterations"])
+    elif output is not None and resume is None:
+        start = _new_run(output, init, model, data, _settings(training, assigned))
     else:
         raise InvalidValueError("give either -o FOLDER for a new run or --resume FOLDER for one to continue")
     with process_group(device) as process, _reporter(start.plan, process) as report:
@@ -111,8 +109,7 @@ def train(
             start.plan, start.folder, process, start.initial, start.state, device, workers, stop_at, report
         )
     if process.first:
-        written = [str(start.folder / name) for name in ("last.pt", "best.pt") if (start.folder / name).exists()]
-        click.echo(f"wrote {' and '.join(written)}")
+        click.echo(f"wrote {' and '.join(start.written())}")
     if ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
 
@@ -126,6 +123,11 @@ class _Start:
     told: str
     initial: Checkpoint | None = None
     state: dict[str, Any] | None = None
+
+    def written(self) -> list[str]:
+        """The checkpoints that are there by now."""
+        paths = [self.folder / "last.pt", self.folder / "best.pt"]
+        return [str(path) for path in paths if path.exists()]
 
 
 def _earlier_run(resume: Path, iterations: int | None) -> _Start:
@@ -161,6 +163,15 @@ def _new_run(
             tell(f"note: {source.note}")
     plan = make_plan(sources, pictures, settings, initial)
     return _Start(plan, output, "\n".join(plan.origins), initial)
+
+
+def _settings(training: Mapping[str, Any], assigned: Sequence[str]) -> dict[str, Any]:
+    """Training settings: those of --set, and over them those that have an option of their own."""
+    settings = dict(map(_assignment, assigned))
+    for name, value in training.items():
+        if value is not None:
+            settings[name] = value
+    return settings
 
 
 def _assignment(text: str) -> tuple[str, Any]:

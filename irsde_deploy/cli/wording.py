@@ -28,8 +28,11 @@ def _options(commands: click.Group) -> dict[str, str]:
     spelled, named = dict[str, str](), dict[str, str]()
     for command in commands.commands.values():
         for parameter in command.params:
-            long = [spelling for spelling in (*parameter.opts, *parameter.secondary_opts) if spelling.startswith("--")]
-            spelled |= {spelling[2:].replace("-", "_"): spelling for spelling in long}
-            if long and parameter.name:
-                named[parameter.name] = long[0]  # as `optimization_level`, which is --opt-level
+            for option in reversed(_long_options(parameter)):
+                spelled[option[2:].replace("-", "_")] = option
+                named[parameter.name or ""] = option  # the first, such as --opt-level for `optimization_level`
     return named | spelled
+
+
+def _long_options(parameter: click.Parameter) -> list[str]:
+    return [option for option in (*parameter.opts, *parameter.secondary_opts) if option.startswith("--")]

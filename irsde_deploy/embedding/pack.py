@@ -142,7 +142,7 @@ def _require_replaceable(folder: Path, overwrite: bool) -> None:
             f"{folder}: holds something else than a pack, {foreign.name}: choose another place, or move that away"
         )
     if not overwrite:
-        raise OutputFileError(f"{folder}: exists already: pass --overwrite to replace it")
+        raise OutputFileError(f"{folder}: exists already: pass `overwrite` to replace it")
 
 
 def _foreign_file(folder: Path) -> Path | None:

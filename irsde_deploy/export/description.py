@@ -38,7 +38,7 @@ class SettingsSource:
     """One place that settings come from.
 
     Attributes:
-        name: for people, such as `--opt derain.yml`.
+        name: for people, such as "`opt` derain.yml".
         values: the settings it has: any of kind, max_sigma, T, schedule, eps, form, task, sampler, steps, t0.
         network: the network it states, (class name, hyper-parameters), if any.
         binding: whether the stated network must agree with the weights. A recipe's is a proposal for training.
@@ -91,7 +91,7 @@ def describe(checkpoint: Checkpoint, sources: Sequence[SettingsSource]) -> Descr
     if name == "ConditionalNAFNet":
         hyper["form"] = form
         if "form" not in chosen:
-            origins.append("form = pixel (default; shapes cannot tell, --form latent is the other)")
+            origins.append("form = pixel (default; shapes cannot tell, `form` latent is the other)")
     sampler = chosen.get("sampler", DEFAULT_SAMPLER)
     first = chosen.get("t0", sde.T)
     steps = first if sampler in ADJACENT_ONLY else min(chosen.get("steps", DEFAULT_STEPS), first)
@@ -149,7 +149,7 @@ def read_options_file(path: str | Path) -> SettingsSource:
         if stated is not None and stated[0] == "ConditionalUNet":
             stated = stated[0], {"mid_attention": "full", **stated[1]}
     return SettingsSource(
-        f"--opt {path.name}",
+        f"`opt` {path.name}",
         values,
         stated,
         note=_sampling_note(options["sde"], values),
@@ -163,7 +163,7 @@ def _sampling_note(sde: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     asked = sde.get("sample_T")
     if asked is None or asked == values.get("T"):
         return ""
-    return f"sample_T = {asked} of the options file is not used: the schedule is that of training, run takes --steps"
+    return f"sample_T = {asked} of the options file is not used: the schedule is that of training, run takes `steps`"
 
 
 def read_recipe(name: str) -> SettingsSource:
@@ -187,7 +187,7 @@ def read_recipe(name: str) -> SettingsSource:
     if "form" in network:
         values["form"] = network["form"]
     return SettingsSource(
-        f"--recipe {path.stem}",
+        f"`recipe` {path.stem}",
         _coerced(values, path),
         stated,
         binding=False,
@@ -279,8 +279,8 @@ def _settled_sde(chosen: dict[str, Any], conditional: bool, origins: list[str]) 
     if missing:
         raise InvalidValueError(
             f"the weights do not say {', '.join(missing)} of the SDE they were trained with: give the options file "
-            f"(--opt), a recipe (--recipe {'|'.join(recipe_names())}) or flags (--max-sigma, --timesteps, --schedule, "
-            "--eps)"
+            f"(`opt`), a recipe (`recipe` {'|'.join(recipe_names())}) or flags (`max_sigma`, `timesteps`, `schedule`, "
+            "`eps`)"
         )
     return SDES[kind](**{key: chosen[key] for key in SDE_SETTINGS})
 

@@ -62,5 +62,5 @@ def refuse_whole_loop(tensors: Collection[str], path: Path) -> None:
     if {"lq", "restored"} <= set(tensors):
         raise EngineError(
             f"{path}: this graph is a whole loop, which a host calls once (docs/whole-loop.md), and no score network: "
-            "give the file that 'irsde-deploy export' writes without --whole-loop"
+            "give the file that 'irsde-deploy export' writes without `whole_loop`"
         )

@@ -150,7 +150,7 @@ def _compared(image: Pixels, reference: Pixels) -> dict[str, float | None]:
 def _inside(image: Pixels, border: int) -> Pixels:
     height, width = image.shape[:2]
     if min(height, width) <= 2 * border:
-        raise InvalidValueError(f"a border of {border} pixels leaves nothing of {width}x{height}: use --crop-border 0")
+        raise InvalidValueError(f"a border of {border} pixels leaves nothing of {width}x{height}: use `crop_border` 0")
     return image[border : height - border, border : width - border]
 
 

@@ -111,7 +111,7 @@ class DataPlan:
         if self.fingerprint not in ("", found):
             raise InvalidValueError(
                 f"{self.gt}: the pictures there are not those that the run started with: restore them, or start a new "
-                "run with --init"
+                "run with `init`"
             )
         return replace(self, fingerprint=found)
 
@@ -248,8 +248,8 @@ def _blank(sources: Sequence[SettingsSource]) -> Checkpoint:
     stated = next((source.network for source in sources if source.network), None)
     if stated is None:
         raise InvalidValueError(
-            "which network shall be trained? give a recipe (--recipe small), the reference's options file (--opt) or a "
-            "checkpoint to start from (--init)"
+            "which network shall be trained? give a recipe (`recipe` small), the reference's options file (`opt`) or a "
+            "checkpoint to start from (`init`)"
         )
     name, settings = stated
     kind = next((source.values["kind"] for source in sources if "kind" in source.values), None)
@@ -269,9 +269,9 @@ def _require_fitting(data: DataPlan, card: ModelCard) -> None:
         card.plan(noise_level=data.noise_level)  # raises where the model is not for it
         if data.lq is not None or data.degradation is not None:
             raise InvalidValueError(
-                "a Denoising-SDE makes its own noise: give clean pictures (--gt) alone, without --lq or a degradation"
+                "a Denoising-SDE makes its own noise: give clean pictures (`gt`) alone, without `lq` or a degradation"
             )
     elif data.lq is None and data.degradation is None:
         raise InvalidValueError(
-            "what shall be restored? give degraded pictures (--lq), or a degradation to make them (--degradation rain)"
+            "what shall be restored? give degraded pictures (`lq`), or a degradation to make them (`degradation` rain)"
         )

@@ -31,7 +31,7 @@ class Ending(Enum):
     """How a run ended for now."""
 
     COMPLETE = "complete"
-    STOPPED = "stopped where --stop-at said"
+    STOPPED = "stopped where `stop_at` said"
     INTERRUPTED = "interrupted"
 
 
@@ -113,11 +113,11 @@ def train(
         InvalidValueError: nothing is left to do, or the pictures are not those the run started with.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise MissingPackageError("PyTorch sees no CUDA device: use --device cpu, or see 'irsde-deploy doctor'")
+        raise MissingPackageError("PyTorch sees no CUDA device: use `device` cpu, or see 'irsde-deploy doctor'")
     require_plotting()  # for the training curve; said before anything long starts
     session = _Session.open(plan, output, process, initial, resumed, device)
     if stop_at is not None and stop_at <= session.trainer.iteration:
-        raise InvalidValueError(f"{output}: {session.trainer.iteration} iterations are done: give a larger --stop-at")
+        raise InvalidValueError(f"{output}: {session.trainer.iteration} iterations are done: give a larger `stop_at`")
     with interrupts_noted() as interrupted:
 
         def keep_going() -> bool:
@@ -286,9 +286,9 @@ def _restored(state: dict[str, Any], trainer: Trainer) -> _Tally:
         loss, seconds, best = (float(saved[name]) for name in ("loss", "seconds", "best"))
         return _Tally(loss, int(saved["count"]), seconds, psnr, best, int(saved["concluded"]))
     except (KeyError, TypeError, ValueError):
-        raise CheckpointError("the training state lacks its tally: start anew with --init") from None
+        raise CheckpointError("the training state lacks its tally: start anew with `init`") from None
 
 
 def _require_work_left(output: Path, planned: int, done: int, concluded: int) -> None:
     if done > planned or done == planned == concluded:
-        raise InvalidValueError(f"{output}: {done} iterations are done: give a larger --iterations to go on")
+        raise InvalidValueError(f"{output}: {done} iterations are done: give a larger `iterations` to go on")

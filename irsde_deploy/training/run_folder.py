@@ -74,7 +74,7 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise OutputFileError(f"{path}: is a file; a run needs a folder: give another name with -o")
         if folder.last.exists():
-            raise OutputFileError(f"{path}: holds a training run already: --resume {path} continues it")
+            raise OutputFileError(f"{path}: holds a training run already: `resume` {path} continues it")
         for name in ("best.pt", "log.csv", "curve.png", "samples"):
             if (path / name).exists():
                 raise OutputFileError(f"{path / name}: exists already, from another run: give another folder with -o")
@@ -167,8 +167,8 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     content = load_safely(file)
     training = content.get("training") if isinstance(content, Mapping) else None
     if not isinstance(training, Mapping) or not isinstance(training.get("plan"), str):
-        raise CheckpointError(f"{file}: holds no training state: start anew from its weights with --init {file}")
-    with inside(file, CheckpointError, f"start anew with --init {file}"):
+        raise CheckpointError(f"{file}: holds no training state: start anew from its weights with `init` {file}")
+    with inside(file, CheckpointError, f"start anew with `init` {file}"):
         plan = parse_json(training["plan"], "its training plan", MAX_PLAN)
     return plan, {**training, "averaged": content.get("weights")}
 

@@ -117,7 +117,7 @@ class Trainer:
                 f"the training state does not fit this network and optimizer ({reason(error)})"
             ) from None
         if not whole:
-            raise CheckpointError("the training state is not finite, or of no iteration: start anew with --init")
+            raise CheckpointError("the training state is not finite, or of no iteration: start anew with `init`")
 
 
 class _Loss(nn.Module):

@@ -84,7 +84,7 @@ def test_precedence_setting_by_setting(tmp_path: Path) -> None:
 def test_every_setting_is_printed_with_its_source() -> None:
     description = describe(checkpoint(ConditionalNAFNet(8, [1], 1, [1])), [flags(max_sigma=20), read_recipe("derain")])
     assert "max_sigma = 20 (from flag)" in description.origins
-    assert "schedule = cosine (from --recipe derain)" in description.origins
+    assert "schedule = cosine (from `recipe` derain)" in description.origins
     assert any(line.startswith("network = ConditionalNAFNet width 8") for line in description.origins)
 
 

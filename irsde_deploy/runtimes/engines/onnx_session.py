@@ -101,7 +101,7 @@ def require_provider(started: list[str], provider: str) -> None:
     if started[0] != PROVIDERS[provider]:
         raise MissingPackageError(
             f"ONNX Runtime could not start {PROVIDERS[provider]} (it fell back to {started[0]}): "
-            "'irsde-deploy doctor' says what is missing; --device auto would take the CPU instead"
+            "'irsde-deploy doctor' says what is missing; `device` auto would take the CPU instead"
         )
 
 

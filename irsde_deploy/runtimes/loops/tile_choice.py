@@ -78,7 +78,7 @@ def first_that_fits(ways: Sequence[Way], restore: Callable[[Way], Result]) -> Re
     except OutOfMemoryError:  # it names the shape already, and says what to do
         raise
     except MemoryError as error:
-        advice = "use tiles (--tile 256)" if ways[-1] is None else "use smaller tiles"
+        advice = "use tiles (`tile` 256)" if ways[-1] is None else "use smaller tiles"
         raise OutOfMemoryError(f"there is not enough memory ({reason(error)}): {advice} or a smaller batch") from None
 
 

@@ -137,9 +137,9 @@ def require_builder(options: BuildOptions) -> tuple[Any, Device | None]:
     for text in options.compute_capabilities:
         _capability(trt, text)
     if options.backend == "tensorrt":
-        return trt, require_device("building with TensorRT (--backend tensorrt-rtx builds without one)")
+        return trt, require_device("building with TensorRT (`backend` tensorrt-rtx builds without one)")
     if "current" in options.compute_capabilities:
-        return trt, require_device("--compute-capability current")
+        return trt, require_device("`compute_capabilities` current")
     return trt, None
 
 
@@ -289,8 +289,8 @@ class _Work:
 
 
 _ADVICE = {
-    "OutOfMemory": "allow more with --workspace, or build for a smaller --max",
-    "workspace": "allow more with --workspace, or build for a smaller --max",
+    "OutOfMemory": "allow more with `workspace`, or build for a smaller `max_size`",
+    "workspace": "allow more with `workspace`, or build for a smaller `max_size`",
     "Turing": "TensorRT-RTX has no FP32 matrix product there, which the time embedding needs: build for 8.0 and later",
 }
 """A word in TensorRT's messages -> what to do about it."""

@@ -133,7 +133,8 @@ class TensorRtEngine(DeviceEngine):
             ranges = "; ".join(map(str, profiles))
             raise EngineError(
                 f"the plan takes batch x height x width of {ranges}, and this picture needs "
-                f"{shape[0]}x{shape[1]}x{shape[2]} (padded): build a plan that takes it, with --max or another profile"
+                f"{shape[0]}x{shape[1]}x{shape[2]} (padded): build a plan that takes it, with `max_size` or another "
+                "profile"
             )
         return min(taking, key=lambda number: profiles[number].distance(shape))
 

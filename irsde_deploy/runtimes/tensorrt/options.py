@@ -51,22 +51,24 @@ class BuildOptions:
         rtx = self.backend == "tensorrt-rtx"
         if rtx and (self.hardware_compatible or self.version_compatible):
             raise InvalidValueError(
-                "--hardware-compatible and --version-compatible are TensorRT's; a TensorRT-RTX plan runs on several "
-                "generations anyway, and --compute-capability chooses which"
+                "`hardware_compatible` and `version_compatible` are TensorRT's; a TensorRT-RTX plan runs on several "
+                "generations anyway, and `compute_capabilities` chooses which"
             )
         if self.compute_capabilities and not rtx:
             raise InvalidValueError(
-                "--compute-capability is for TensorRT-RTX: TensorRT builds for the GPU at hand "
-                "(--hardware-compatible makes a plan for later generations too)"
+                "`compute_capabilities` is for TensorRT-RTX: TensorRT builds for the GPU at hand "
+                "(`hardware_compatible` makes a plan for later generations too)"
             )
         object.__setattr__(self, "compute_capabilities", tuple(dict.fromkeys(self.compute_capabilities)))
         for text in self.compute_capabilities:
             if text != "current" and re.fullmatch(r"\d{1,2}\.\d", text) is None:
                 raise InvalidValueError(f"a compute capability is written 8.9, or 'current', not {text!r}")
         if self.workspace is not None and not 1 <= self.workspace <= 2**24:
-            raise InvalidValueError(f"--workspace is in MiB, from 1 to {2**24}, not {self.workspace}")
+            raise InvalidValueError(f"`workspace` is in MiB, from 1 to {2**24}, not {self.workspace}")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= MAX_OPTIMIZATION_LEVEL:
-            raise InvalidValueError(f"--opt-level is from 0 to {MAX_OPTIMIZATION_LEVEL}, not {self.optimization_level}")
+            raise InvalidValueError(
+                f"`optimization_level` is from 0 to {MAX_OPTIMIZATION_LEVEL}, not {self.optimization_level}"
+            )
 
     @property
     def arguments(self) -> str:

@@ -87,7 +87,9 @@ def parse_profiles(
     smallest, usual, largest = (side + -side % multiple_of for side in DEFAULT_SIDES)
     if any(shapes):
         if any(sizes) or batches:
-            raise InvalidValueError("give either --min, --opt, --max and --batch, or trtexec's --minShapes and so on")
+            raise InvalidValueError(
+                "give either `min_size`, `opt_size`, `max_size` and `batch`, or trtexec's --minShapes and so on"
+            )
         triples = _triples([[_trtexec(text, channels) for text in texts] for texts in shapes], smallest)
     else:
         square = [(1, smallest, smallest)], [(1, usual, usual)], [(1, largest, largest)]
@@ -121,7 +123,7 @@ def _with_batches(triples: Sequence[_Triple], batches: Sequence[str]) -> list[_T
     parsed = [_batch(text) for text in batches] or [(1, 1, 1)]
     if len(parsed) not in (1, len(triples)):
         raise InvalidValueError(
-            f"give --batch once, or once for each profile ({len(triples)}), not {len(parsed)} times"
+            f"give `batch` once, or once for each profile ({len(triples)}), not {len(parsed)} times"
         )
     spread = parsed * len(triples) if len(parsed) == 1 else parsed
     return [

@@ -106,7 +106,7 @@ def test_a_node_that_tensorrt_cannot_take_is_named(onnx_of: Callable[[str], Path
 def test_scratch_memory_that_is_too_little_says_what_to_do(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
     source = onnx_of("unet_nf8_depth4")
     large = (Profile((1, 64, 64), (1, 512, 512), (4, 512, 512)),)
-    with pytest.raises(EngineError, match="allow more with --workspace, or build for a smaller --max"):
+    with pytest.raises(EngineError, match="allow more with `workspace`, or build for a smaller `max_size`"):
         build_plan(*read_model(source), source, tmp_path / "a.plan", options(large, workspace=16))
     assert list(tmp_path.iterdir()) == []
 

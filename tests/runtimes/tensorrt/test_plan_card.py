@@ -148,9 +148,9 @@ def test_the_rebuild_command_means_the_same_build(card: PlanCard) -> None:
 
 
 def test_options_for_the_other_backend_are_refused() -> None:
-    with pytest.raises(InvalidValueError, match="--hardware-compatible"):
+    with pytest.raises(InvalidValueError, match="`hardware_compatible`"):
         BuildOptions("tensorrt-rtx", (SMALL,), hardware_compatible=True)
-    with pytest.raises(InvalidValueError, match="--compute-capability is for TensorRT-RTX"):
+    with pytest.raises(InvalidValueError, match="`compute_capabilities` is for TensorRT-RTX"):
         BuildOptions("tensorrt", (SMALL,), compute_capabilities=("8.9",))
     for settings in ({"workspace": 0}, {"optimization_level": 6}, {"compute_capabilities": ("89",)}):
         with pytest.raises(InvalidValueError):

@@ -16,8 +16,8 @@ import click
 import numpy as np
 
 from irsde_deploy import Restorer, load
-from irsde_deploy.pictures.degradations import rain
 from irsde_deploy.pictures.files import read_picture
+from irsde_deploy.pictures.spoiling import rain
 
 SAMPLERS = [("mean", 2), ("mean", 10), ("sde-2m", 10), ("posterior", 20)]
 

@@ -20,7 +20,7 @@ from .errors import IrsdeError, MissingPackageError, is_out_of_memory
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
-_SIGNALS = tuple(name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_SIGNALS = tuple(name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))  # Windows has no SIGHUP
 
 
 def main() -> NoReturn:
@@ -35,7 +35,10 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except (Exception, KeyboardInterrupt) as error:
         interrupts.ignore()
-        sentence, code = _interrupted() if interrupts.received else _explain(error)
+        if interrupts.received:  # whatever a library has made of it
+            sentence, code = _interrupted()
+        else:
+            sentence, code = _explain(error)
         if code == EXIT_BUG and os.environ.get("IRSDE_DEBUG"):
             raise
         if isinstance(error, OSError):
@@ -61,25 +64,43 @@ def _leave_at_once(code: int) -> NoReturn:
 
 def _explain(error: BaseException) -> tuple[str, int]:
     """(sentence, exit code) of an error."""
-    if isinstance(error, IrsdeError):
+    if isinstance(error, IrsdeError):  # first: its kinds are OSErrors, ImportErrors and so on as well
         return f"irsde-deploy: {error}", error.exit_code
     if isinstance(error, (KeyboardInterrupt, click.Abort, Interrupted)):
         return _interrupted()
     if isinstance(error, click.ClickException):
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "irsde-deploy"
-        return f"{command}: {error.format_message().rstrip('.')} (see '{command} --help')", error.exit_code
+        return _explain_usage(error)
     if isinstance(error, ImportError):
         advice = "'irsde-deploy doctor' says which command installs it"
         return f"irsde-deploy: {error.name or error} cannot be imported: {advice}", MissingPackageError.exit_code
-    if isinstance(error, MemoryError) or (is_out_of_memory(error) and not isinstance(error, OSError)):
-        return "irsde-deploy: not enough memory: use smaller pictures, `tile` 256 or a smaller `batch`", 1
-    if isinstance(error, BrokenPipeError):
-        return "", 1  # whoever read our output has gone, and knows
+    if _says_out_of_memory(error):
+        return "irsde-deploy: not enough memory: use smaller pictures, --tile 256 or a smaller --batch", 1
     if isinstance(error, OSError):
-        name = str(error.filename or "output").removeprefix("file:")  # as FFmpeg is given names
-        return f"irsde-deploy: {name}: {error.strerror or error}", 1
+        return _explain_system(error)
     what = f"{type(error).__name__}: {error}"
     return f"irsde-deploy: internal error, please report it ({what}); IRSDE_DEBUG=1 shows where", EXIT_BUG
+
+
+def _explain_usage(error: click.ClickException) -> tuple[str, int]:
+    """What click says of options and arguments, with the command that it is about."""
+    command = "irsde-deploy"
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        command = error.ctx.command_path
+    return f"{command}: {error.format_message().rstrip('.')} (see '{command} --help')", error.exit_code
+
+
+def _says_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    # An OSError names a file, which says more, and its words may have "alloc" in the file's name.
+    return is_out_of_memory(error) and not isinstance(error, OSError)
+
+
+def _explain_system(error: OSError) -> tuple[str, int]:
+    if isinstance(error, BrokenPipeError):
+        return "", 1  # whoever read our output has gone, and knows
+    name = str(error.filename or "output").removeprefix("file:")  # as FFmpeg is given names
+    return f"irsde-deploy: {name}: {error.strerror or error}", 1
 
 
 def _interrupted() -> tuple[str, int]:
@@ -87,9 +108,12 @@ def _interrupted() -> tuple[str, int]:
 
 
 class _Interrupts:
-    """SIGINT, SIGTERM and SIGHUP as KeyboardInterrupt.
+    """Turns SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt.
 
-    Remembers that one came: libraries that are interrupted while they are imported raise ImportError.
+    It remembers that one came: libraries that are interrupted while they are imported raise ImportError.
+
+    Attributes:
+        received: whether a signal has come.
     """
 
     def __init__(self) -> None:

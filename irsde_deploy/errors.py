@@ -73,7 +73,16 @@ def refuse(rules: Iterable[tuple[bool, str]]) -> None:
 
 
 def evaluation_failure(library: str, shape: tuple[int, ...], error: BaseException) -> EngineError:
-    """What a library's error in an evaluation of x with this shape is: for want of memory, or another."""
+    """The error for what a library raised in an evaluation.
+
+    Args:
+        library: its name, for people.
+        shape: of x.
+        error: what it raised.
+
+    Returns:
+        OutOfMemoryError where its words say that memory ran out, else EngineError.
+    """
     if is_out_of_memory(error):
         return OutOfMemoryError(
             f"{library} has not enough memory for an input of {shape}: use tiles, smaller ones, or a smaller batch"
@@ -83,24 +92,30 @@ def evaluation_failure(library: str, shape: tuple[int, ...], error: BaseExceptio
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a library's own words say that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
     words = str(error).lower()
-    short = ("out of memory", "insufficient memory", "alloc", "can't start new thread")
-    return isinstance(error, MemoryError) or any(said in words for said in short)
+    return any(sign in words for sign in _OUT_OF_MEMORY)
 
+
+_OUT_OF_MEMORY = ("out of memory", "insufficient memory", "alloc", "can't start new thread")
+"""What libraries' messages say where memory ran out: "bad_alloc", "failed to allocate"; a thread needs a stack."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MUTE = ("Exception from", "Check '", "FrontEnd API failed with", "Loading input model")
-"""How lines of OpenVINO's errors begin that say where and not why."""
+"""How those lines of OpenVINO's errors begin that say where and not why."""
 
 
 def reason(error: BaseException) -> str:
     """A library's error in a few words, for a message of one sentence: its first line, or its type if that is mute."""
     lines = [line for line in str(error).strip().splitlines() if not line.startswith(_MUTE)]
-    return lines[0][:160].rstrip(". ") if lines and not lines[0].isdigit() else type(error).__name__
+    if not lines or lines[0].isdigit():  # a number alone is a KeyError's key
+        return type(error).__name__
+    return lines[0][:160].rstrip(". ")
 
 
 def one_line(text: str) -> str:
-    """A text without control characters: names out of files may hold line ends, or a terminal's commands."""
+    """A text without control characters: names that come out of files may hold line ends, or a terminal's commands."""
     return _CONTROL.sub(" ", text)
 
 
@@ -112,7 +127,7 @@ def requires_extra(extra: str, purpose: str) -> Iterator[None]:
     except MissingPackageError:
         raise
     except ImportError as error:
-        package = (error.name or "a package").partition(".")[0]
+        package = (error.name or "a package").partition(".")[0]  # what is installed, not the module inside it
         raise MissingPackageError(
             f"{purpose} needs {package}, which cannot be imported: pip install 'irsde-deploy[{extra}]'"
         ) from None

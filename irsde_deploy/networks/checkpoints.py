@@ -25,10 +25,12 @@ OWN_FORMAT = "irsde-deploy checkpoint 1"
 
 EMA_ENTRIES = ("params_ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "ema")
 PLAIN_ENTRIES = ("params", "state_dict", "model_state_dict", "model", "weights", "net", "network")
-"""Where training code puts a state dict inside a checkpoint; averaged weights first."""
+"""Names under which training code puts a state dict inside a checkpoint. Averaged weights, which restore better, are
+looked for first."""
 
 EMA_PREFIX = "ema_model."
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", EMA_PREFIX, "model.", "netG.")
+"""What wrappers put before every key: DataParallel, torch.compile, averaging, and code that trains several networks."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Checkpoint:
 
     Attributes:
         path: of the file.
-        weights: state dict, float32, finite.
-        card: the model card inside, if it is one of ours.
+        weights: the state dict; every value is finite, in float32.
+        card: the model card inside, if the checkpoint is one of ours.
         sha256: of the file, hexadecimal.
-        notes: what was chosen on the way (averaged weights, prefixes taken off), a sentence each.
+        notes: what was chosen on the way (averaged weights, prefixes taken off), in one sentence for each choice.
     """
 
     path: Path
@@ -67,21 +69,42 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: not a checkpoint, no weights inside, or weights that are not finite.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise InputFileError(f"{path}: a checkpoint ends in {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
     require_readable(path)
-    content, card_text = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+    if suffix == ".safetensors":
+        content, card_text = _read_safetensors(path)
+    else:
+        content, card_text = _read_torch(path)
     notes: list[str] = []
     weights = _strip_prefixes(_select_state_dict(content, path, notes), notes)
-    card = _parse_card(card_text, path) if card_text is not None else None
+    card: ModelCard | None = None
+    if card_text is not None:
+        card = _parse_card(card_text, path)
     return Checkpoint(path, _to_float32(weights, path), card, file_sha256(path), tuple(notes))
 
 
 def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], card: ModelCard, half: bool = False) -> None:
-    """Write weights and card as `.pt` or `.safetensors`; `half` stores float16, for size."""
+    """Write weights and card as one file.
+
+    Args:
+        path: where it goes; the suffix, `.pt` or `.safetensors`, chooses the format.
+        weights: the state dict.
+        card: the model card.
+        half: whether values are stored as float16, in half the size.
+
+    Raises:
+        InvalidValueError: another suffix.
+        OutputFileError: the file cannot be written.
+    """
     path = Path(path)
-    dtype = torch.float16 if half else torch.float32
-    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
+    dtype = torch.float32
+    if half:
+        dtype = torch.float16
+    tensors = {}
+    for key, value in weights.items():
+        tensors[key] = value.detach().to("cpu", dtype).contiguous()  # safetensors stores no strides
     with write_atomically(path) as temporary:
         if path.suffix == ".safetensors":
             with requires_extra("export", "writing a safetensors file"):
@@ -97,7 +120,7 @@ def load_safely(path: Path) -> Any:
     """The content of a `.pt` or `.pth` file: tensors and plain containers, and nothing else is unpickled.
 
     Raises:
-        CheckpointError: damaged, or not such a file.
+        CheckpointError: the file is damaged, or not of this kind.
     """
     _check_archive(path)
     try:
@@ -114,10 +137,13 @@ def load_safely(path: Path) -> Any:
 def _why(error: Exception) -> str:
     """What keeps a file from being loaded, without PyTorch's advice to load it unsafely."""
     text = reason(error)
-    return "it is damaged, or holds more than tensors and plain containers" if "eights only load" in text else text
+    if "eights only load" in text:  # "Weights only load failed", in either spelling
+        return "it is damaged, or holds more than tensors and plain containers"
+    return text
 
 
 def _read_torch(path: Path) -> tuple[Any, str | None]:
+    """(content, text of the model card inside or None)."""
     content = load_safely(path)
     if isinstance(content, Mapping) and content.get("format") == OWN_FORMAT:
         return content.get("weights"), str(content.get(METADATA_KEY))
@@ -126,61 +152,80 @@ def _read_torch(path: Path) -> tuple[Any, str | None]:
 
 def _check_archive(path: Path) -> None:
     """PyTorch stores tensors uncompressed, with checksums; refuse an archive that unpacks to more, or is damaged."""
-    if zipfile.is_zipfile(path):
-        unpacked: int = 0
-        try:
-            with zipfile.ZipFile(path) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-                damaged = archive.testzip() if unpacked <= path.stat().st_size else None
-        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError) as error:
-            damaged = reason(error)
-        if unpacked > path.stat().st_size:
-            raise CheckpointError(f"{path}: a compressed archive, which PyTorch never writes: unpack it first")
-        if damaged:
-            raise CheckpointError(f"{path}: the file is damaged (its checksum fails at {damaged}): copy it again")
+    if not zipfile.is_zipfile(path):  # of PyTorch before 1.6
+        return
+    damaged: str | None = None
+    unpacked = 0
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked <= size:  # else a small file could take any time and memory
+                damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        damaged = reason(error)
+    if unpacked > size:
+        raise CheckpointError(f"{path}: a compressed archive, which PyTorch never writes: unpack it first")
+    if damaged:
+        raise CheckpointError(f"{path}: the file is damaged (its checksum fails at {damaged}): copy it again")
 
 
 def _read_safetensors(path: Path) -> tuple[Any, str | None]:
+    """(weights, text of the model card inside or None)."""
     with requires_extra("export", "reading a safetensors file"):
         from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, (file.metadata() or {}).get(METADATA_KEY)
+            weights = {name: file.get_tensor(name) for name in names}
+            metadata = file.metadata() or {}
+            return weights, metadata.get(METADATA_KEY)
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({reason(error)})") from None
 
 
 def _select_state_dict(content: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:
-    """The mapping of names to tensors inside whatever a training script saved."""
+    """The mapping of names to tensors inside whatever a training script saved; notes gets what was chosen."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: a checkpoint holds a state dict, this file a {type(content).__name__}")
     for entry in (*EMA_ENTRIES, *PLAIN_ENTRIES):
         if isinstance(content.get(entry), Mapping):
             kind = "averaged (EMA) weights" if entry in EMA_ENTRIES else "weights"
             notes.append(f"took the {kind} in {entry!r}")
-            return _select_state_dict(content[entry], path, notes)
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    if not tensors:
-        found = ", ".join(map(repr, list(content)[:5])) or "nothing"
-        raise CheckpointError(f"{path}: there is no state dict inside, only {found}")
+            return _select_state_dict(content[entry], path, notes)  # a wrapper's entry may hold another's
+    tensors = _tensors_in(content, path)
     averaged = {key: value for key, value in tensors.items() if key.startswith(EMA_PREFIX)}
+    # Where all keys have the prefix there is nothing to choose, and it is taken off later, like any.
     if averaged and len(averaged) < len(tensors):
         notes.append("took the averaged (EMA) weights under 'ema_model.'")
         return averaged
     return tensors
 
 
+def _tensors_in(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors that have a name; CheckpointError where there are none."""
+    tensors = {}
+    for key, value in content.items():
+        if isinstance(key, str) and isinstance(value, Tensor):
+            tensors[key] = value
+    if not tensors:
+        found = ", ".join(map(repr, list(content)[:5])) or "nothing"
+        raise CheckpointError(f"{path}: there is no state dict inside, only {found}")
+    return tensors
+
+
 def _strip_prefixes(weights: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
-    """Take off what wrappers put before every key (DataParallel, torch.compile, EMA)."""
+    """Take off what wrappers put before every key, one wrapper after another; notes gets what was taken off."""
     for prefix in WRAPPER_PREFIXES:
         if all(key.startswith(prefix) for key in weights):
             notes.append(f"took the prefix {prefix!r} off the keys")
-            return _strip_prefixes({key[len(prefix) :]: value for key, value in weights.items()}, notes)
+            stripped = {key.removeprefix(prefix): value for key, value in weights.items()}
+            return _strip_prefixes(stripped, notes)
     return weights
 
 
 def _to_float32(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights in float32; CheckpointError where one is no weight, or is not finite."""
     converted = {}
     for key, value in weights.items():
         _require_plain(key, value, path)
@@ -195,6 +240,7 @@ def _to_float32(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 def _require_plain(key: str, value: Tensor, path: Path) -> None:
     """Refuse tensors that are no weights, or that claim more than the file holds."""
     plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
+    # A view with strides of 0 can claim any size: made float32, it would take that much memory.
     if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
         raise CheckpointError(
             f"{path}: {key!r} is a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)} that "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,20 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "ConditionalUNet": ConditionalUNet,
     "ConditionalNAFNet": ConditionalNAFNet,
 }
-"""Score networks that can be exported, by the reference's class names."""
+"""The score networks that can be exported, by the reference's class names."""
 
-Weights = Mapping[str, Tensor]
+Weights: TypeAlias = Mapping[str, Tensor]
+Detected: TypeAlias = "tuple[str, dict[str, Any]]"
+"""(class name, settings) of a network."""
 
 
-def detect_network(weights: Weights) -> tuple[str, dict[str, Any]]:
-    """(class name, settings) of the network that these weights belong to.
+def detect_network(weights: Weights) -> Detected:
+    """Find the network that weights belong to, and its hyper-parameters.
 
     What shapes cannot tell (the NAFNet's form, the SDE) is not in the settings.
+
+    Returns:
+        The class name, `UNet` for the autoencoder of latent models, and the settings to build it with.
 
     Raises:
         CheckpointError: weights of no known network, or with keys missing that tell its size.
@@ -32,26 +37,31 @@ def detect_network(weights: Weights) -> tuple[str, dict[str, Any]]:
     top = {key.partition(".")[0] for key in weights}
     for parts, detect in _SIGNATURES:
         if parts <= top:
-            try:
-                return detect(weights)
-            except CheckpointError:
-                raise
-            except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-                raise CheckpointError(
-                    "the weights look like those of a known network, but their sizes cannot be read "
-                    f"({type(error).__name__}: {error}): the checkpoint is incomplete or of another version"
-                ) from None
+            return _detected(detect, weights)
     names = ", ".join(sorted(top)[:6])
     raise CheckpointError(
         f"unknown architecture (top-level names: {names}): expected the weights of {' or '.join(NETWORKS)}"
     )
 
 
+def _detected(detect: Callable[[Weights], Detected], weights: Weights) -> Detected:
+    """What `detect` finds in weights that have its network's names, but perhaps not all of them."""
+    try:
+        return detect(weights)
+    except CheckpointError:
+        raise
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            "the weights look like those of a known network, but their sizes cannot be read "
+            f"({type(error).__name__}: {error}): the checkpoint is incomplete or of another version"
+        ) from None
+
+
 def build_network(name: str, settings: Mapping[str, Any], weights: Weights) -> nn.Module:
-    """Build a score network in eval mode with these weights, which must fit to the key.
+    """Build a score network, in eval mode, with these weights, whose every key must fit.
 
     Raises:
-        CheckpointError: unknown name, settings that contradict the weights, or keys or shapes that do not fit.
+        CheckpointError: an unknown name, settings that contradict the weights, or keys or shapes that do not fit.
     """
     require_agreement(name, settings, weights)  # before anything of the stated size is built
     _require_same_keys(outline(name, settings), weights)
@@ -61,7 +71,7 @@ def build_network(name: str, settings: Mapping[str, Any], weights: Weights) -> n
 
 
 def outline(name: str, settings: Mapping[str, Any]) -> Any:
-    """The network without memory behind its weights: for what it says of itself (channels, multiple_of, pad_mode)."""
+    """A network without memory behind its weights, for what it says of itself (channels, multiple_of, pad_mode)."""
     if name not in NETWORKS:
         raise CheckpointError(f"{name} is not a score network that can be run: expected one of {', '.join(NETWORKS)}")
     try:
@@ -78,39 +88,52 @@ def require_agreement(name: str, stated: Mapping[str, Any], weights: Weights) ->
         raise CheckpointError(f"the settings are for {name}, the weights are those of {detected_name}")
     stated, detected = _by_width(stated), _by_width(detected)
     for key in stated.keys() & detected.keys():
-        value = list(stated[key]) if isinstance(stated[key], (list, tuple)) else stated[key]
+        value = stated[key]
+        if isinstance(value, tuple):  # equal to no list, whatever is in it
+            value = list(value)
         if value != detected[key]:
             raise CheckpointError(f"the settings say {key} = {value}, the weights have {key} = {detected[key]}")
 
 
 def _by_width(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The depth form of a ConditionalUNet written in its ch_mult form, so that the two can be compared."""
-    if settings.get("depth") is None:
+    """Settings with the depth of a ConditionalUNet written as its ch_mult, so that the two forms can be compared."""
+    by_width = dict(settings)
+    depth = by_width.pop("depth", None)
+    if depth is None:
         return dict(settings)
-    rest, depth = {key: value for key, value in settings.items() if key != "depth"}, settings["depth"]
-    possible = isinstance(depth, int) and 0 < depth < 16
-    return {"ch_mult": [2 ** (i + 1) for i in range(depth)] if possible else f"that of depth {depth}", **rest}
+    ch_mult: Any = f"that of depth {depth}"  # equal to none, and said so; no list is made of a depth of a million
+    if isinstance(depth, int) and 0 < depth < 16:
+        ch_mult = _doubling(depth)
+    return {"ch_mult": ch_mult, **by_width}
+
+
+def _doubling(levels: int) -> list[int]:
+    """The multipliers of a ConditionalUNet whose width doubles at each level."""
+    return [2 ** (level + 1) for level in range(levels)]
 
 
 def _require_same_keys(model: nn.Module, weights: Weights) -> None:
+    """Raise CheckpointError unless the weights have the keys and shapes of the model's."""
+    name = type(model).__name__
     expected = model.state_dict()
-    missing, surplus = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    if missing or surplus:
-        parts = [
-            f"{len(keys)} keys {what} (first: {keys[0]!r})"
-            for what, keys in (("missing", missing), ("too many", surplus))
-            if keys
-        ]
-        raise CheckpointError(f"the weights do not fit {type(model).__name__}: {', '.join(parts)}")
+    wrong = []
+    for what, keys in (
+        ("missing", sorted(expected.keys() - weights.keys())),
+        ("too many", sorted(weights.keys() - expected.keys())),
+    ):
+        if keys:
+            wrong.append(f"{len(keys)} keys {what} (first: {keys[0]!r})")
+    if wrong:
+        raise CheckpointError(f"the weights do not fit {name}: {', '.join(wrong)}")
     for key, value in expected.items():
-        if value.shape != weights[key].shape:
+        shape = weights[key].shape
+        if shape != value.shape:
             raise CheckpointError(
-                f"the weights do not fit {type(model).__name__}: {key!r} has the shape {tuple(weights[key].shape)}, "
-                f"expected {tuple(value.shape)}"
+                f"the weights do not fit {name}: {key!r} has the shape {tuple(shape)}, expected {tuple(value.shape)}"
             )
 
 
-def _detect_nafnet(weights: Weights) -> tuple[str, dict[str, Any]]:
+def _detect_nafnet(weights: Weights) -> Detected:
     levels = _count(weights, r"downs\.(\d+)\.weight")
     width, inputs = weights["intro.weight"].shape[:2]
     channels = weights["ending.weight"].shape[0]
@@ -124,21 +147,23 @@ def _detect_nafnet(weights: Weights) -> tuple[str, dict[str, Any]]:
     return "ConditionalNAFNet", settings | _conditioning(inputs, channels)
 
 
-def _detect_unet(weights: Weights) -> tuple[str, dict[str, Any]]:
+def _detect_unet(weights: Weights) -> Detected:
     nf, inputs = weights["init_conv.weight"].shape[:2]
     out_nc = weights["final_conv.weight"].shape[0]
     ch_mult = _multipliers(weights, "downs", nf)
     settings: dict[str, Any] = {"in_nc": out_nc, "out_nc": out_nc, "nf": nf}
-    if ch_mult == [2 ** (i + 1) for i in range(len(ch_mult))]:
+    # Both forms build the same network then; options files of the reference mostly have the first.
+    if ch_mult == _doubling(len(ch_mult)):
         settings["depth"] = len(ch_mult)
     else:
         settings["ch_mult"] = ch_mult
+    # Full attention has no norm behind its projection, which makes another key of it.
     if "mid_attn.fn.fn.to_out.weight" in weights:
         settings["mid_attention"] = "full"
     return "ConditionalUNet", settings | _conditioning(inputs, out_nc)
 
 
-def _detect_latent_unet(weights: Weights) -> tuple[str, dict[str, Any]]:
+def _detect_latent_unet(weights: Weights) -> Detected:
     ch, in_ch = weights["init_conv.weight"].shape[:2]
     return "UNet", {
         "in_ch": in_ch,
@@ -149,30 +174,38 @@ def _detect_latent_unet(weights: Weights) -> tuple[str, dict[str, Any]]:
     }
 
 
-_SIGNATURES: tuple[tuple[set[str], Callable[[Weights], tuple[str, dict[str, Any]]]], ...] = (
+_SIGNATURES: tuple[tuple[set[str], Callable[[Weights], Detected]], ...] = (
     ({"latent_conv", "post_latent_conv"}, _detect_latent_unet),
     ({"encoders", "decoders"}, _detect_nafnet),
     ({"downs", "ups", "init_conv"}, _detect_unet),
 )
-"""Top-level names that only this network has, most telling first."""
+"""Top-level names that a network has -> how its settings are found; those that no other has come first."""
 
 
 def _multipliers(weights: Weights, levels: str, width: int) -> list[int]:
-    """Channels after each level, as multiples of the first width."""
+    """The channels after each level, as multiples of the first width."""
     count = _count(weights, rf"{levels}\.(\d+)\.")
+    # The fourth layer of a level changes the size, and the width.
     return [weights[f"{levels}.{i}.3.weight"].shape[0] // width for i in range(count)]
 
 
 def _count(weights: Weights, pattern: str) -> int:
-    """How many different numbers the pattern's group takes at the start of the keys."""
-    return len({match[1] for key in weights if (match := re.match(pattern, key))})
+    """How many different numbers the pattern's group finds at the start of the keys."""
+    numbers = set()
+    for key in weights:
+        match = re.match(pattern, key)
+        if match:
+            numbers.add(match[1])
+    return len(numbers)
 
 
 def _conditioning(inputs: int, channels: int) -> dict[str, Any]:
-    """What the first convolution's input says: x and mu, or x alone (Denoising-SDE)."""
+    """The setting `conditional`, from the first convolution's input: x and mu, or x alone (Denoising-SDE)."""
     if inputs not in (channels, 2 * channels):
         raise CheckpointError(
             f"the first convolution takes {inputs} channels and the network has {channels} outputs: expected "
             f"{2 * channels} (x and mu) or {channels} (x alone, Denoising-SDE)"
         )
-    return {} if inputs == 2 * channels else {"conditional": False}
+    if inputs == 2 * channels:  # the default, which cards do not say
+        return {}
+    return {"conditional": False}

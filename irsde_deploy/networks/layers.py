@@ -1,4 +1,4 @@
-"""Layers that the networks share. Attribute names are those of the reference's state dicts."""
+"""Layers that the networks share. The names of their attributes are those of the reference's state dicts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SinusoidalEmbedding(nn.Module):
             raise ValueError(f"the time embedding needs an even width of at least 4, not {dim}")
         half = dim // 2
         frequencies = torch.exp(torch.arange(half) * (-math.log(10000) / (half - 1)))
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.register_buffer("frequencies", frequencies, persistent=False)  # the reference's checkpoints have none
         self.frequencies: Tensor
 
     def forward(self, t: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class SinusoidalEmbedding(nn.Module):
 
 
 class SimpleGate(nn.Module):
-    """First half of the channels times the second."""
+    """The first half of the channels times the second."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -51,6 +51,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
+        # Written out: F.layer_norm wants the channels last, and would have them moved there and back.
         centred = x - x.mean(dim=1, keepdim=True)
         variance = (centred * centred).mean(dim=1, keepdim=True)
         return centred * torch.rsqrt(variance + 1e-5) * self.g
@@ -77,7 +78,9 @@ class ResBlock(nn.Module):
     def __init__(self, dim_in: int, dim_out: int, time_dim: int | None = None) -> None:
         super().__init__()
         self.dim_out = dim_out
-        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(time_dim, dim_out * 2)) if time_dim else None
+        self.mlp: nn.Sequential | None = None
+        if time_dim:
+            self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(time_dim, dim_out * 2))
         self.block1 = ConvBlock(dim_in, dim_out)
         self.block2 = ConvBlock(dim_out, dim_out)
         self.res_conv = conv(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
@@ -107,7 +110,7 @@ class LinearAttention(nn.Module):
         """(B, C, H, W) -> the same shape."""
         batch, channels, height, width = x.shape
         per_head = (batch, self.heads, self.dim_head, height * width)
-        q, k, v = (part.reshape(per_head) for part in torch.split(self.to_qkv(x), self.heads * self.dim_head, dim=1))
+        q, k, v = _split(self.to_qkv(x), per_head)
         q, k = q.softmax(dim=-2), k.softmax(dim=-1)
         project, norm = self.to_out
         # The projection meets the small context, not every position: W (v k^T) q = (W v k^T) q, head by head.
@@ -132,10 +135,16 @@ class FullAttention(nn.Module):
         """(B, C, H, W) -> the same shape."""
         batch, _, height, width = x.shape
         per_head = (batch, self.heads, self.dim_head, height * width)
-        q, k, v = (part.reshape(per_head) for part in torch.split(self.to_qkv(x), self.heads * self.dim_head, dim=1))
+        q, k, v = _split(self.to_qkv(x), per_head)
         weights = (q.transpose(-1, -2) * self.dim_head**-0.5 @ k).softmax(dim=-1)
         out: Tensor = self.to_out((v @ weights.transpose(-1, -2)).reshape(batch, -1, height, width))
         return out
+
+
+def _split(qkv: Tensor, per_head: tuple[int, int, int, int]) -> list[Tensor]:
+    """q, k and v out of the channels that hold all three, each in the shape (B, heads, dim_head, H W)."""
+    _, heads, dim_head, _ = per_head
+    return [part.reshape(per_head) for part in torch.split(qkv, heads * dim_head, dim=1)]
 
 
 class PreNormResidual(nn.Module):
@@ -157,15 +166,15 @@ def parts(level: nn.Module) -> list[Callable[..., Tensor]]:
 
 
 def conv(dim_in: int, dim_out: int, kernel: int = 3) -> nn.Conv2d:
-    """Convolution that keeps the size, without bias."""
+    """A convolution that keeps the size, without bias."""
     return nn.Conv2d(dim_in, dim_out, kernel, padding=kernel // 2, bias=False)
 
 
 def downsample(dim_in: int, dim_out: int) -> nn.Conv2d:
-    """Half the size by a 4x4 convolution of stride 2."""
+    """What halves the size: a 4x4 convolution of stride 2."""
     return nn.Conv2d(dim_in, dim_out, 4, 2, 1)
 
 
 def upsample(dim_in: int, dim_out: int) -> nn.Sequential:
-    """Twice the size by nearest neighbours, then a 3x3 convolution."""
+    """What doubles the size: nearest neighbours, then a 3x3 convolution."""
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(dim_in, dim_out, 3, 1, 1))

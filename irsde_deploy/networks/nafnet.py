@@ -28,11 +28,12 @@ class NAFBlock(nn.Module):
         self.gate = SimpleGate(dim)
         self.norm1 = ChannelNorm(dim)
         self.norm2 = ChannelNorm(dim)
+        # Zero at first: a block then passes x on as it is, which lets deep stacks train.
         self.beta = nn.Parameter(torch.zeros(1, dim, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, dim, 1, 1))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """(B, dim, H, W), (B, time_dim) -> (B, dim, H, W)."""
+        """x (B, dim, H, W) and time (B, time_dim) -> (B, dim, H, W)."""
         shift_att, scale_att, shift_ffn, scale_ffn = torch.split(self.mlp(time)[:, :, None, None], self.dim, dim=1)
         h = self.norm1(x) * (scale_att + 1) + shift_att
         h = self.gate(self.conv2(self.conv1(h)))
@@ -47,11 +48,16 @@ class ConditionalNAFNet(nn.Module):
 
     Args:
         width: channels at full resolution.
-        enc_blk_nums, middle_blk_num, dec_blk_nums: blocks at each level down, at the bottom, and at each level up.
+        enc_blk_nums: the number of blocks at each level on the way down.
+        middle_blk_num: the number of blocks at the bottom.
+        dec_blk_nums: the number of blocks at each level on the way up.
         img_channel: channels of x, mu and eps.
         form: `latent` adds the output of the first convolution before the last one; `pixel` does not. The
             weights look the same in both.
         conditional: whether the network sees mu; that of the Denoising-SDE does not.
+
+    Raises:
+        ValueError: another form, or not as many levels up as down.
     """
 
     pad_mode = "zero"
@@ -84,24 +90,31 @@ class ConditionalNAFNet(nn.Module):
             SimpleGate(time_dim),
             nn.Linear(time_dim, time_dim),
         )
-        self.intro = nn.Conv2d(img_channel * 2 if conditional else img_channel, width, 3, padding=1)
+        seen = img_channel * 2 if conditional else img_channel
+        self.intro = nn.Conv2d(seen, width, 3, padding=1)
         self.ending = nn.Conv2d(width, img_channel, 3, padding=1)
 
         dim = width
-        self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
+        self.encoders = nn.ModuleList()
+        self.downs = nn.ModuleList()
+        # The order in which layers are made is part of what a seed means: their first weights are drawn in it.
         for blocks in enc_blk_nums:
             self.encoders.append(_stack(dim, time_dim, blocks))
             self.downs.append(nn.Conv2d(dim, dim * 2, 2, 2))
             dim *= 2
         self.middle_blks = _stack(dim, time_dim, middle_blk_num)
-        self.decoders, self.ups = nn.ModuleList(), nn.ModuleList()
+        self.decoders = nn.ModuleList()
+        self.ups = nn.ModuleList()
         for blocks in dec_blk_nums:
             self.ups.append(nn.Sequential(nn.Conv2d(dim, dim * 2, 1, bias=False), nn.PixelShuffle(2)))
             dim //= 2
             self.decoders.append(_stack(dim, time_dim, blocks))
 
     def forward(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
-        """(B, C, H, W), (B, C, H, W), (B,) -> eps (B, C, H, W); mu is not looked at unless `conditional`."""
+        """Predict the noise: x and mu (B, C, H, W), t (B,) -> eps (B, C, H, W).
+
+        mu is not looked at unless `conditional`.
+        """
         time = self.time_mlp(t)
         h = first = self.intro(torch.cat([x - mu, mu], dim=1) if self.conditional else x)
         skips: list[Tensor] = []
@@ -117,6 +130,7 @@ class ConditionalNAFNet(nn.Module):
 
 
 def _stack(dim: int, time_dim: int, blocks: int) -> nn.ModuleList:
+    """Blocks one behind the other; not a Sequential, since each takes the time too."""
     return nn.ModuleList(NAFBlock(dim, time_dim) for _ in range(blocks))
 
 

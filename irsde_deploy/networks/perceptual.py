@@ -25,16 +25,23 @@ from ..system.files import require_readable
 from .checkpoints import load_safely
 
 LPIPS_SMALLEST = 32
-_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+"""The least side in pixels: AlexNet makes nothing of smaller pictures."""
+
+# Mean and deviation of ImageNet's channels, on the scale of [-1, 1], rounded as LPIPS has them.
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def open_lpips(weights: Path) -> Callable[[Pixels, Pixels], float | None]:
-    """LPIPS as a function of two pictures (H, W, 3) uint8; None where a side is below 32 pixels.
+    """LPIPS as a function of two pictures.
 
     Args:
-        weights: state dict of torchvision's AlexNet.
+        weights: the file of torchvision's AlexNet.
+
+    Returns:
+        A function of two pictures (H, W, 3) uint8; it returns None where a side is below 32 pixels.
 
     Raises:
         InputFileError, CheckpointError: no such file, or not these weights.
@@ -62,6 +69,9 @@ class LPIPS(nn.Module):
         backbone: torchvision's AlexNet state dict (`features.0.weight`, ...).
         heads: the linear layers (`lin0.model.1.weight`, ...).
         name: of the backbone's file, for messages.
+
+    Raises:
+        CheckpointError: the backbone is not torchvision's AlexNet.
     """
 
     def __init__(self, backbone: Mapping[str, Tensor], heads: Mapping[str, Tensor], name: str) -> None:
@@ -77,16 +87,19 @@ class LPIPS(nn.Module):
         )
         convolutions = [layer for layer in self.features.modules() if isinstance(layer, nn.Conv2d)]
         try:
+            # Numbers of the convolutions among torchvision's layers, between them ReLU and pooling.
             for layer, number in zip(convolutions, (0, 3, 6, 8, 10), strict=True):
-                layer.load_state_dict({key: backbone[f"features.{number}.{key}"] for key in ("weight", "bias")})
+                weight, bias = backbone[f"features.{number}.weight"], backbone[f"features.{number}.bias"]
+                layer.load_state_dict({"weight": weight, "bias": bias})
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{name}: not the weights of torchvision's AlexNet ({reason(error)})") from None
         self._heads = [heads[f"lin{i}.model.1.weight"] for i in range(5)]
         self.eval().requires_grad_(False)
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """(1, 3, H, W) in [-1, 1], twice -> distance."""
-        shift, scale = (torch.tensor(v)[None, :, None, None] for v in (_SHIFT, _SCALE))
+        """The distance of two pictures, both (1, 3, H, W) in [-1, 1]."""
+        shift = torch.tensor(_SHIFT)[None, :, None, None]
+        scale = torch.tensor(_SCALE)[None, :, None, None]
         one, other = (one - shift) / scale, (other - shift) / scale
         total = torch.zeros(())
         for layer, head in zip(self.features, self._heads, strict=True):
@@ -121,20 +134,28 @@ class FrechetDistance:
             raise CheckpointError(f"{weights}: not weights of torch-fidelity's Inception ({reason(error)})") from None
 
     def add(self, restored: npt.NDArray[Any], clean: npt.NDArray[Any]) -> None:
-        """(H, W, 3) uint8, both."""
+        """Add a restored picture and the clean one that belongs to it, both (H, W, 3) uint8."""
         for image, real in ((restored, False), (clean, True)):
-            self._pictures += real
-            self._metric.update(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None], real=real)
+            self._metric.update(_planes(image), real=real)
+        self._pictures += 1
 
     def value(self) -> float | None:
-        """The distance so far; None before there are two pictures."""
-        return float(self._metric.compute()) if self._pictures > 1 else None
+        """The distance so far; None before there are two pictures, which a covariance needs."""
+        if self._pictures < 2:
+            return None
+        return float(self._metric.compute())
 
 
 def _normalised(features: Tensor) -> Tensor:
+    """Features (1, C, H, W) of length 1 at each position; the constant is that of LPIPS."""
     return features / torch.sqrt(1e-8 + torch.sum(features**2, dim=1, keepdim=True))
 
 
 def _signed(image: Pixels) -> Tensor:
-    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
-    return planes.float() / 127.5 - 1
+    """A picture (H, W, 3) uint8 as (1, 3, H, W) in [-1, 1]."""
+    return _planes(image).float() / 127.5 - 1
+
+
+def _planes(image: Pixels) -> Tensor:
+    """A picture (H, W, 3) as a tensor (1, 3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]

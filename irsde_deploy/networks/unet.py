@@ -24,7 +24,7 @@ ATTENTIONS: dict[str, type[nn.Module]] = {"linear": LinearAttention, "full": Ful
 
 
 class ConditionalUNet(nn.Module):
-    """U-Net with two residual blocks and linear attention a level, conditioned on mu by concatenation.
+    """U-Net with two residual blocks and one linear attention at each level, conditioned on mu by concatenation.
 
     Args:
         in_nc: channels of x and of mu.
@@ -33,7 +33,11 @@ class ConditionalUNet(nn.Module):
         depth: number of levels; the width doubles at each (depth form).
         ch_mult: width at the end of each level as a multiple of nf (ch_mult form); exactly one of the two is given.
         conditional: whether the network sees mu; that of the Denoising-SDE does not.
-        mid_attention: of the middle block: `linear`, or `full` as in the reference's network for the Denoising-SDE.
+        mid_attention: the middle block's attention: `linear`, or `full` as in the reference's network for the
+            Denoising-SDE.
+
+    Raises:
+        ValueError: another attention, or neither or both of depth and ch_mult.
     """
 
     pad_mode = "reflect"
@@ -52,47 +56,30 @@ class ConditionalUNet(nn.Module):
         super().__init__()
         if mid_attention not in ATTENTIONS:
             raise ValueError(f"mid_attention must be one of {', '.join(ATTENTIONS)}, not {mid_attention!r}")
-        if (depth is None) == (ch_mult is None):
-            raise ValueError("ConditionalUNet takes either depth or ch_mult")
-        multipliers = list(ch_mult) if ch_mult is not None else [2 ** (i + 1) for i in range(depth or 0)]
+        multipliers = _multipliers(depth, ch_mult)
         self.channels = in_nc
         self.conditional = conditional
         self.multiple_of = 2 ** len(multipliers)  # the reference pads to this, though it halves one time fewer
         time_dim = nf * 4
 
-        self.init_conv = conv(in_nc * 2 if conditional else in_nc, nf, 7)
+        seen = in_nc * 2 if conditional else in_nc
+        self.init_conv = conv(seen, nf, 7)
         self.time_mlp = nn.Sequential(
             SinusoidalEmbedding(nf), nn.Linear(nf, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim)
         )
 
-        widths = [nf] + [nf * m for m in multipliers]
+        widths = [nf, *(nf * multiplier for multiplier in multipliers)]
         last = len(multipliers) - 1
         self.downs = nn.ModuleList()
         self.ups = nn.ModuleList()
+        # The order in which layers are made is part of what a seed means: their first weights are drawn in it.
         for level, (narrow, wide) in enumerate(pairwise(widths)):
+            # N levels halve the size N - 1 times: the deepest keeps it on the way down, the first on the way up.
             down = downsample(narrow, wide) if level != last else conv(narrow, wide)
             up = upsample(wide, narrow) if level != 0 else conv(wide, narrow)
-            self.downs.append(
-                nn.ModuleList(
-                    [
-                        ResBlock(narrow, narrow, time_dim),
-                        ResBlock(narrow, narrow, time_dim),
-                        _attention(narrow),
-                        down,
-                    ]
-                )
-            )
-            self.ups.insert(
-                0,
-                nn.ModuleList(
-                    [
-                        ResBlock(wide + narrow, wide, time_dim),
-                        ResBlock(wide + narrow, wide, time_dim),
-                        _attention(wide),
-                        up,
-                    ]
-                ),
-            )
+            self.downs.append(_level(narrow, narrow, time_dim, down))
+            # A block on the way up sees a skip too, which is as wide as the level on the way down.
+            self.ups.insert(0, _level(wide + narrow, wide, time_dim, up))
 
         self.mid_block1 = ResBlock(widths[-1], widths[-1], time_dim)
         self.mid_attn = PreNormResidual(widths[-1], ATTENTIONS[mid_attention](widths[-1]))
@@ -101,7 +88,10 @@ class ConditionalUNet(nn.Module):
         self.final_conv = nn.Conv2d(nf, out_nc, 3, 1, 1)
 
     def forward(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
-        """(B, C, H, W), (B, C, H, W), (B,) -> eps (B, out_nc, H, W); mu is not looked at unless `conditional`."""
+        """Predict the noise: x and mu (B, C, H, W), t (B,) -> eps (B, out_nc, H, W).
+
+        mu is not looked at unless `conditional`.
+        """
         time = self.time_mlp(t)
         h = first = self.init_conv(torch.cat([x - mu, mu], dim=1) if self.conditional else x)
         skips: list[Tensor] = []
@@ -123,5 +113,18 @@ class ConditionalUNet(nn.Module):
         return out
 
 
-def _attention(dim: int) -> nn.Module:
-    return PreNormResidual(dim, LinearAttention(dim))
+def _multipliers(depth: int | None, ch_mult: Sequence[int] | None) -> list[int]:
+    """The width at the end of each level as a multiple of the first, from either form of saying it."""
+    if (depth is None) == (ch_mult is None):
+        raise ValueError("ConditionalUNet takes either depth or ch_mult")
+    if ch_mult is not None:
+        return list(ch_mult)
+    return [2 ** (level + 1) for level in range(depth or 0)]
+
+
+def _level(dim_in: int, dim: int, time_dim: int, resample: nn.Module) -> nn.ModuleList:
+    """Two blocks, attention, and what changes the size, in the order of the reference's keys."""
+    block1 = ResBlock(dim_in, dim, time_dim)
+    block2 = ResBlock(dim_in, dim, time_dim)
+    attention = PreNormResidual(dim, LinearAttention(dim))
+    return nn.ModuleList([block1, block2, attention, resample])

@@ -1,237 +1,40 @@
-"""Synthetic degradations: what rain, haze, shadow, a shaking hand, noise or compression make of a clean picture.
+"""Synthetic degradations by name, their parameters and limits.
 
-Each is a small function of a clean picture (H, W, 3), float32 in [0, 1], and a random generator; the same picture,
-parameters and seed give the same result. Parameters that vary from picture to picture are ranges (low, high), drawn
-uniformly; a single number fixes them. Lengths are in pixels. `DEGRADATIONS` maps names to functions, and their keyword
-parameters are what a recipe's section [degradation] and `irsde-deploy degrade --set` take.
-
-The models are the usual ones: additive streaks (Yang et al., Rain100H), the scattering law I = J e^-bd + A (1 - e^-bd)
-(Koschmieder), multiplicative shadow, convolution by a motion or defocus kernel, additive noise.
+`DEGRADATIONS` maps names to the functions of `pictures.spoiling`; their keyword parameters are what a recipe's section
+[degradation] and `irsde-deploy degrade --set` take.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ..errors import InvalidValueError
+from . import spoiling
+from .spoiling import Pixels
 
-Pixels: TypeAlias = npt.NDArray[np.float32]
-Range: TypeAlias = "float | tuple[float, float]"
+__all__ = ["DEGRADATIONS", "Degradation", "Pixels", "Seed", "degradation", "degrade_picture", "parameters_of"]
+
 Seed: TypeAlias = "int | Sequence[int]"
-
-
-def rain(
-    clean: Pixels,
-    rng: np.random.Generator,
-    layers: Range = (1, 4),
-    coverage: Range = (0.02, 0.3),
-    length: Range = (8, 60),
-    width: Range = (0.6, 3.0),
-    angle: Range = (-30, 30),
-    strength: Range = (0.3, 1.0),
-    softness: Range = (0.0, 1.0),
-    textured: float = 0.5,
-) -> Pixels:
-    """Bright streaks added to the picture, in layers of their own direction, length and width.
-
-    Args:
-        clean: the picture.
-        rng: source of randomness.
-        layers: how many, rounded down.
-        coverage: about how much of the picture the streaks of a layer cover.
-        length, width: of a streak.
-        angle: from the vertical, degrees; the layers fall within 25 degrees of the first one's direction.
-        strength: brightness of a layer's streaks.
-        softness: 0 for streaks with sharp edges, 1 for edges and ends that fade.
-        textured: probability that a layer is noise smeared along its direction, as photo editors make rain; the others
-            are single streaks of 40 to 100 % of the layer's strength.
-    """
-    height, size_x = clean.shape[:2]
-    streaks = np.zeros((height, size_x), np.float32)
-    main = _draw(rng, angle)
-    for _ in range(int(_draw(rng, layers, upper_end=True))):
-        long, wide = _draw(rng, length), _draw(rng, width)
-        slant = float(np.clip(main + rng.uniform(-25, 25), min(_ends(angle)), max(_ends(angle))))
-        kernel = _streak(long, slant, wide, _draw(rng, softness))
-        margin = kernel.shape[0] // 2
-        field = (height + 2 * margin, size_x + 2 * margin)
-        make = _smeared_noise if rng.random() < textured else _single_streaks
-        layer = make(rng, field, kernel, _draw(rng, coverage))[margin : margin + height, margin : margin + size_x]
-        streaks += _draw(rng, strength) * layer
-    return _clipped(clean + streaks[:, :, None])
-
-
-def _single_streaks(rng: np.random.Generator, field: tuple[int, int], kernel: Pixels, coverage: float) -> Pixels:
-    drops = rng.random(field, dtype=np.float32) < coverage / max(float(kernel.sum()), 1)
-    brightness = np.where(drops, rng.uniform(0.4, 1.0, field), 0).astype(np.float32)
-    return _clipped(cv2.filter2D(brightness, -1, kernel, borderType=cv2.BORDER_CONSTANT))
-
-
-def _smeared_noise(rng: np.random.Generator, field: tuple[int, int], kernel: Pixels, coverage: float) -> Pixels:
-    """Normal noise smeared by the kernel; the highest, `coverage` of them, are streaks, the higher the brighter."""
-    smeared = cv2.filter2D(rng.standard_normal(field, dtype=np.float32), -1, kernel, borderType=cv2.BORDER_REFLECT_101)
-    level, spread = np.quantile(smeared, 1 - coverage), rng.uniform(0.3, 1.5) * smeared.std()
-    return _clipped((smeared - level) / spread)
-
-
-def haze(
-    clean: Pixels,
-    rng: np.random.Generator,
-    density: Range = (0.5, 2.5),
-    airlight: Range = (0.7, 1.0),
-    unevenness: Range = (0.0, 0.5),
-) -> Pixels:
-    """Scattering: I = J e^(-density depth) + airlight (1 - e^(-density depth)).
-
-    Args:
-        clean: the picture, J.
-        rng: source of randomness.
-        density: of the haze over the farthest depth, which is 1.
-        airlight: brightness of pure haze; each channel within 3 % of it.
-        unevenness: how much depth wanders from a plane that recedes towards the top.
-    """
-    height, width = clean.shape[:2]
-    plane = np.linspace(1, 0.2, height, dtype=np.float32)[:, None]
-    depth = np.clip(plane + _draw(rng, unevenness) * _smooth_field(rng, height, width), 0.05, 1)
-    through = np.exp(-_draw(rng, density) * depth)[:, :, None]
-    light = _draw(rng, airlight) * rng.uniform(0.97, 1.03, 3)
-    return _clipped(clean * through + light * (1 - through))
-
-
-def shadow(
-    clean: Pixels,
-    rng: np.random.Generator,
-    count: Range = (1, 3),
-    size: Range = (0.2, 0.6),
-    attenuation: Range = (0.2, 0.6),
-    softness: Range = (0.5, 8.0),
-) -> Pixels:
-    """Soft-edged polygons that keep only part of the light, with a slight cast of their own.
-
-    Args:
-        clean: the picture.
-        rng: source of randomness.
-        count: how many, rounded down.
-        size: radius of a shadow as a share of the picture's longer side.
-        attenuation: share of the light that is left inside.
-        softness: standard deviation of the edge.
-    """
-    height, width = clean.shape[:2]
-    mask = np.zeros((height, width), np.float32)
-    for _ in range(int(_draw(rng, count, upper_end=True))):
-        angles = np.sort(rng.uniform(0, 2 * math.pi, 9))
-        radius = _draw(rng, size) * max(height, width) * rng.uniform(0.6, 1.0, 9)
-        centre = rng.uniform(0, (width, height))
-        points = centre + np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius[:, None]
-        cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 1.0)
-    soft = cv2.GaussianBlur(mask, (0, 0), max(_draw(rng, softness), 0.1))[:, :, None]
-    left = _draw(rng, attenuation) * rng.uniform(0.9, 1.1, 3)
-    return _clipped(clean * (1 - soft * (1 - left)))
-
-
-def motion_blur(
-    clean: Pixels, rng: np.random.Generator, length: Range = (5, 25), angle: Range = (0, 180), noise: Range = (0, 2)
-) -> Pixels:
-    """Blur along a straight line, with a little sensor noise.
-
-    Args:
-        clean: the picture.
-        rng: source of randomness.
-        length: of the line.
-        angle: from the vertical, degrees.
-        noise: standard deviation on the 0..255 scale.
-    """
-    kernel = _line_kernel(_draw(rng, length), _draw(rng, angle), 1.0)
-    return gaussian_noise(_convolved(clean, kernel / kernel.sum()), rng, noise)
-
-
-def defocus_blur(clean: Pixels, rng: np.random.Generator, radius: Range = (1, 6), noise: Range = (0, 2)) -> Pixels:
-    """Blur by a disc, with a little sensor noise.
-
-    Args:
-        clean: the picture.
-        rng: source of randomness.
-        radius: of the disc.
-        noise: standard deviation on the 0..255 scale.
-    """
-    r = _draw(rng, radius)
-    reach = np.arange(-math.ceil(r), math.ceil(r) + 1)
-    kernel = np.clip(r + 0.5 - np.hypot(reach[:, None], reach[None, :]), 0, 1).astype(np.float32)
-    return gaussian_noise(_convolved(clean, kernel / kernel.sum()), rng, noise)
-
-
-def gaussian_noise(clean: Pixels, rng: np.random.Generator, sigma: Range = 25.0, clip: bool = True) -> Pixels:
-    """Independent normal noise of standard deviation sigma (0..255 scale); `clip` keeps the result in [0, 1]."""
-    noisy = clean + np.float32(_draw(rng, sigma) / 255) * rng.standard_normal(clean.shape, dtype=np.float32)
-    return _clipped(noisy) if clip else noisy.astype(np.float32)
-
-
-def jpeg(clean: Pixels, rng: np.random.Generator, quality: Range = (10, 60)) -> Pixels:
-    """JPEG compression at a quality of 1..100."""
-    bgr = np.rint(clean[:, :, ::-1] * 255).astype(np.uint8)
-    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(np.clip(_draw(rng, quality), 1, 100))])
-    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
-    return _clipped(decoded[:, :, ::-1] / np.float32(255))
-
-
-def low_resolution(clean: Pixels, rng: np.random.Generator, scale: float = 4) -> Pixels:
-    """Reduced `scale` times and enlarged again, both bicubic; reducing averages, as MATLAB's imresize does."""
-    height, width = clean.shape[:2]
-    small = (max(1, round(width / scale)), max(1, round(height / scale)))
-    channels = [Image.fromarray(np.ascontiguousarray(clean[:, :, c])) for c in range(3)]
-    reduced = [channel.resize(small, Image.Resampling.BICUBIC) for channel in channels]
-    return _clipped(np.dstack([np.asarray(c.resize((width, height), Image.Resampling.BICUBIC)) for c in reduced]))
-
-
-def mask(
-    clean: Pixels,
-    rng: np.random.Generator,
-    coverage: Range = (0.1, 0.4),
-    width: Range = (4, 24),
-    fill: float = 1.0,
-) -> Pixels:
-    """Random strokes painted over the picture, as inpainting has to undo.
-
-    Args:
-        clean: the picture.
-        rng: source of randomness.
-        coverage: share of the pixels to cover at least.
-        width: of a stroke.
-        fill: value of the covered pixels.
-    """
-    height, size_x = clean.shape[:2]
-    covered = np.zeros((height, size_x), np.uint8)
-    wanted = min(_draw(rng, coverage), 0.95)
-    while covered.mean() < wanted:
-        points = np.cumsum(
-            np.vstack([rng.uniform(0, (size_x, height)), rng.normal(0, max(height, size_x) / 6, (4, 2))]), axis=0
-        )
-        thick = max(1, round(_draw(rng, width)))
-        cv2.polylines(covered, [np.rint(points).astype(np.int32)], False, 1, thick)
-    return np.where(covered[:, :, None] > 0, np.float32(fill), clean).astype(np.float32)
-
+"""What NumPy's `default_rng` takes: whole numbers, 0 or more."""
 
 DEGRADATIONS: dict[str, Callable[..., Pixels]] = {
-    "rain": rain,
-    "haze": haze,
-    "shadow": shadow,
-    "motion-blur": motion_blur,
-    "defocus-blur": defocus_blur,
-    "gaussian-noise": gaussian_noise,
-    "jpeg": jpeg,
-    "low-resolution": low_resolution,
-    "mask": mask,
+    "rain": spoiling.rain,
+    "haze": spoiling.haze,
+    "shadow": spoiling.shadow,
+    "motion-blur": spoiling.motion_blur,
+    "defocus-blur": spoiling.defocus_blur,
+    "gaussian-noise": spoiling.gaussian_noise,
+    "jpeg": spoiling.jpeg,
+    "low-resolution": spoiling.low_resolution,
+    "mask": spoiling.mask,
 }
-"""Name -> function."""
+"""Name of a degradation -> its function."""
 
 _LIMITS: dict[str, tuple[float, float]] = {
     "layers": (1, 20),
@@ -255,18 +58,23 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "scale": (1, 16),
     "fill": (0, 1),
 }
-"""What each parameter may be, whichever degradation it belongs to."""
+"""Parameter -> the least and the most that it may be, whichever degradation it belongs to."""
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """A degradation with its parameters settled: (clean picture, seed) -> degraded picture."""
+    """A degradation with its parameters settled: a function (clean picture, seed) -> degraded picture.
+
+    Attributes:
+        kind: one of `DEGRADATIONS`.
+        parameters: those that are not the function's defaults, checked.
+    """
 
     kind: str
     parameters: Mapping[str, Any]
 
     def __call__(self, clean: Pixels, seed: Seed) -> Pixels:
-        """Both pictures (H, W, 3) float32 in [0, 1]."""
+        """Degrade a picture; both are (H, W, 3), float32 in [0, 1]."""
         return DEGRADATIONS[self.kind](clean, np.random.default_rng(seed), **self.parameters)
 
 
@@ -283,78 +91,52 @@ def degradation(kind: str, parameters: Mapping[str, Any] | None = None) -> Degra
     if not isinstance(kind, str) or kind not in DEGRADATIONS:
         raise InvalidValueError(f"degradation must be one of {', '.join(DEGRADATIONS)}, not {kind!r}")
     known = parameters_of(kind)
-    return Degradation(kind, {name: _settled(kind, name, value, known) for name, value in (parameters or {}).items()})
+    settled = {}
+    for name, value in (parameters or {}).items():
+        if name not in known:
+            raise InvalidValueError(f"{kind} has no parameter {name!r}: it takes {', '.join(known)}")
+        settled[name] = _settled(kind, name, value, known[name])
+    return Degradation(kind, settled)
 
 
 def parameters_of(kind: str) -> dict[str, Any]:
-    """Name -> default of each parameter of a degradation."""
+    """The parameters of a degradation: name -> default."""
     signature = inspect.signature(DEGRADATIONS[kind])
-    return {name: p.default for name, p in signature.parameters.items() if p.default is not inspect.Parameter.empty}
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+    # The picture and the generator have none.
+    return {name: default for name, default in defaults.items() if default is not inspect.Parameter.empty}
 
 
 def degrade_picture(pixels: npt.NDArray[Any], degrade: Degradation, seed: int) -> npt.NDArray[Any]:
-    """Degrade (H, W, 3) uint8 or uint16 pixels and round back to the same type."""
+    """Degrade pixels (H, W, 3) of uint8 or uint16, and round back to the same type."""
     white = np.iinfo(pixels.dtype).max
     degraded = degrade((pixels / np.float32(white)).astype(np.float32), seed)
     rounded: npt.NDArray[Any] = np.rint(np.clip(degraded, 0, 1) * white).astype(pixels.dtype)
     return rounded
 
 
-def _settled(kind: str, name: str, value: Any, known: Mapping[str, Any]) -> Any:
-    if name not in known:
-        raise InvalidValueError(f"{kind} has no parameter {name!r}: it takes {', '.join(known)}")
-    if isinstance(known[name], bool):
+def _settled(kind: str, name: str, value: Any, default: Any) -> Any:
+    """A parameter's value as the function takes it, once it is known to be allowed; the default tells the type."""
+    if isinstance(default, bool):
         if not isinstance(value, bool):
             raise InvalidValueError(f"{name} of {kind} must be true or false, not {value!r}")
         return value
-    ends = list(value) if isinstance(value, (list, tuple)) else [value]
+    ranged = isinstance(default, tuple) or name == "sigma"  # whose default is a number, since 25 is what papers take
+    ends = list(value) if isinstance(value, (list, tuple)) else [value]  # TOML and JSON have lists for pairs
     low, high = _LIMITS[name]
-    numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) and low <= end <= high for end in ends)
-    ranged = isinstance(known[name], tuple) or name == "sigma"
-    if not numbers or len(ends) not in ((1, 2) if ranged else (1,)) or ends != sorted(ends):
+    if not _are_within(ends, low, high) or len(ends) > (2 if ranged else 1) or ends != sorted(ends):
         shape = "a number or a pair low, high" if ranged else "a number"
         raise InvalidValueError(f"{name} of {kind} must be {shape} from {low:g} to {high:g}, not {value!r}")
-    return tuple(ends) if len(ends) == 2 else ends[0]
+    if len(ends) == 2:
+        return tuple(ends)
+    return ends[0]
 
 
-def _ends(value: Range) -> tuple[float, float]:
-    return (value[0], value[1]) if isinstance(value, tuple) else (value, value)
-
-
-def _draw(rng: np.random.Generator, value: Range, upper_end: bool = False) -> float:
-    """A number from a range; `upper_end` for whole numbers, where the upper end must be as likely as the others."""
-    low, high = _ends(value)
-    return float(rng.uniform(low, high + 1) if upper_end and high > low else rng.uniform(low, high))
-
-
-def _clipped(values: npt.NDArray[Any]) -> Pixels:
-    clipped: Pixels = np.clip(values, 0, 1).astype(np.float32)
-    return clipped
-
-
-def _convolved(image: Pixels, kernel: npt.NDArray[Any]) -> Pixels:
-    return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101), dtype=np.float32)
-
-
-def _line_kernel(length: float, angle: float, width: float) -> Pixels:
-    """A line through the centre, peak 1; angle from the vertical in degrees."""
-    return _streak(length, angle, width, softness=0.0)
-
-
-def _streak(length: float, angle: float, width: float, softness: float) -> Pixels:
-    """A streak through the centre, peak 1, from sharp edges (softness 0) to a bell across and fading ends (1)."""
-    reach = math.ceil(length / 2 + (1 + softness) * width) + 1
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
-    sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
-    along, across = np.abs(x * sine + y * cosine), np.abs(x * cosine - y * sine)
-    sharp = np.clip(width / 2 + 0.5 - across, 0, 1)
-    profile = (1 - softness) * sharp + softness * np.exp(-2 * (across / max(width, 1)) ** 2)
-    kernel = np.clip((length / 2 + 0.5 - along) / (1 + softness * length / 4), 0, 1) * profile
-    normalised: Pixels = (kernel / kernel.max()).astype(np.float32)
-    return normalised
-
-
-def _smooth_field(rng: np.random.Generator, height: int, width: int) -> Pixels:
-    """A random field without detail, in about -1..1."""
-    coarse = rng.uniform(-1, 1, (4, 4)).astype(np.float32)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
+def _are_within(values: list[Any], low: float, high: float) -> bool:
+    """Whether there are values, and all of them are numbers from low to high; a NaN is not."""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        if not low <= value <= high:
+            return False
+    return bool(values)

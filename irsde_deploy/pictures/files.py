@@ -26,16 +26,19 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1_000_000_000
-LOSSY_QUALITY = 95
+LOSSY_QUALITY = 95  # of JPEG and WebP, on their scale of 1..100
 
+# What formats do not hold, or OpenCV does not write to them.
 _EIGHT_BIT_ONLY = (".jpg", ".jpeg", ".webp")
 _LONGEST_SIDE = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
 _NO_ALPHA = (".jpg", ".jpeg")
 _NO_PROFILE = (".tif", ".tiff")
+
+# Modes of Pillow: those that are grey, those whose profile is about RGB, and all whose pixels OpenCV reads as we do.
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 _PROFILED_MODES = ("RGB", "RGBA", "P", "PA")
 _MODES = (*_GREY_MODES, *_PROFILED_MODES, "RGBa", "CMYK", "YCbCr")
-ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG = 0x0112  # of EXIF
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # errors are raised; nothing else belongs on stderr
 
@@ -75,30 +78,47 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         InputFileError: no such file, no PNG, JPEG, WebP or TIFF, damaged, too large, or neither 8 nor 16 bit.
     """
     data = _read_bytes(path)
-    header = _check_header(path, data, max_pixels)
+    header = _read_header(path, data, max_pixels)
+    rgb, alpha = _split(_decoded(path, data))
+    if header.straight is not None and rgb.dtype == np.uint8:
+        rgb = header.straight
+    alpha = _alpha(alpha, header, rgb.dtype)
+    rgb = _oriented(rgb, header.orientation)
+    if alpha is not None:
+        alpha = _oriented(alpha, header.orientation)
+    return Picture(rgb, alpha, header.grey, header.profile)
+
+
+def _decoded(path: Path, data: bytes) -> Pixels:
+    """The pixels as OpenCV decodes them: grey, BGR or BGRA, uint8 or uint16."""
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise InputFileError(f"{path}: cannot be decoded ({reason(error)})") from None
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):  # None is OpenCV's way to say that it cannot
         found = "unreadable" if pixels is None else str(pixels.dtype)
         raise InputFileError(f"{path}: pictures have 8 or 16 bits a channel, and this one is {found}")
-    rgb, alpha = _split(pixels)
-    if header.straight is not None and pixels.dtype == np.uint8:
-        rgb = header.straight
-    if header.alpha is None:
-        alpha = None  # what OpenCV adds to some formats
-    elif alpha is None:
-        alpha = header.alpha.astype(rgb.dtype) * (257 if rgb.dtype == np.uint16 else 1)  # what OpenCV leaves out
-    upright = None if alpha is None else _oriented(alpha, header.orientation)
-    return Picture(_oriented(rgb, header.orientation), upright, header.grey, header.profile)
+    return pixels
+
+
+def _alpha(decoded: Pixels | None, header: _Header, dtype: np.dtype[Any]) -> Pixels | None:
+    """The alpha channel in the type of the colours: as OpenCV has decoded it, or, where it has not, Pillow's."""
+    if header.alpha is None:  # OpenCV adds one to pictures of some formats
+        return None
+    if decoded is not None:
+        return decoded
+    alpha = header.alpha.astype(dtype)
+    if dtype == np.uint16:
+        alpha *= 257  # 255 becomes 65535
+    return alpha
 
 
 def _read_bytes(path: Path) -> bytes:
     require_readable(path)
-    if (size := path.stat().st_size) > MAX_BYTES:
-        limit = f"{MAX_BYTES / 1e9:g} GB"
-        raise InputFileError(f"{path}: {size / 1e9:.1f} GB is more than any picture: the limit is {limit}")
+    size = path.stat().st_size / 1e9
+    limit = MAX_BYTES / 1e9
+    if size > limit:
+        raise InputFileError(f"{path}: {size:.1f} GB is more than any picture: the limit is {limit:g} GB")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -116,14 +136,20 @@ def write_picture(path: Path, picture: Picture) -> None:
     pixels = _joined(picture, keep_alpha=suffix not in _NO_ALPHA)
     if suffix in _EIGHT_BIT_ONLY and pixels.dtype == np.uint16:
         pixels = to_eight_bit(pixels)
-    data = _encode(path, pixels, picture.profile if suffix not in _NO_PROFILE and not picture.grey else None)
+    profile = picture.profile
+    if suffix in _NO_PROFILE or picture.grey:  # a grey file is written grey, and the profile is about RGB
+        profile = None
+    data = _encode(path, pixels, profile)
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
 
 
 def to_eight_bit(pixels: Pixels) -> Pixels:
     """Pixels of uint8 or uint16 as uint8, rounded."""
-    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return pixels
+    # 65535 / 255 = 257; a wider type, since adding half of that can go beyond 16 bits.
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def require_target(path: Path, picture: Picture) -> None:
@@ -133,13 +159,15 @@ def require_target(path: Path, picture: Picture) -> None:
 
 
 def _require_format(path: Path, picture: Picture) -> None:
+    """Raise OutputFileError unless the path's suffix is a format that holds pictures of this size."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise OutputFileError(
             f"{path}: pictures are written as {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}"
         )
-    limit, side = _LONGEST_SIDE.get(suffix, max(picture.rgb.shape)), max(picture.rgb.shape[:2])
-    if side > limit:
+    side = max(picture.rgb.shape[:2])
+    limit = _LONGEST_SIDE.get(suffix)
+    if limit is not None and side > limit:
         raise OutputFileError(f"{path}: {suffix} holds sides of up to {limit} pixels, not {side}: use .png or .tiff")
 
 
@@ -156,10 +184,14 @@ def losses(picture: Picture, path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class _Header:
-    """What Pillow knows of a file; arrays are before the orientation is applied.
+    """What Pillow knows of a file; arrays are as the file has them, before the orientation is applied.
 
-    alpha is (H, W) uint8. straight is (H, W, 3) uint8, the colours of an 8-bit TIFF with alpha, which OpenCV would
-    multiply by it.
+    Attributes:
+        orientation: of EXIF, 1..8; 1 where the file says nothing.
+        grey: whether the file has no colours.
+        profile: ICC profile of the RGB values, if there is one.
+        alpha: (H, W) uint8, if the file has transparency of any kind.
+        straight: (H, W, 3) uint8, the colours of an 8-bit TIFF with alpha, which OpenCV would multiply by it.
     """
 
     orientation: int
@@ -169,8 +201,8 @@ class _Header:
     straight: Pixels | None
 
 
-def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
-    """Refuse what is no picture, too large or damaged, before OpenCV sees it."""
+def _read_header(path: Path, data: bytes, max_pixels: int) -> _Header:
+    """Refuse what is no picture, too large or damaged, before OpenCV sees it; and keep what only Pillow tells."""
     too_large = f"more than the limit of {max_pixels / 1e6:g} megapixels: scale or cut it first"
     try:
         with warnings.catch_warnings():
@@ -179,16 +211,9 @@ def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise InputFileError(f"{path}: {width}x{height} pixels are {too_large}")
-                if image.mode not in _MODES or (image.mode == "CMYK" and image.format != "JPEG"):
-                    raise InputFileError(f"{path}: pictures are grey, RGB or palette, and this one is {image.mode}")
-                image.load()
-                transparent = "A" in image.getbands() or "transparency" in image.info
-                rgba = np.asarray(image.convert("RGBA")) if transparent else None
-                alpha = None if rgba is None else rgba[:, :, 3]
-                straight = None if rgba is None or image.format != "TIFF" else rgba[:, :, :3]
-                profile = image.info.get("icc_profile") if image.mode in _PROFILED_MODES else None
-                orientation = image.getexif().get(ORIENTATION_TAG, 1)
-                return _Header(orientation, image.mode in _GREY_MODES, profile or None, alpha, straight)
+                _require_mode(path, image)
+                image.load()  # OpenCV decodes a damaged file as far as it goes, and says nothing
+                return _header_of(image)
     except (InputFileError, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -197,6 +222,25 @@ def _check_header(path: Path, data: bytes, max_pixels: int) -> _Header:
         raise InputFileError(f"{path}: not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
     except Exception as error:  # damaged files raise anything from OSError to struct.error
         raise InputFileError(f"{path}: the picture is damaged ({reason(error)})") from None
+
+
+def _require_mode(path: Path, image: Image.Image) -> None:
+    """Raise InputFileError unless the colours are of a kind that OpenCV turns into RGB."""
+    if image.mode not in _MODES or (image.mode == "CMYK" and image.format != "JPEG"):
+        raise InputFileError(f"{path}: pictures are grey, RGB or palette, and this one is {image.mode}")
+
+
+def _header_of(image: Image.Image) -> _Header:
+    alpha = straight = profile = None
+    if "A" in image.getbands() or "transparency" in image.info:  # the latter of palettes, and of one colour in PNG
+        rgba = np.asarray(image.convert("RGBA"))
+        alpha = rgba[:, :, 3]
+        if image.format == "TIFF":
+            straight = rgba[:, :, :3]
+    if image.mode in _PROFILED_MODES:
+        profile = image.info.get("icc_profile") or None
+    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    return _Header(orientation, image.mode in _GREY_MODES, profile, alpha, straight)
 
 
 def _oriented(pixels: Pixels, orientation: int) -> Pixels:
@@ -214,8 +258,10 @@ def _split(pixels: Pixels) -> tuple[Pixels, Pixels | None]:
     """Grey, BGR or BGRA -> RGB and alpha."""
     if pixels.ndim == 2:
         return np.repeat(pixels[:, :, None], 3, axis=2), None
-    alpha = np.ascontiguousarray(pixels[:, :, 3]) if pixels.shape[2] == 4 else None
-    return np.ascontiguousarray(pixels[:, :, 2::-1]), alpha
+    rgb = np.ascontiguousarray(pixels[:, :, 2::-1])
+    if pixels.shape[2] == 3:
+        return rgb, None
+    return rgb, np.ascontiguousarray(pixels[:, :, 3])
 
 
 def _joined(picture: Picture, keep_alpha: bool) -> Pixels:
@@ -226,17 +272,21 @@ def _joined(picture: Picture, keep_alpha: bool) -> Pixels:
         grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
         if alpha is None:
             return grey
-        bgr = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    return bgr if alpha is None else np.dstack([bgr, alpha])
+        bgr = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)  # OpenCV writes no grey with alpha
+    if alpha is None:
+        return bgr
+    return np.dstack([bgr, alpha])
+
+
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, LOSSY_QUALITY]
+_ENCODING = {".webp": [cv2.IMWRITE_WEBP_QUALITY, LOSSY_QUALITY], ".jpg": _JPEG, ".jpeg": _JPEG}
+"""Suffix -> what OpenCV's encoder is told, parameter and value in turn."""
 
 
 def _encode(path: Path, pixels: Pixels, profile: bytes | None) -> bytes:
+    """The content of a picture file, in the format of the path's suffix."""
     suffix = path.suffix.lower()
-    parameters = {
-        ".webp": [cv2.IMWRITE_WEBP_QUALITY, LOSSY_QUALITY],
-        ".jpg": [cv2.IMWRITE_JPEG_QUALITY, LOSSY_QUALITY],
-        ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, LOSSY_QUALITY],
-    }.get(suffix, [])
+    parameters = _ENCODING.get(suffix, [])
     try:
         if profile is None:
             done, data = cv2.imencode(suffix, pixels, parameters)

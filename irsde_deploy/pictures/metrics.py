@@ -14,15 +14,17 @@ CROP_BORDER = 4
 """Pixels on each side that are left out, as in the reference."""
 
 SSIM_WINDOW = 11
-_LUMA = np.array([65.481, 128.553, 24.966])
+"""Side of the window in pixels, and the least that a picture's sides may have."""
+
+_LUMA = np.array([65.481, 128.553, 24.966])  # weights of red, green and blue in 0..1; they add up to 235 - 16
 
 
 def ssim(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | None = None) -> float:
     """Structural similarity (Wang et al., 2004), by scikit-image: Gaussian window 11x11 of 1.5, mean over channels.
 
     Args:
-        image, reference: same shape, (H, W) or (H, W, C), sides of at least 11.
-        peak: the white value; as in `psnr`.
+        image, reference: two pictures of one shape, (H, W) or (H, W, C), with sides of at least 11.
+        peak: the white value; by default the type's maximum for integers and 1 for floating point.
 
     Raises:
         InvalidValueError: the shapes differ or are too small.
@@ -35,6 +37,8 @@ def ssim(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | Non
         )
     with requires_extra("evaluate", "SSIM"):
         from skimage.metrics import structural_similarity
+    channel_axis = 2 if image.ndim == 3 else None
+    # Gaussian weights, this sigma and no sample covariance are the paper's; scikit-image's defaults are others.
     return float(
         structural_similarity(
             image.astype(np.float64),
@@ -43,7 +47,7 @@ def ssim(image: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float | Non
             gaussian_weights=True,
             sigma=1.5,
             use_sample_covariance=False,
-            channel_axis=2 if image.ndim == 3 else None,
+            channel_axis=channel_axis,
         )
     )
 

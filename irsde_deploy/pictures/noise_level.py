@@ -13,12 +13,14 @@ from ..core.sde import DenoisingSDE
 from ..errors import requires_extra
 
 LEAST = 0.1
-"""Estimates are never below this, so that every picture has a timestep to start from."""
+"""The least estimate, on the 0..255 scale: every picture has a timestep to start from."""
 
 
 def estimate_start(picture: npt.NDArray[Any], sde: DenoisingSDE) -> float:
     """The estimated noise level of a picture, limited to the highest that the model was trained for."""
-    pixels = picture if picture.dtype.kind == "u" else np.clip(picture, 0, 1)
+    pixels = picture
+    if picture.dtype.kind != "u":
+        pixels = np.clip(picture, 0, 1)  # what is beyond would count as noise, and no picture shows it
     return min(estimate_noise(pixels), 255 * float(sde.sigma[-1]))
 
 

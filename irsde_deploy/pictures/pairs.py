@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,14 +14,22 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import InputFileError, reason
 from .files import FORMATS, ORIENTATION_TAG, SUFFIXES, is_picture_file
 
-LQ_NAMES, GT_NAMES = ("lq", "input", "rain", "degraded"), ("gt", "target", "clean", "norain")
+LQ_NAMES = ("lq", "input", "rain", "degraded")
+GT_NAMES = ("gt", "target", "clean", "norain")
+"""Names of the subfolders of a data set, in small letters, the first that is there counts."""
 
 Size: TypeAlias = "tuple[int, int]"
-"""(height, width)."""
+"""(height, width), in pixels."""
 
 
 class Pair(NamedTuple):
-    """A picture's name (relative, without suffix), its degraded and its clean file."""
+    """Two files that belong together.
+
+    Attributes:
+        name: of the picture, relative to its folder, without suffix.
+        lq: the degraded picture's file.
+        gt: the clean picture's file.
+    """
 
     name: str
     lq: Path
@@ -51,13 +59,28 @@ def find_pairs(data: Path) -> list[Pair]:
     Raises:
         InputFileError: no such subfolders, or pairs that do not fit.
     """
-    if not data.is_dir():
-        raise InputFileError(f"{data}: {'is not a folder' if data.exists() else 'no such folder'}")
+    _require_folder(data, "")
     below = {path.name.lower(): path for path in sorted(data.iterdir()) if path.is_dir()}
-    lq, gt = (next((below[n] for n in names if n in below), None) for names in (LQ_NAMES, GT_NAMES))
+    lq = _first_of(LQ_NAMES, below)
+    gt = _first_of(GT_NAMES, below)
     if lq is None or gt is None:
         raise InputFileError(f"{data}: expected two subfolders, LQ and GT, with pictures of equal names")
     return pair_folders(lq, gt)
+
+
+def _first_of(names: Iterable[str], folders: Mapping[str, Path]) -> Path | None:
+    for name in names:
+        if name in folders:
+            return folders[name]
+    return None
+
+
+def _require_folder(path: Path, of_what: str) -> None:
+    """Raise InputFileError unless path is a folder; `of_what` ends the sentence."""
+    if path.is_dir():
+        return
+    found = "is not a folder" if path.exists() else "no such folder"
+    raise InputFileError(f"{path}: {found}{of_what}")
 
 
 def require_fitting_sizes(pairs: Iterable[Pair]) -> None:
@@ -71,7 +94,12 @@ def require_fitting_sizes(pairs: Iterable[Pair]) -> None:
 
 
 def enlarged(lq: npt.NDArray[Any], gt: npt.NDArray[Any], pair: Pair) -> npt.NDArray[Any]:
-    """The degraded picture (h, w, 3), brought to the size of the clean one by bicubic sampling where it is smaller.
+    """The degraded picture, brought to the size of the clean one by bicubic sampling where it is smaller.
+
+    Args:
+        lq: the degraded picture, (h, w, 3).
+        gt: the clean picture, (H, W, 3).
+        pair: their files, for messages.
 
     Raises:
         InputFileError: the sizes do not fit.
@@ -83,38 +111,39 @@ def enlarged(lq: npt.NDArray[Any], gt: npt.NDArray[Any], pair: Pair) -> npt.NDAr
 
 
 def pictures_below(folder: Path) -> dict[str, Path]:
-    """Name without suffix, relative to the folder -> path, sorted by name.
+    """The picture files in a folder and below, sorted by name.
+
+    Returns:
+        Name of each, relative to the folder and without suffix -> its path.
 
     Raises:
         InputFileError: no such folder, no pictures in it, or two of one name.
     """
-    if not folder.is_dir():
-        raise InputFileError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'} of pictures")
+    _require_folder(folder, " of pictures")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if is_picture_file(path):
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in found:
-                raise InputFileError(
-                    f"{path}: has the same name as {found[name].name}: names without suffix must differ"
-                )
-            found[name] = path
+    for path in filter(is_picture_file, sorted(folder.rglob("*"))):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise InputFileError(f"{path}: has the same name as {found[name].name}: names without suffix must differ")
+        found[name] = path
     if not found:
         raise InputFileError(f"{folder}: no pictures there (looked for {', '.join(SUFFIXES)})")
     return found
 
 
 def _require_fitting(small: Size, large: Size, pair: Pair) -> None:
-    factor = large[0] // small[0]
-    if (small[0] * factor, small[1] * factor) != large or factor == 0:
+    """Raise InputFileError unless the clean picture's size is a whole number of times the degraded picture's."""
+    height, width = small
+    factor = large[0] // height
+    if (height * factor, width * factor) != large or factor == 0:
         raise InputFileError(
-            f"{pair.lq}: is {small[1]}x{small[0]} and its partner {pair.gt} {large[1]}x{large[0]}: "
+            f"{pair.lq}: is {width}x{height} and its partner {pair.gt} {large[1]}x{large[0]}: "
             "a pair must have equal sizes, or GT a whole number of times larger (super-resolution)"
         )
 
 
 def picture_size(path: Path) -> Size:
-    """(height, width) as shown, from the file's header.
+    """The (height, width) at which a picture is shown, from the file's header.
 
     Raises:
         InputFileError: the file is no picture.
@@ -122,7 +151,10 @@ def picture_size(path: Path) -> Size:
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
+            # A PNG's EXIF may come after the pixels, and would have the whole file read.
             turned = image.format != "PNG" and image.getexif().get(ORIENTATION_TAG, 1) in (5, 6, 7, 8)
-            return (width, height) if turned else (height, width)
+            if turned:
+                return width, height
+            return height, width
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputFileError(f"{path}: not a picture that can be read ({reason(error)})") from None

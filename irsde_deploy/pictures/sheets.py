@@ -1,4 +1,4 @@
-"""Sheets of pictures with lines of text."""
+"""Pictures with a line of text, for sheets that show several side by side."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import numpy.typing as npt
 Pixels = npt.NDArray[Any]
 
 _BAND = 20
+"""Height of a line of text in pixels."""
 
 
 def labelled(image: Pixels, text: str) -> Pixels:
-    """The picture under a band with a line of text."""
+    """The picture (H, W, 3) under a band with a line of text."""
+    # OpenCV writes into the array that it is given, which must be in one piece.
     framed = np.ascontiguousarray(np.pad(image, [(_BAND, 0), (0, 0), (0, 0)]))
     cv2.putText(framed, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
     return framed

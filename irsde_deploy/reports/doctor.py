@@ -43,15 +43,21 @@ PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
     "evaluate": (("skimage", "scikit-image"), ("pywt", "PyWavelets"), ("torchmetrics", "torchmetrics")),
     "video": (("av", "av"),),
 }
-"""Extra -> (module, distribution) of each package."""
+"""Extra of irsde-deploy -> (module, distribution) of each package in it."""
 
 _IDENTITY = "CAg6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEBI="
-"""A one-node ONNX model (y = x, one float), to see whether a provider really starts."""
+"""An ONNX model of one node (y = x, one float), in base64: to see whether a provider really starts."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: what, whether it is there, and what to know or do about it."""
+    """One line of the report.
+
+    Attributes:
+        what: a package, a provider or a driver.
+        found: whether it is there and works.
+        detail: its version, or what to do about it.
+    """
 
     what: str
     found: bool
@@ -69,19 +75,23 @@ def examine() -> Iterator[Finding]:
 
 
 def _package(extra: str, module: str, distribution: str) -> Finding:
+    """Whether a package is there, and the command that installs it where it is not."""
     label = f"{distribution} ({extra})"
-    install = "pip install " + ("irsde-deploy" if extra == "base" else f"'irsde-deploy[{extra}]'")
+    install = f"pip install 'irsde-deploy[{extra}]'"
+    if extra == "base":
+        install = "pip install irsde-deploy"
     if distribution == "onnxruntime-gpu" and _installed("onnxruntime"):
         install = f"pip uninstall onnxruntime, then {install}"  # both provide one module
     try:
         version = importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
+        # Several distributions bring the same module, and any of them will do.
         if distribution.startswith("opencv") and importlib.util.find_spec(module):
             return Finding(label, True, "another distribution of OpenCV provides it")
         if distribution == "onnxruntime" and _installed("onnxruntime-gpu"):
             return Finding(label, True, "onnxruntime-gpu provides it")
         return Finding(label, False, f"missing: {install}")
-    if importlib.util.find_spec(module) is None:
+    if importlib.util.find_spec(module) is None:  # as where of two distributions with one module one was uninstalled
         return Finding(
             label, False, f"{version} is installed but {module} cannot be found: {install} --force-reinstall"
         )
@@ -104,14 +114,17 @@ def _providers() -> Iterator[Finding]:
         yield Finding("ONNX Runtime providers", False, "none: pip install 'irsde-deploy[cpu]'")
         return
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level = 4  # errors come as exceptions; nothing else belongs on stderr
     for provider in onnxruntime.get_available_providers():
         try:
             session = onnxruntime.InferenceSession(base64.b64decode(_IDENTITY), options, providers=[provider])
-            works = session.get_providers()[0] == provider
-            yield Finding(provider, works, "works" if works else "is listed but does not start")
         except Exception as error:  # ONNX Runtime has no common base class for its errors
             yield Finding(provider, False, f"does not start: {reason(error)}")
+            continue
+        if session.get_providers()[0] == provider:
+            yield Finding(provider, True, "works")
+        else:  # it fell back to another
+            yield Finding(provider, False, "is listed but does not start")
 
 
 def _cuda_driver() -> Finding:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..core.card import ModelCard
 from ..errors import InputFileError, one_line, requires_extra
 from ..runtimes.opening import ENGINES
 from ..system.files import require_readable
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
-    """Describe a model file: its card, graph inputs and outputs or network, and sizes; plain JSON types.
+    """Describe a model file: its card, the inputs and outputs of a graph or the network of a checkpoint, and sizes.
+
+    Returns:
+        The description, in plain JSON types.
 
     Raises:
-        InputFileError: no such file, empty, or not a model file.
+        InputFileError: no such file, an empty one, or one that is no model.
         EngineError, CheckpointError: the file is not what its name promises.
     """
     require_readable(path)
@@ -23,22 +27,26 @@ def inspect_file(path: Path) -> dict[str, Any]:
         raise InputFileError(
             f"{path}: inspect reads {', '.join(ENGINES)}, not {path.suffix or 'files without a suffix'}"
         )
-    inspect = {".onnx": _inspect_onnx, ".plan": _inspect_plan}.get(suffix, _inspect_checkpoint)
-    described = inspect(path)
+    described = _INSPECT.get(suffix, _inspect_checkpoint)(path)
     return {"file": str(path), "bytes": path.stat().st_size, **described}
 
 
 def format_inspection(description: dict[str, Any], indent: str = "") -> str:
-    """Nested `name: value` lines."""
+    """A description as lines `name: value` for people, those of what is inside another indented."""
     lines = []
     for name, value in description.items():
         if isinstance(value, dict):
-            lines += [f"{indent}{name}:", format_inspection(value, indent + "  ")]
+            lines.append(f"{indent}{name}:")
+            lines.append(format_inspection(value, indent + "  "))
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             lines.append(f"{indent}{name}:")
-            lines += [f"{indent}  " + ", ".join(f"{key} {item}" for key, item in entry.items()) for entry in value]
+            for entry in value:  # such as a graph's inputs: a line each
+                pairs = [f"{key} {item}" for key, item in entry.items()]
+                lines.append(f"{indent}  {', '.join(pairs)}")
         else:
-            lines.append(one_line(f"{indent}{name}: {'none' if value is None or value == '' else value}"))
+            if value is None or value == "":
+                value = "none"
+            lines.append(one_line(f"{indent}{name}: {value}"))  # names and values come out of files
     return "\n".join(lines)
 
 
@@ -49,11 +57,14 @@ def _inspect_plan(path: Path) -> dict[str, Any]:
     from ..runtimes.tensorrt.plan_card import read_plan_card
 
     card = read_plan_card(path)
+    runs_here = "yes"
     reasons = unfit(card, path)
+    if reasons:
+        runs_here = f"no: {'; '.join(reasons)}"
     return {
         "kind": "TensorRT plan",
         **card.to_dict(),
-        "runs_here": "yes" if not reasons else f"no: {'; '.join(reasons)}",
+        "runs_here": runs_here,
         "rebuild": card.rebuild_command(path, first_device()),
     }
 
@@ -64,18 +75,27 @@ def _inspect_onnx(path: Path) -> dict[str, Any]:
 
     session = open_session(path)
     card = read_card(session, path)
-    loop, int8 = (read_description(session, path, key) for key in (LOOP_KEY, INT8_KEY))
+    described: dict[str, Any] = {"kind": "ONNX graph"}
+    loop = read_description(session, path, LOOP_KEY)
+    if loop is not None:
+        described.update(kind="whole loop as an ONNX graph", loop=loop)
+    int8 = read_description(session, path, INT8_KEY)
+    if int8 is not None:
+        described["int8"] = int8
     return {
-        "kind": "ONNX graph" if loop is None else "whole loop as an ONNX graph",
-        **({} if loop is None else {"loop": loop}),
-        **({} if int8 is None else {"int8": int8}),
-        "card": card.to_dict() if card else None,
+        **described,
+        "card": _card_as_json(card),
         "inputs": [_tensor(node) for node in session.get_inputs()],
         "outputs": [_tensor(node) for node in session.get_outputs()],
     }
 
 
+def _card_as_json(card: ModelCard | None) -> dict[str, Any] | None:
+    return None if card is None else card.to_dict()
+
+
 def _tensor(node: Any) -> dict[str, Any]:
+    """An input or output of ONNX Runtime's."""
     return {"name": node.name, "type": node.type, "shape": list(node.shape)}
 
 
@@ -87,10 +107,14 @@ def _inspect_checkpoint(path: Path) -> dict[str, Any]:
     network, settings = detect_network(checkpoint.weights)
     return {
         "kind": "PyTorch checkpoint",
-        "card": checkpoint.card.to_dict() if checkpoint.card else None,
+        "card": _card_as_json(checkpoint.card),
         "network": network,
         "settings": settings,
         "parameters": sum(value.numel() for value in checkpoint.weights.values()),
         "sha256": checkpoint.sha256,
         "notes": list(checkpoint.notes),
     }
+
+
+_INSPECT = {".onnx": _inspect_onnx, ".plan": _inspect_plan}
+"""Suffix -> what describes such a file; the others are checkpoints."""

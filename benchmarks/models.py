@@ -23,7 +23,7 @@ import click
 import cv2
 import numpy as np
 
-from irsde_deploy.export.description import read_recipe
+from irsde_deploy.export.sources import read_recipe
 from irsde_deploy.pictures.degradations import degradation, degrade_picture
 from irsde_deploy.pictures.files import Picture, read_picture, write_picture
 from irsde_deploy.reports.evaluation import format_summary

@@ -16,7 +16,7 @@ import click
 import numpy as np
 import torch
 
-from irsde_deploy.export.description import read_recipe
+from irsde_deploy.export.sources import read_recipe
 from irsde_deploy.training.data import TrainingSamples
 from irsde_deploy.training.objectives import OBJECTIVES
 from irsde_deploy.training.plan import DataPlan, TrainingPlan, initial_network, make_plan

@@ -23,7 +23,7 @@ from .wording import for_terminal
 
 if TYPE_CHECKING:
     from ..core.card import ModelCard
-    from ..export.description import SettingsSource
+    from ..export.sources import SettingsSource
     from ..restorer import Restorer
 
 EXIT_SOME_FAILED = 4
@@ -135,7 +135,8 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_sources(model: Mapping[str, Any]) -> list[SettingsSource]:
     """The sources that `model_options` name: flags, the options file, the recipe."""
-    from ..export.description import flags, read_options_file, read_recipe
+    from ..export.description import flags
+    from ..export.sources import read_options_file, read_recipe
 
     stated = dict(model)
     opt, recipe = stated.pop("opt"), stated.pop("recipe")

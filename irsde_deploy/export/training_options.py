@@ -38,13 +38,17 @@ def training_options(options: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {"objective": "ml", "ema": REFERENCE_EMA, "warmup": 0}
     dataset = _section(_section(options, "datasets"), "train")
     for section, names in ((train, _TRAIN), (dataset, _DATASET), (_section(options, "logger"), _LOGGER)):
-        values |= {ours: section[theirs] for theirs, ours in names.items() if section.get(theirs) is not None}
+        for theirs, ours in names.items():
+            if section.get(theirs) is not None:
+                values[ours] = section[theirs]
     if "optimizer" in train:
         values["optimizer"] = str(train["optimizer"]).lower()
     if "lr_scheme" in train:
-        values["scheme"] = _SCHEMES.get(str(train["lr_scheme"]), str(train["lr_scheme"]))
+        scheme = str(train["lr_scheme"])
+        values["scheme"] = _SCHEMES.get(scheme, scheme)
     warmup = train.get("warmup_iter")
-    if isinstance(warmup, (int, float)) and warmup > 0:
+    none = isinstance(warmup, (int, float)) and warmup <= 0  # the reference writes -1
+    if warmup is not None and not none:
         values["warmup"] = warmup
     return values
 
@@ -59,7 +63,7 @@ def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(section.get(theirs), str):
                 found[f"{prefix}{ours}"] = section[theirs]
     sigma = _section(options, "degradation").get("sigma")
-    if isinstance(sigma, (int, float)):
+    if isinstance(sigma, (int, float)) and not isinstance(sigma, bool):  # it may be a list, of no use here
         found["noise_level"] = sigma
     return found
 
@@ -71,4 +75,6 @@ def training_mode(options: Mapping[str, Any]) -> Any:
 
 def _section(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = options.get(name)
-    return section if isinstance(section, Mapping) else {}
+    if isinstance(section, Mapping):
+        return section
+    return {}

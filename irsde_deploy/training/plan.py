@@ -19,7 +19,8 @@ from torch import nn
 from ..core.card import ModelCard
 from ..core.sde import DenoisingSDE
 from ..errors import InvalidValueError, reason, refuse
-from ..export.description import SettingsSource, describe
+from ..export.description import describe
+from ..export.sources import SettingsSource
 from ..networks.checkpoints import Checkpoint
 from ..networks.detection import NETWORKS, build_network, outline
 from ..pictures.degradations import Degradation, degradation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from golden import load_case
 
 from irsde_deploy.errors import CheckpointError, InputFileError, InvalidValueError
-from irsde_deploy.export.description import describe, flags, read_options_file, read_recipe, recipe_names
+from irsde_deploy.export.description import describe, flags
+from irsde_deploy.export.sources import read_options_file, read_recipe, recipe_names
 from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet, LatentUNet
 from irsde_deploy.networks.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
 from irsde_deploy.networks.detection import build_network, detect_network
@@ -160,10 +162,17 @@ def options_with(setting: str, model: str = "ConditionalNAFNet") -> str:
         ("", "is empty"),
         ("just text", "no section 'sde'"),
         ("sde: [1, 2]", "no section 'sde'"),
-        ("a: b: c:", "not a YAML file"),
+        ("a: b: c:", "the options file is not valid YAML .mapping values are not allowed here"),
         ("sde: {max_sigma: many, T: 100}", "max_sigma must be a number"),
         ("sde: {T: 99.5}", "T must be a whole number"),
-        ("sde: {T: .inf}", "T must be a whole number"),
+        ("sde: {T: .inf}", "in the options file, sde.T must be a finite number, not inf"),
+        ("sde: {T: '.inf'}", "in the options file, T must be a whole number, not '.inf'"),
+        ("sde: {T: 'inf'}", "T must be a whole number, not 'inf'"),
+        ("sde: {eps: 'nan'}", "eps must be a finite number, not nan"),
+        (f"sde: {{T: {2**64}}}", "sde.T is a whole number beyond 64 bits"),
+        ("sde: {T: 2020-99-99}", "not valid YAML .month must be in 1..12"),
+        ("sde: &a {T: *a}", "aliases|nested too deeply"),
+        ("{" * 300, "is not valid YAML|nested too deeply"),
         ("sde: {T: true}", "T must be a whole number"),
         ("sde: {max_sigma: [1]}", "max_sigma must be a number"),
         ("sde: {schedule: [a]}", "schedule must be text"),
@@ -175,7 +184,7 @@ def options_with(setting: str, model: str = "ConditionalNAFNet") -> str:
         ("sde: {T: 100}\nnetwork_G: 5", "must name a network"),
         ("sde: {T: 100}\ndistortion: [1]", "task must be text"),
         (options_with("{enc_blk_nums: null}"), "the settings say enc_blk_nums = None"),
-        ("sde: !!python/object/apply:os.system ['touch pwned']", "not a YAML file"),
+        ("sde: !!python/object/apply:os.system ['touch pwned']", "is not valid YAML"),
     ],
 )
 def test_options_files_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None:
@@ -202,13 +211,31 @@ def test_recipes_of_the_wrong_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sde = 5", r"\[sde\] must be a section"),
-        ("[sde]\nsigma = 10", "and no sigma"),
-        ("colour = 3", "'colour' is no key of a recipe"),
+        ("sde = 5", r"\[sde\] of the recipe must be an object .names with values., not 5"),
+        ("network = 5", r"\[network\] of the recipe must be an object"),
+        ("training = 5", "in the recipe, training must be an object"),
+        (
+            "[sde]\nsigma = 10",
+            r"\[sde\] of the recipe has the unknown field 'sigma': it has kind, max_sigma, T, schedule, eps",
+        ),
+        (
+            "colour = 3",
+            "the recipe has the unknown field 'colour': it has task, note, sde, sampling, network, training, ",
+        ),
+        ("note = 5", "in the recipe, note must be text, not 5"),
+        ("[sde]\nT = true", "T must be a whole number, not True"),
+        ("[sde]\nT = 9.5", "T must be a whole number, not 9.5"),
+        ("[sde]\nT = 1\nT = 2", "the recipe is not valid TOML .Cannot overwrite a value"),
+        (f"[sde]\nT = {2**64}", "sde.T is a whole number beyond 64 bits"),
+        ("[sampling]\nt0 = [1]", "t0 must be a whole number, not .1."),
+        ("[network]\nform = 3", "form must be text, not 3"),
+        ("[degradation]\nangle = [1, nan]", r"degradation.angle\[1\] must be a finite number, not nan"),
+        ("[network" + ".a" * 400 + "]", "nested too deeply"),
+        ("a = " + "[" * 5000, "nested too deeply"),
         ("[network]\nname = [1]", "name must be text"),
         ("task = 5", "task must be text"),
-        ("[sde]\nT = inf", "T must be a whole number"),
-        ("a b c", "not a TOML file"),
+        ("[sde]\nT = inf", "in the recipe, sde.T must be a finite number, not inf"),
+        ("a b c", "the recipe is not valid TOML .Expected '=' after a key"),
     ],
 )
 def test_recipes_with_mistakes(tmp_path: Path, text: str, message: str) -> None:
@@ -254,3 +281,23 @@ def test_weights_that_do_not_fit() -> None:
         detect_network({"conv1.weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="sizes cannot be read"):
         detect_network({key: value for key, value in weights.items() if key != "intro.weight"})
+
+
+@pytest.mark.parametrize(("read", "name"), [(read_recipe, "r.toml"), (read_options_file, "o.yml")])
+def test_files_that_are_no_text_or_too_large(read: Callable[[str], Any], name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"note = '\xff'")
+    with pytest.raises(InputFileError, match=f"{name}: is not an? (recipe|options file): byte 8 is not UTF-8 text"):
+        read(str(tmp_path / name))
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(2**20 + 1)
+    with pytest.raises(InputFileError, match=f"{name}: is too large to be an? .*: 1048577 bytes, where 1048576 are"):
+        read(str(tmp_path / name))
+
+
+def test_numbers_in_recipes_may_be_text(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[sde]\nmax_sigma = 10\nT = 1e2\neps = "5e-3"\n[sampling]\nsteps = "4"\n')
+    values = read_recipe(str(tmp_path / "r.toml")).values
+    assert list(values.items()) == [
+        ("max_sigma", 10.0), ("T", 100), ("eps", 0.005), ("steps", 4), ("task", ""), ("kind", "mean-reverting")
+    ]  # fmt: skip
+    assert [type(value) for value in values.values()] == [float, int, float, int, str, str]

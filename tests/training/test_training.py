@@ -20,7 +20,8 @@ from sample_pictures import write_photographs
 
 from irsde_deploy import DenoisingSDE, MeanRevertingSDE
 from irsde_deploy.errors import CheckpointError, InputFileError, InvalidValueError
-from irsde_deploy.export.description import SettingsSource, flags
+from irsde_deploy.export.description import flags
+from irsde_deploy.export.sources import SettingsSource
 from irsde_deploy.networks import ConditionalNAFNet
 from irsde_deploy.networks.checkpoints import read_checkpoint
 from irsde_deploy.pictures.degradations import degradation
@@ -413,7 +414,7 @@ def test_a_reference_checkpoint_is_where_training_starts(photographs: Path, tmp_
 
 
 def test_a_reference_options_file_is_trained_as_it_is(photographs: Path, tmp_path: Path) -> None:
-    from irsde_deploy.export.description import read_options_file
+    from irsde_deploy.export.sources import read_options_file
 
     rainy = tmp_path / "lq"
     write_photographs(rainy)
@@ -464,7 +465,7 @@ logger: {{print_freq: 1, save_checkpoint_freq: !!float 5e3}}
 
 def test_the_references_denoising_options_mean_its_other_process(photographs: Path, tmp_path: Path) -> None:
     """No eps, clean pictures alone: the Denoising-SDE, whose U-Net attends fully in its middle block."""
-    from irsde_deploy.export.description import read_options_file
+    from irsde_deploy.export.sources import read_options_file
 
     options = tmp_path / "ir-sde.yml"
     options.write_text(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...errors import InvalidValueError
+from ...errors import refuse
 from .profiles import Profile
 
 BACKENDS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -44,37 +45,45 @@ class BuildOptions:
     timing_cache: bool = True
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise InvalidValueError(f"a backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
-        if not self.profiles:
-            raise InvalidValueError("a plan needs at least one profile")
-        rtx = self.backend == "tensorrt-rtx"
-        if rtx and (self.hardware_compatible or self.version_compatible):
-            raise InvalidValueError(
-                "`hardware_compatible` and `version_compatible` are TensorRT's; a TensorRT-RTX plan runs on several "
-                "generations anyway, and `compute_capabilities` chooses which"
-            )
-        if self.compute_capabilities and not rtx:
-            raise InvalidValueError(
-                "`compute_capabilities` is for TensorRT-RTX: TensorRT builds for the GPU at hand "
-                "(`hardware_compatible` makes a plan for later generations too)"
-            )
         object.__setattr__(self, "compute_capabilities", tuple(dict.fromkeys(self.compute_capabilities)))
+        refuse(self._rules())
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        """(what no options may be, the sentence to say then)."""
+        yield self.backend not in BACKENDS, f"a backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}"
+        yield not self.profiles, "a plan needs at least one profile"
+        rtx = self.backend == "tensorrt-rtx"
+        yield (
+            rtx and (self.hardware_compatible or self.version_compatible),
+            "`hardware_compatible` and `version_compatible` are TensorRT's; a TensorRT-RTX plan runs on several "
+            "generations anyway, and `compute_capabilities` chooses which",
+        )
+        yield (
+            bool(self.compute_capabilities) and not rtx,
+            "`compute_capabilities` is for TensorRT-RTX: TensorRT builds for the GPU at hand "
+            "(`hardware_compatible` makes a plan for later generations too)",
+        )
         for text in self.compute_capabilities:
-            if text != "current" and re.fullmatch(r"\d{1,2}\.\d", text) is None:
-                raise InvalidValueError(f"a compute capability is written 8.9, or 'current', not {text!r}")
-        if self.workspace is not None and not 1 <= self.workspace <= 2**24:
-            raise InvalidValueError(f"`workspace` is in MiB, from 1 to {2**24}, not {self.workspace}")
-        if self.optimization_level is not None and not 0 <= self.optimization_level <= MAX_OPTIMIZATION_LEVEL:
-            raise InvalidValueError(
-                f"`optimization_level` is from 0 to {MAX_OPTIMIZATION_LEVEL}, not {self.optimization_level}"
-            )
+            written = text == "current" or re.fullmatch(r"\d{1,2}\.\d", text)
+            yield not written, f"a compute capability is written 8.9, or 'current', not {text!r}"
+        yield (
+            self.workspace is not None and not 1 <= self.workspace <= 2**24,
+            f"`workspace` is in MiB, from 1 to {2**24}, not {self.workspace}",
+        )
+        level = self.optimization_level
+        yield (
+            level is not None and not 0 <= level <= MAX_OPTIMIZATION_LEVEL,
+            f"`optimization_level` is from 0 to {MAX_OPTIMIZATION_LEVEL}, not {level}",
+        )
 
     @property
     def arguments(self) -> str:
         """As the command line takes them; what is the default is left out."""
-        parts = [f"--backend {self.backend}", *(profile.arguments for profile in self.profiles)]
-        parts += [f"--compute-capability {text}" for text in self.compute_capabilities]
+        parts = [f"--backend {self.backend}"]
+        for profile in self.profiles:
+            parts.append(profile.arguments)
+        for text in self.compute_capabilities:
+            parts.append(f"--compute-capability {text}")
         for name in ("hardware_compatible", "version_compatible", "tf32"):
             if getattr(self, name):
                 parts.append(f"--{name.replace('_', '-')}")

@@ -12,17 +12,17 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ...core.card import ModelCard
-from ...errors import EngineError, InvalidValueError, reason
+from ...errors import EngineError, InvalidValueError, refuse
+from ...system.decoding import convert, inside
 from ...system.files import require_readable
+from ...system.parsing import parse_json, shown
 from ..device.drivers.probe import Device
 from .options import BuildOptions
-from .profiles import Profile
 
 PREFIX = "irsde-card:"
 MAX_NAME = 4095
@@ -47,6 +47,9 @@ class PlanCard:
         onnx: where the ONNX file was, seen from the plan's folder; onnx_sha256: of its content.
         platform: such as `Linux x86_64`; RTX plans run on others too.
         tool_version: of irsde-deploy.
+
+    Raises:
+        InvalidValueError: a text that does not print, or a source that is no .onnx file.
     """
 
     model: ModelCard
@@ -58,6 +61,17 @@ class PlanCard:
     onnx_sha256: str
     platform: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}")
     tool_version: str = ""
+
+    def __post_init__(self) -> None:
+        # A plan may come from anywhere, and its texts go to terminals and into the command that rebuilds it
+        texts = (self.version, self.gpu, self.onnx, self.onnx_sha256, self.platform, self.tool_version)
+        hidden = [text for text in (*texts, *self.compute_capabilities) if not text.isprintable()]
+        refuse(
+            [
+                (bool(hidden), f"{shown(hidden)} cannot be printed"),
+                (Path(self.onnx).suffix.lower() != ".onnx", f"its source is no .onnx file, but {shown(self.onnx)}"),
+            ]
+        )
 
     def network_name(self) -> str:
         """What the network is named.
@@ -128,73 +142,42 @@ def read_plan_card(path: Path) -> PlanCard:
         InputFileError: no such file. EngineError: no card in it, or one that cannot be read.
     """
     require_readable(path)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        fields = _find_card(content)
-    if fields is None:
-        raise EngineError(f"{path}: there is no card of irsde-deploy inside: make the plan with 'irsde-deploy build'")
-    try:
-        return _from_dict(fields)
-    except InvalidValueError as error:
-        raise EngineError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EngineError(f"{path}: the plan's card is damaged ({reason(error)}): build the plan again") from None
+    with (
+        inside(path, EngineError),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        values = _find_card(content)
+        schema = values.pop("schema")
+        if schema != PLAN_SCHEMA:
+            raise InvalidValueError(
+                f"{_WHAT} has schema version {shown(schema)}; this irsde-deploy reads {PLAN_SCHEMA}: {_ADVICE}"
+            )
+        return convert(values, PlanCard, _WHAT, _ADVICE, complete=True, parts={"model": ModelCard.from_dict})
 
 
-def _find_card(content: mmap.mmap) -> dict[str, Any] | None:
-    """The first JSON object with a schema that follows the card's prefix."""
+_WHAT = "the plan's card"
+_ADVICE = "build the plan again"
+
+
+def _find_card(content: mmap.mmap) -> dict[str, Any]:
+    """The first JSON object with a schema that follows the card's prefix; without one, InvalidValueError."""
     prefix = PREFIX.encode()
+    wrong = InvalidValueError("there is no card of irsde-deploy inside: make the plan with 'irsde-deploy build'")
     at = content.find(prefix)
     while at >= 0:
         start = at + len(prefix)
+        text = content[start : start + MAX_NAME].decode("latin-1")  # any byte is a character: the plan goes on behind
         try:
-            fields, _ = json.JSONDecoder().raw_decode(content[start : start + MAX_NAME].decode("latin-1"))
-        except (ValueError, RecursionError):
-            fields = None
-        if isinstance(fields, dict) and "schema" in fields:
-            return fields
+            values = parse_json(text, _WHAT, MAX_NAME, rest=True)
+        except InvalidValueError as error:
+            if text.startswith('{"schema"'):  # it was ours, and there may still be another copy
+                wrong = error
+        else:
+            if isinstance(values, dict) and "schema" in values:
+                return values
         at = content.find(prefix, start)
-    return None
-
-
-def _from_dict(fields: Mapping[str, Any]) -> PlanCard:
-    fields = dict(fields)
-    schema = fields.pop("schema")
-    if schema != PLAN_SCHEMA:
-        raise InvalidValueError(
-            f"the plan's card has schema version {schema}; this irsde-deploy reads {PLAN_SCHEMA}: build the plan again"
-        )
-    fields["model"] = ModelCard.from_dict(fields["model"])
-    fields["build"] = _build_options(fields["build"])
-    fields["compute_capabilities"] = tuple(fields["compute_capabilities"])
-    card = PlanCard(**fields)
-    texts = [getattr(card, name) for name in ("version", "gpu", "onnx", "onnx_sha256", "platform", "tool_version")]
-    if not all(isinstance(text, str) and text.isprintable() for text in (*texts, *card.compute_capabilities)):
-        raise TypeError("a text is something else")
-    if Path(card.onnx).suffix.lower() != ".onnx":
-        raise ValueError("its source is no .onnx file")
-    return card
-
-
-def _build_options(fields: Mapping[str, Any]) -> BuildOptions:
-    build = dict(fields)
-    build["profiles"] = tuple(
-        Profile(*((_whole(b), _whole(h), _whole(w)) for b, h, w in (p["min"], p["opt"], p["max"])))
-        for p in build["profiles"]
-    )
-    build["compute_capabilities"] = tuple(build["compute_capabilities"])
-    for name in ("workspace", "optimization_level"):
-        if build[name] is not None:
-            build[name] = _whole(build[name])
-    for name in ("hardware_compatible", "version_compatible", "tf32", "timing_cache"):
-        if not isinstance(build[name], bool):
-            raise TypeError(f"{name} is {build[name]!r}")
-    return BuildOptions(**build)
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{value!r} is no whole number")
-    return value
+    raise wrong
 
 
 def differences(

@@ -49,20 +49,18 @@ class Profile:
         return abs(shape[0] * shape[1] * shape[2] - self.opt[0] * self.opt[1] * self.opt[2])
 
     def __str__(self) -> str:
-        return " ".join(
-            f"{name} {b}x{h}x{w}" for name, (b, h, w) in zip(("min", "opt", "max"), self._shapes, strict=True)
-        )
+        return " ".join(f"{name} {b}x{h}x{w}" for name, (b, h, w) in self._named)
 
     @property
     def arguments(self) -> str:
         """As the command line takes it."""
-        sizes = (f"--{name} {h}x{w}" for name, (_, h, w) in zip(("min", "opt", "max"), self._shapes, strict=True))
-        batches = ":".join(str(shape[0]) for shape in self._shapes)
-        return f"{' '.join(sizes)} --batch {batches}"
+        sizes = " ".join(f"--{name} {h}x{w}" for name, (_, h, w) in self._named)
+        batches = ":".join(str(b) for _, (b, _, _) in self._named)
+        return f"{sizes} --batch {batches}"
 
     @property
-    def _shapes(self) -> tuple[Shape, Shape, Shape]:
-        return self.min, self.opt, self.max
+    def _named(self) -> list[tuple[str, Shape]]:
+        return [("min", self.min), ("opt", self.opt), ("max", self.max)]
 
 
 def parse_profiles(
@@ -92,8 +90,9 @@ def parse_profiles(
             )
         triples = _triples([[_trtexec(text, channels) for text in texts] for texts in shapes], smallest)
     else:
-        square = [(1, smallest, smallest)], [(1, usual, usual)], [(1, largest, largest)]
-        columns = [[(1, *parse_size(text.strip())) for text in texts] for texts in sizes] if any(sizes) else square
+        columns = [[(1, side, side)] for side in (smallest, usual, largest)]
+        if any(sizes):
+            columns = [[(1, *parse_size(text.strip())) for text in texts] for texts in sizes]
         triples = _with_batches(_triples(columns, smallest), batches)
     for low, middle, high in triples:
         _require_multiple(high, multiple_of, math.ceil)  # first, since opt alone is max too
@@ -113,9 +112,9 @@ def _triples(columns: Sequence[Sequence[Shape]], smallest: int) -> list[_Triple]
             raise InvalidValueError(f"each of the {count} profiles needs a min, an opt and a max, or none has it")
     low, middle, high = (list(column) for column in columns)
     middle = middle or high or low
-    if not low:
-        low = [(b, min(smallest, h), min(smallest, w)) for b, h, w in middle] if high else middle
-    return list(zip(low, middle, high or middle, strict=True))
+    if not low and high:
+        low = [(b, min(smallest, h), min(smallest, w)) for b, h, w in middle]
+    return list(zip(low or middle, middle, high or middle, strict=True))
 
 
 def _with_batches(triples: Sequence[_Triple], batches: Sequence[str]) -> list[_Triple]:
@@ -125,11 +124,12 @@ def _with_batches(triples: Sequence[_Triple], batches: Sequence[str]) -> list[_T
         raise InvalidValueError(
             f"give `batch` once, or once for each profile ({len(triples)}), not {len(parsed)} times"
         )
-    spread = parsed * len(triples) if len(parsed) == 1 else parsed
-    return [
-        ((least, *low[1:]), (usual, *middle[1:]), (most, *high[1:]))
-        for (least, usual, most), (low, middle, high) in zip(spread, triples, strict=True)
-    ]
+    if len(parsed) == 1:
+        parsed *= len(triples)
+    found: list[_Triple] = []
+    for (least, usual, most), (low, middle, high) in zip(parsed, triples, strict=True):
+        found.append(((least, *low[1:]), (usual, *middle[1:]), (most, *high[1:])))
+    return found
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -144,7 +144,9 @@ def _batch(text: str) -> tuple[int, int, int]:
     match = re.fullmatch(r"(\d{1,6})(?::(\d{1,6}):(\d{1,6}))?", text.strip())
     if match is None:
         raise InvalidValueError(f"batch sizes are written min:opt:max, such as 1:1:4, or as one number, not {text!r}")
-    return (int(match[1]), int(match[2]), int(match[3])) if match[2] else (int(match[1]),) * 3
+    if match[2] is None:
+        return (int(match[1]),) * 3
+    return int(match[1]), int(match[2]), int(match[3])
 
 
 def _trtexec(text: str, channels: int) -> Shape:

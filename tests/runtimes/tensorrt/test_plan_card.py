@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hostile import hostile_json, not_utf8
 
 from irsde_deploy.cli import cli
 from irsde_deploy.cli.engines import BUILD_SETTINGS, read_build_options
@@ -76,16 +77,36 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
     text = plan_card().network_name()
     for content, message in (
         ("no card at all", "no card of irsde-deploy"),
-        (text[:300], "no card of irsde-deploy"),
+        (text[:300], "the plan's card is not valid JSON"),
+        (text.replace('"schema":1,', ""), "no card of irsde-deploy"),
         (text.replace('"schema":1', '"schema":9'), "schema version 9"),
         (text.replace('"max_sigma":10', '"max_sigma":-3'), "max_sigma"),
-        (text.replace('"onnx":', '"unknown":'), "card is damaged"),
-        (text.replace('"onnx":"de rain.onnx"', '"onnx":"/etc/passwd"'), "card is damaged .its source is no .onnx"),
-        (text.replace('"onnx":"de rain.onnx"', '"onnx":["a.onnx"]'), "card is damaged"),
-        (text.replace('"version":"10.13.3.9"', '"version":10.13'), "card is damaged"),
-        (text.replace('"workspace":null', '"workspace":true'), "card is damaged .True is no whole number"),
-        (text.replace('"tf32":false', '"tf32":12345'), "card is damaged .tf32 is 12345"),
-        (text.replace("[1,64,64]", '[1,"64",64]'), "card is damaged"),
+        (
+            text.replace('"onnx":', '"unknown":'),
+            "the plan's card has the unknown field 'unknown': build the plan again",
+        ),
+        (text.replace(',"onnx_sha256":"' + "0" * 64 + '"', ""), "the plan's card lacks onnx_sha256"),
+        (
+            text.replace('"onnx":"de rain.onnx"', '"onnx":"/etc/passwd"'),
+            "its source is no .onnx file, but '/etc/passwd'",
+        ),
+        (text.replace('"onnx":"de rain.onnx"', '"onnx":["a.onnx"]'), "onnx must be text, not ..a.onnx.."),
+        (text.replace('"gpu":"NVIDIA', r'"gpu":"\u001b[2JNVIDIA'), r"\['\\x1b.2JNVIDIA .*'\] cannot be printed"),
+        (text.replace('"version":"10.13.3.9"', '"version":10.13'), "version must be text, not 10.13"),
+        (
+            text.replace('"workspace":null', '"workspace":true'),
+            "build.workspace must be a whole number or null, not True",
+        ),
+        (
+            text.replace('"workspace":null', '"workspace":1e3'),
+            "build.workspace must be a whole number or null, not 1000.0",
+        ),
+        (text.replace('"tf32":false', '"tf32":12345'), "build.tf32 must be true or false, not 12345"),
+        (text.replace('"tf32":false,', ""), "build in the plan's card lacks tf32"),
+        (text.replace("[1,64,64]", '[1,"64",64]'), r"build.profiles.0..min.1. must be a whole number, not '64'"),
+        (text.replace("[1,64,64]", "[64,64]"), r"build.profiles.0..min must be a list of 3 entries, not .64, 64."),
+        (text.replace('"channels":3', '"channels":NaN'), "model.channels must be a finite number, not nan"),
+        (text.replace('"channels":3', '"channels":"3"'), "in the model card, channels must be a whole number, not '3'"),
         (text.replace('"min":[1,64,64]', '"min":[1,640,64]'), "min <= opt <= max"),
     ):
         plan.write_text(content)
@@ -148,7 +169,7 @@ def test_the_rebuild_command_means_the_same_build(card: PlanCard) -> None:
 
 
 def test_options_for_the_other_backend_are_refused() -> None:
-    with pytest.raises(InvalidValueError, match="`hardware_compatible`"):
+    with pytest.raises(InvalidValueError, match="`hardware_compatible` and `version_compatible` are TensorRT's"):
         BuildOptions("tensorrt-rtx", (SMALL,), hardware_compatible=True)
     with pytest.raises(InvalidValueError, match="`compute_capabilities` is for TensorRT-RTX"):
         BuildOptions("tensorrt", (SMALL,), compute_capabilities=("8.9",))
@@ -161,3 +182,18 @@ def test_every_field_is_in_the_inspection() -> None:
     described = json.dumps(FULL.to_dict())
     for field in (*dataclasses.fields(PlanCard), *dataclasses.fields(BuildOptions)):
         assert f'"{field.name}"' in described or field.name == "model"
+
+
+def test_hostile_cards_are_one_sentence(tmp_path: Path) -> None:
+    good, plan = json.loads(plan_card().network_name().removeprefix("irsde-card:")), tmp_path / "a.plan"
+    for content, words in hostile_json(good, "model.channels"):
+        plan.write_bytes(b"irsde-card:" + content + b"\0\xff and the plan itself")
+        words = f"({words}|is not valid JSON)" if content.startswith(b'{"schema"') else "no card of irsde-deploy inside"
+        with pytest.raises(EngineError, match=rf"a\.plan: .*{words}") as raised:
+            read_plan_card(plan)
+        assert len(str(raised.value)) < 400
+    plan.write_bytes(b"irsde-card:" + not_utf8(good))
+    with pytest.raises(EngineError, match="no card of irsde-deploy inside"):
+        read_plan_card(plan)
+    plan.write_bytes(b'irsde-card:{"schema": 1, "gpu": "\xff", irsde-card:' + json.dumps(good).encode())
+    assert read_plan_card(plan) == plan_card(), "a damaged copy before the good one"

@@ -1,0 +1,219 @@
+"""Where settings come from: recipes (TOML), the reference's options files (YAML), and what they may hold.
+
+Files are read strictly: an unknown key or a wrong type is an error. Numbers may be text, since YAML reads 5e-3 as that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core.sde import DenoisingSDE, MeanRevertingSDE
+from ..errors import InputFileError, InvalidValueError
+from ..system.decoding import convert, inside, numbers_from_text
+from ..system.parsing import parse_toml, parse_yaml, read_text
+from .training_options import data_options, training_mode, training_options
+
+SDE_SETTINGS = ("max_sigma", "T", "schedule", "eps")
+MAX_SETTINGS_FILE = 1 << 20
+
+
+@dataclass(frozen=True)
+class SettingsSource:
+    """One place that settings come from.
+
+    Attributes:
+        name: for people, such as `--opt derain.yml`.
+        values: the settings it has: any of kind, max_sigma, T, schedule, eps, form, task, sampler, steps, t0.
+        network: the network it states, (class name, hyper-parameters), if any.
+        binding: whether the stated network must agree with the weights. A recipe's is a proposal for training.
+        note: something its user should know.
+        training: settings of a training run (`TrainingSettings`).
+        data: where its pictures are (`DataPlan`).
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    network: tuple[str, Mapping[str, Any]] | None = None
+    binding: bool = True
+    note: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+# -- what files may hold -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What a recipe may hold; of its last three sections, what the network, training and the degradation take."""
+
+    task: str = ""
+    note: str = ""
+    sde: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    degradation: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Sde:
+    """The section [sde]."""
+
+    kind: str = ""
+    max_sigma: float = 0.0
+    T: int = 0
+    schedule: str = ""
+    eps: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """The section [sampling]."""
+
+    sampler: str = ""
+    steps: int = 0
+    t0: int = 0
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What every network of a recipe may have."""
+
+    name: str = ""
+    form: str = ""
+
+
+@dataclass(frozen=True)
+class _Settings(_Sde):
+    """What is taken of an options file."""
+
+    task: str = ""
+
+
+def _typed(values: Any, kind: type[Any], what: str) -> dict[str, Any]:
+    """The values, in their order, of the types that a dataclass has; its defaults are not added."""
+    made = convert(numbers_from_text(values, kind), kind, what)
+    return {name: getattr(made, name) for name in values}
+
+
+def _network(section: Any) -> dict[str, Any]:
+    """The section [network]: what else it holds is for the network to judge."""
+    known = section
+    if isinstance(section, dict):
+        known = {key: section[key] for key in ("name", "form") if key in section}
+    named = _typed(known, _Network, "[network] of the recipe")
+    return {**section, **named}
+
+
+_SECTIONS: dict[str, Callable[[Any], Any]] = {
+    "sde": lambda section: _typed(section, _Sde, "[sde] of the recipe"),
+    "sampling": lambda section: _typed(section, _Sampling, "[sampling] of the recipe"),
+    "network": _network,
+}
+
+
+# -- recipes --------------------------------------------------------------------------------------------------------
+
+
+def read_recipe(name: str) -> SettingsSource:
+    """Read a recipe by its name (a TOML file of the package) or from a path that ends in `.toml`.
+
+    Raises:
+        InputFileError: no such recipe, or not a recipe.
+    """
+    path = Path(name)
+    if not name.endswith(".toml"):
+        path = recipe_folder() / f"{name}.toml"
+        if name not in recipe_names():
+            raise InputFileError(f"no recipe is called {name!r}: choose one of {', '.join(recipe_names())}")
+    text = read_text(path, MAX_SETTINGS_FILE, "a recipe")
+    with inside(path):
+        recipe = convert(parse_toml(text, "the recipe"), _Recipe, "the recipe", parts=_SECTIONS)
+    values = {**recipe.sde, **recipe.sampling, "task": recipe.task}
+    values.setdefault("kind", MeanRevertingSDE.kind)
+    if "form" in recipe.network:
+        values["form"] = recipe.network["form"]
+    network = None
+    if "name" in recipe.network:
+        network = recipe.network["name"], {key: value for key, value in recipe.network.items() if key != "name"}
+    data = {}
+    if recipe.degradation is not None:
+        data["degradation"] = recipe.degradation
+    return SettingsSource(
+        f"--recipe {path.stem}",
+        values,
+        network,
+        binding=False,
+        note=recipe.note,
+        training=recipe.training,
+        data=data,
+    )
+
+
+def recipe_folder() -> Path:
+    """Where the recipes are: inside the installed package, or `export/` of a source tree."""
+    installed = Path(__file__).parent / "recipes"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "export"
+
+
+def recipe_names() -> list[str]:
+    """Names that `read_recipe` takes."""
+    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
+
+
+# -- the reference's options files ---------------------------------------------------------------------------------
+
+
+def read_options_file(path: str | Path) -> SettingsSource:
+    """Read the reference's YAML options file: its sections `sde`, `network_G` and the keys `model`, `distortion`.
+
+    Raises:
+        InputFileError: no such file, too large, or not an options file.
+    """
+    path = Path(path)
+    text = read_text(path, MAX_SETTINGS_FILE, "an options file")
+    with inside(path):
+        options = parse_yaml(text, "the options file")
+        if not isinstance(options, dict) or not isinstance(options.get("sde"), dict):
+            raise InvalidValueError("not an options file of the reference implementation: it has no section 'sde'")
+        stated = {**options["sde"], "task": options.get("distortion")}
+        known = {key: stated[key] for key in (*SDE_SETTINGS, "task") if stated.get(key) is not None}
+        values = _typed(known, _Settings, "the options file")
+        network = _stated_network(options.get("network_G"))
+    if options.get("model") == "latent_denoising":
+        values["form"] = "latent"
+    if "eps" not in values and training_mode(options) == "GT":
+        values["kind"] = DenoisingSDE.kind  # the reference fixes its eps, and trains it on clean pictures alone
+        if network is not None and network[0] == "ConditionalUNet":
+            network = network[0], {"mid_attention": "full", **network[1]}
+    return SettingsSource(
+        f"--opt {path.name}",
+        values,
+        network,
+        note=_sampling_note(options["sde"], values),
+        training=training_options(options),
+        data=data_options(options),
+    )
+
+
+def _sampling_note(sde: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Some options files carry sample_T, a schedule rebuilt for fewer steps; here fewer steps are a subset of T."""
+    asked = sde.get("sample_T")
+    if asked is None or asked == values.get("T"):
+        return ""
+    return f"sample_T = {asked} of the options file is not used: the schedule is that of training, run takes --steps"
+
+
+def _stated_network(section: Any) -> tuple[str, Mapping[str, Any]] | None:
+    if section is None:
+        return None
+    section = section if isinstance(section, dict) else {}
+    name = section.get("which_model_G") or section.get("which_model")
+    setting = section.get("setting") or {}
+    if not isinstance(name, str) or not isinstance(setting, dict):
+        raise InvalidValueError("network_G must name a network (which_model_G) and its setting")
+    return name, setting

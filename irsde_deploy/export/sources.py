@@ -144,7 +144,7 @@ def read_recipe(name: str) -> SettingsSource:
     if recipe.degradation is not None:
         data["degradation"] = recipe.degradation
     return SettingsSource(
-        f"--recipe {path.stem}",
+        f"`recipe` {path.stem}",
         values,
         network,
         binding=False,
@@ -191,7 +191,7 @@ def read_options_file(path: str | Path) -> SettingsSource:
         if network is not None and network[0] == "ConditionalUNet":
             network = network[0], {"mid_attention": "full", **network[1]}
     return SettingsSource(
-        f"--opt {path.name}",
+        f"`opt` {path.name}",
         values,
         network,
         note=_sampling_note(options["sde"], values),
@@ -205,7 +205,7 @@ def _sampling_note(sde: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     asked = sde.get("sample_T")
     if asked is None or asked == values.get("T"):
         return ""
-    return f"sample_T = {asked} of the options file is not used: the schedule is that of training, run takes --steps"
+    return f"sample_T = {asked} of the options file is not used: the schedule is that of training, run takes `steps`"
 
 
 def _stated_network(section: Any) -> tuple[str, Mapping[str, Any]] | None:

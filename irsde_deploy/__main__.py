@@ -74,7 +74,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
         advice = "'irsde-deploy doctor' says which command installs it"
         return f"irsde-deploy: {error.name or error} cannot be imported: {advice}", MissingPackageError.exit_code
     if _says_out_of_memory(error):
-        return "irsde-deploy: not enough memory: use smaller pictures, --tile 256 or a smaller --batch", 1
+        return "irsde-deploy: not enough memory: use smaller pictures, `tile` 256 or a smaller `batch`", 1
     if isinstance(error, OSError):
         return _explain_system(error)
     what = f"{type(error).__name__}: {error}"

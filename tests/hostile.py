@@ -35,7 +35,7 @@ def hostile_json(good: dict[str, Any], whole: str) -> list[tuple[bytes, str]]:
         (3.5, f"{name} must be a whole number, not 3.5"),
         (None, f"{name} must be a whole number, not None"),
         ([3], rf"{name} must be a whole number, not \[3\]"),
-        ("x" * 1000, f"{name} must be a whole number, not '.{{,60}}$|not '.{{,60}}: "),
+        ("x" * 1000, rf"{name} must be a whole number, not 'x{{20,30}}\.\.\.x{{20,30}}'"),
         (float("nan"), f"{whole} must be a finite number, not nan"),
         (float("-inf"), f"{whole} must be a finite number, not -inf"),
         (2**70, f"{whole} is a whole number beyond 64 bits"),

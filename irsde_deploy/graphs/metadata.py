@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.card import ModelCard
-from ..errors import EngineError, InvalidValueError
+from ..errors import EngineError
+from ..system.decoding import inside
 
 LOOP_KEY = "irsde_loop"
 """Metadata property of a whole-loop graph: JSON of what it executes (`export.whole_loop`)."""
@@ -20,10 +21,8 @@ def parse_card(text: str | None, path: Path) -> ModelCard | None:
     """The model card that a graph's metadata holds, if it does; EngineError where it cannot be read."""
     if text is None:
         return None
-    try:
+    with inside(path, EngineError):
         return ModelCard.from_json(text)
-    except InvalidValueError as error:
-        raise EngineError(f"{path}: {error}") from None
 
 
 def checked_card(card: ModelCard | None, tensors: Sequence[tuple[str, bool, Sequence[Any]]], path: Path) -> ModelCard:

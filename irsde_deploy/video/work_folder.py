@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputFileError, OutputFileError, reason
+from ..errors import InputFileError, InvalidValueError, OutputFileError, refuse
+from ..system.decoding import convert
 from ..system.files import file_sha256, not_writable, require_writable, write_atomically
 from ..system.locks import LockFile
+from ..system.parsing import parse_json, read_text
 from .encoding import WHEN_FULL, require_container
 from .reading import open_input
 
@@ -31,6 +33,9 @@ _VERSION = "version of irsde-deploy"
 """Setting that every manifest has."""
 _EARLY = re.compile(r"manifest\.json|partial\.json|lock|\..*\.part")
 """Names of files that are there before the first piece."""
+_MAX_JSON = 1 << 26
+"""Bytes of the largest file that describes a piece: three million packets, 14 hours of 60 frames a second."""
+_MOST_TIME = 1 << 62
 _ANEW = "pass --overwrite to begin anew"
 
 
@@ -142,11 +147,13 @@ class WorkFolder:
 
     def _own_partial(self) -> Path | None:
         try:
-            note = _read_json(self._note)
-        except InputFileError:
+            note = convert(_read_json(self._note), _Note, "it", complete=True)
+        except (InputFileError, InvalidValueError):
             return None
-        own = next((path for path in self._partials() if path.name == note.get("name")), None)
-        return own if own is not None and _state(own) == note.get("state") else None
+        for path in self._partials():
+            if path.name == note.name and _state(path) == note.state:
+                return path
+        return None
 
     @property
     def exists(self) -> bool:
@@ -225,40 +232,55 @@ class WorkFolder:
         return self.folder / f"{k:06d}.json"
 
 
+@dataclass(frozen=True)
+class _Note:
+    """What `partial.json` holds: a file's name beside the output, and its state when it was ours."""
+
+    name: str
+    state: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a piece's JSON file holds: see `Piece`, and the size and SHA-256 of its file."""
+
+    times: tuple[tuple[int, int], ...]
+    retimed: int
+    file: tuple[int, str]
+
+    def __post_init__(self) -> None:
+        beyond = [time for time in self.times if max(map(abs, time)) >= _MOST_TIME]
+        refuse([(not self.times, "it has no times"), (bool(beyond), "its times are beyond 62 bits")])
+
+
 def _read_json(path: Path) -> dict[str, Any]:
+    """What a file of ours holds; one of another form holds nothing."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputFileError(f"{path}: cannot be resumed from ({reason(error)}): {_ANEW}") from None
+        content = parse_json(read_text(path, _MAX_JSON, "a file of a run"), "it", _MAX_JSON)
+    except (OSError, InvalidValueError) as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise InputFileError(f"{path}: cannot be resumed from ({why}): {_ANEW}") from None
     return content if isinstance(content, dict) else {}
 
 
 def _piece(path: Path, about: Path) -> Piece:
     """A piece, by the file that describes it."""
-    content = _read_json(about)
-    times, retimed = content.get("times"), content.get("retimed")
-    if not (isinstance(times, list) and times and all(map(_is_time, times)) and isinstance(retimed, int)):
-        raise InputFileError(f"{about}: is damaged, and cannot be resumed from: {_ANEW}")
     try:
-        intact = content.get("file") == _size_and_hash(path)
+        content = convert(_read_json(about), _About, "it", complete=True)
+    except InvalidValueError as error:
+        raise InputFileError(f"{about}: is damaged, and cannot be resumed from ({error}): {_ANEW}") from None
+    try:
+        intact = content.file == _size_and_hash(path)
     except OSError:
         intact = False
     if not intact:
         raise InputFileError(f"{path}: is damaged, and cannot be resumed from: {_ANEW}")
-    return Piece(path, tuple((pts, duration) for pts, duration in times), retimed)
+    return Piece(path, content.times, content.retimed)
 
 
-def _size_and_hash(path: Path) -> list[Any]:
+def _size_and_hash(path: Path) -> tuple[int, str]:
     """Size and SHA-256 of a piece's file."""
-    return [path.stat().st_size, file_sha256(path)]
-
-
-def _is_time(entry: Any) -> bool:
-    return (
-        isinstance(entry, list)
-        and len(entry) == 2
-        and all(type(value) is int and abs(value) < 1 << 62 for value in entry)
-    )
+    return path.stat().st_size, file_sha256(path)
 
 
 def _flush(path: Path) -> None:
@@ -272,10 +294,10 @@ def partial_of(target: Path) -> Path:
     return target.with_name(f"{target.stem}.partial{target.suffix}")
 
 
-def _state(path: Path) -> list[int] | None:
+def _state(path: Path) -> tuple[int, int] | None:
     """What changes when somebody writes to a file: its size and time; None where it is not there."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return found.st_size, found.st_mtime_ns

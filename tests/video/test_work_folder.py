@@ -16,10 +16,12 @@ import pytest
 
 av = pytest.importorskip("av")
 
+from hostile import hostile_json, not_utf8  # noqa: E402
 from videos import SD, YUV420, identity, planes_of, read_planes, restore, write_video  # noqa: E402
 
 from irsde_deploy.errors import InputFileError, OutputFileError  # noqa: E402
 from irsde_deploy.video.encoding import PieceEncoder  # noqa: E402
+from irsde_deploy.video.work_folder import WorkFolder  # noqa: E402
 
 PROGRAM = [sys.executable, "-m", "irsde_deploy"]
 
@@ -107,6 +109,39 @@ def test_what_somebody_has_put_into_the_folder_stays(source: Path, cut_off: Path
         restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
     restore(source, tmp_path / "out.mp4", segment=0.1, overwrite=True)
     assert _contents(cut_off) == {"notes.txt": b"mine"}
+
+
+def test_hostile_files_in_a_work_folder_are_one_sentence(cut_off: Path, tmp_path: Path) -> None:
+    """What describes a piece, and what says which partial file is ours to delete."""
+    folder, about = WorkFolder(tmp_path / "out.mp4"), cut_off / "000001.json"
+    good = json.loads(about.read_text())
+    assert [len(piece.times) for piece in folder.resume(folder.settings)] == [2, 2]
+    for content, words in hostile_json(good, "retimed"):
+        about.write_bytes(content)
+        with pytest.raises(InputFileError, match=rf"000001\.json: .*({words}).*: pass .*overwrite.* to begin anew$"):
+            folder.resume(folder.settings)
+    for change, words in (
+        ({"times": []}, "it has no times"),
+        ({"times": [[0, 2**62]]}, "its times are beyond 62 bits"),
+        ({"times": [[0, True]]}, r"times\[0\]\[1\] must be a whole number, not True"),
+        ({"times": [[0]]}, r"times\[0\] must be a list of 2 entries, not \[0\]"),
+        ({"file": [1]}, "file must be a list of 2 entries"),
+    ):
+        about.write_text(json.dumps({**good, **change}))
+        with pytest.raises(InputFileError, match=rf"is damaged, and cannot be resumed from \(.*{words}"):
+            folder.resume(folder.settings)
+    (tmp_path / "out.partial.mp4").write_bytes(b"somebody's")
+    folder.note_partial(tmp_path / "out.partial.mp4")
+    note = json.loads((cut_off / "partial.json").read_text())
+    changes = ({"name": 3}, {"state": [1.5, 2]}, {"state": None}, {"more": 1})
+    for content in (not_utf8(note), b"[" * 9999, *(json.dumps({**note, **change}).encode() for change in changes)):
+        (cut_off / "partial.json").write_bytes(content)
+        folder.remove_partial()
+        assert folder.discardable
+    assert (tmp_path / "out.partial.mp4").exists()
+    (cut_off / "partial.json").write_text(json.dumps(note))
+    folder.remove_partial()
+    assert not (tmp_path / "out.partial.mp4").exists()
 
 
 def test_runs_that_are_refused_leave_no_folder(source: Path, cut_off: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,16 +24,30 @@ import numpy as np
 from ..._version import __version__
 from ...core.arrays import Float32
 from ...core.card import ModelCard
-from ...errors import EngineError, OutOfMemoryError, OutputFileError
+from ...errors import EngineError, InvalidValueError, OutOfMemoryError, OutputFileError
 from ...graphs.cpu_rewrites import REWRITES
 from ...system.cache import cache_folder
+from ...system.decoding import convert
 from ...system.files import file_sha256, write_atomically
+from ...system.parsing import parse_json, read_text
 from ...system.threads import usable_threads
 from ..protocol import Engine
 from .openvino_engine import OpenVinoEngine
 
 REPEATS = 3
 """Timed evaluations of each engine, after one that warms up; the engines take turns."""
+
+
+_MAX_CHOICE = 4096
+"""Bytes of the file that keeps a choice."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is kept of a choice: the number of the engine, and its name for people."""
+
+    engine: int
+    name: str
 
 
 class _Race(NamedTuple):
@@ -164,9 +179,9 @@ def _remember(path: Path, index: int, name: str) -> None:
 def _remembered(path: Path, engines: int) -> int | None:
     """The number of the engine that a file names; None where there is no such file, or it names none of them."""
     try:
-        index = json.loads(path.read_text())["engine"]
-    except (OSError, ValueError, KeyError, TypeError):
+        choice = convert(parse_json(read_text(path, _MAX_CHOICE, "a choice"), "it", _MAX_CHOICE), _Choice, "it")
+    except (OSError, InvalidValueError):
         return None
-    if type(index) is not int or not 0 <= index < engines:  # JSON's true is an int to isinstance
+    if not 0 <= choice.engine < engines:
         return None
-    return index
+    return choice.engine

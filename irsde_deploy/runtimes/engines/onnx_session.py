@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +12,16 @@ from ...errors import EngineError, InvalidValueError, MissingPackageError, reaso
 from ...graphs.cpu_rewrites import Rewrite, for_cpu
 from ...graphs.metadata import checked_card, parse_card
 from ...system.cache import cache_folder
+from ...system.decoding import inside
 from ...system.files import require_readable
+from ...system.parsing import parse_json
 from ...system.threads import wanted_threads
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 """Our name of a provider -> ONNX Runtime's."""
+
+MAX_DESCRIPTION = 16_000_000
+"""Characters of what a graph says of itself: of INT8 every layer by name, of a whole loop its table."""
 
 
 def onnxruntime_for(provider: str) -> Any:
@@ -137,10 +141,8 @@ def read_description(session: Any, path: Path, key: str) -> dict[str, Any] | Non
     text = session.get_modelmeta().custom_metadata_map.get(key)
     if text is None:
         return None
-    try:
-        description = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EngineError(f"{path}: its metadata {key} are not valid JSON ({error})") from None
+    with inside(path, EngineError):
+        description = parse_json(text, f"its metadata {key}", MAX_DESCRIPTION)
     if not isinstance(description, dict):  # somebody else's: the key is there, and that is all that it says
         return {}
     return description

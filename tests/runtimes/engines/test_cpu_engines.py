@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import hostile_json, not_utf8
 
 from irsde_deploy import load
 from irsde_deploy.errors import EngineError, InvalidValueError, OutOfMemoryError
@@ -112,13 +113,19 @@ def test_the_faster_engine_is_taken_for_each_size_and_remembered() -> None:
     assert quick_start.calls > calls[0], "the choice belongs to the model"
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"engine": 7}', '{"engine": true}', '{"engine": -1}'])
-def test_a_memory_that_cannot_be_read_is_measured_anew(content: str) -> None:
+CHOICE = {"engine": 0, "name": "A"}
+OTHERS = [b"[]", b"0", *(json.dumps({**CHOICE, "engine": index}).encode() for index in (7, -1))]
+
+
+@pytest.mark.parametrize(
+    "content", [*OTHERS, not_utf8(CHOICE), *(spoilt for spoilt, _ in hostile_json(CHOICE, "engine"))]
+)
+def test_a_memory_that_cannot_be_read_is_measured_anew(content: bytes) -> None:
     engines = [Slow("A", 0.01, 0), Slow("B", 0.0, 0)]
     engine = AutoEngine(engines, "a model")
     path = engine._memory((1, 3, 8, 8))
     path.parent.mkdir(parents=True)
-    path.write_text(content)
+    path.write_bytes(content)
     assert engine.engine_for((1, 3, 8, 8)) is engines[1]
     assert json.loads(path.read_text()) == {"engine": 1, "name": "B"}
 

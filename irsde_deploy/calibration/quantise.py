@@ -16,8 +16,9 @@ import numpy as np
 import onnx
 
 from ..errors import InvalidValueError
+from ..precision.casts import lower
 from ..precision.half_emulation import emulate_half
-from ..precision.nodes import kept_nodes, lower
+from ..precision.nodes import kept_nodes
 from ..runtimes.engines.onnx_session import onnxruntime_for
 from .layers import CONVOLUTIONS, Layer
 

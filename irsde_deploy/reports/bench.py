@@ -110,18 +110,19 @@ def time_evaluations(
         picture = np.full((batch, height, width, 3), 128, dtype=np.uint8)
         taken = in_turns([partial(c.restorer.seconds_per_evaluation, picture, repeats=1) for c in contestants], repeats)
         for contestant, seconds in zip(contestants, taken, strict=True):
-            median = statistics.median(seconds)
-            count = contestant.operations(batch, height, width) if contestant.operations is not None else None
-            speed = count / median if count is not None else None
+            speed = share = None
+            if contestant.operations is not None:
+                speed = contestant.operations(batch, height, width) / statistics.median(seconds)
+                share = None if peak is None else speed / peak
             yield EvaluationTiming(
                 contestant.name,
                 contestant.restorer.card.precision,
                 f"{height}x{width}",
                 batch,
-                median,
+                statistics.median(seconds),
                 float(np.quantile(seconds, 0.95)),
                 None if speed is None else speed / 1e9,
-                None if speed is None or peak is None else speed / peak,
+                share,
             )
 
 
@@ -142,7 +143,9 @@ def time_pictures(
     for quality in qualities:
         taken = in_turns([_restoring(contestant, picture, quality) for contestant in contestants], repeats)
         for contestant, seconds in zip(contestants, taken, strict=True):
-            decibels = measure(contestant, quality) if measure is not None else None
+            decibels = None
+            if measure is not None:
+                decibels = measure(contestant, quality)
             median = statistics.median(seconds)
             made_of = str(PRESETS[quality])
             yield PictureTiming(contestant.name, f"{size[0]}x{size[1]}", quality, made_of, median, decibels)
@@ -201,7 +204,7 @@ def in_turns(works: Sequence[Callable[[], float]], repeats: int) -> list[list[fl
     for repeat in range(repeats + 1):
         for times, work in zip(taken, works, strict=True):
             seconds = work()
-            if repeat:
+            if repeat:  # the first one warms up
                 times.append(seconds)
     return taken
 
@@ -250,8 +253,11 @@ def _write_plot(path: Path, pictures: Sequence[PictureTiming]) -> None:
     """Draw PSNR against the seconds that a picture takes, a line an engine."""
     with figure_file(path, size=(7, 4), dpi=120) as figure:
         axes = figure.add_subplot()
-        for engine in dict.fromkeys(timing.engine for timing in pictures):
-            points = sorted((t.median, t.psnr or 0.0, t.quality) for t in pictures if t.engine == engine)
+        lines: dict[str, list[tuple[float, float, str]]] = {}
+        for t in pictures:
+            lines.setdefault(t.engine, []).append((t.median, t.psnr or 0.0, t.quality))
+        for engine, points in lines.items():
+            points.sort()
             axes.plot([point[0] for point in points], [point[1] for point in points], "o-", label=engine)
             for seconds, decibels, quality in points:
                 axes.annotate(quality, (seconds, decibels), xytext=(4, 4), textcoords="offset points", fontsize=8)

@@ -26,7 +26,8 @@ from irsde_deploy import ModelCard, load
 from irsde_deploy.core.tiling import Tiling
 from irsde_deploy.export.to_onnx import write_onnx
 from irsde_deploy.pictures.files import Picture, read_picture, write_picture
-from irsde_deploy.reports.bench import Contestant, peak_memory
+from irsde_deploy.reports.bench import Contestant
+from irsde_deploy.reports.machine import peak_memory
 from irsde_deploy.reports.tiles import compare_tiled
 
 TILINGS = [(side, overlap) for side in (128, 256, 384) for overlap in (0, 16, 32, 64)]

@@ -16,6 +16,7 @@ from ..errors import InvalidValueError
 from ..precision.nodes import groups
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""Operators whose nodes can be layers."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,24 @@ def quantisable(model: onnx.ModelProto, residuals: bool = False) -> list[Layer]:
     Raises:
         InvalidValueError: the graph is not FP32 throughout, or no layer may be quantised.
     """
-    found = groups(model)
-    plain = {name for group in found if group.kind == "plain" for name in group.nodes}
+    plain: set[str] = set()
+    of_picture: set[str] = set()
+    for group in groups(model):
+        of_picture.update(group.nodes)
+        if group.kind == "plain":
+            plain.update(group.nodes)
     layers = list(_convolutions(model.graph, plain))
     if not layers:
         raise InvalidValueError("the graph has no convolution between its first and its last one: INT8 gains nothing")
     if residuals:
-        layers += _sums(model.graph, plain, {name for group in found for name in group.nodes})
+        layers += _sums(model.graph, plain, of_picture)
         order = {node.name: position for position, node in enumerate(model.graph.node)}
         layers.sort(key=lambda layer: order[layer.name])
     return layers
 
 
 def _convolutions(graph: onnx.GraphProto, plain: set[str]) -> Iterator[Layer]:
+    """Yield convolutions whose weights are constants; with others there would be nothing to store as INT8."""
     weights = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type in CONVOLUTIONS and node.name in plain and weights.issuperset(node.input[1:]):
@@ -62,7 +68,10 @@ def _convolutions(graph: onnx.GraphProto, plain: set[str]) -> Iterator[Layer]:
 
 def _sums(graph: onnx.GraphProto, plain: set[str], of_picture: set[str]) -> Iterator[Layer]:
     """Yield sums of two tensors that both depend on the picture's values, which shifts by the time embedding do not."""
-    picture = {name for node in graph.node if node.name in of_picture for name in node.output}
+    picture: set[str] = set()  # tensors that depend on it
+    for node in graph.node:
+        if node.name in of_picture:
+            picture.update(node.output)
     for node in graph.node:
         if node.op_type == "Add" and node.name in plain and picture.issuperset(node.input):
             yield Layer(node.name, tuple(node.input))

@@ -16,8 +16,10 @@ import numpy as np
 import onnx
 
 from ..errors import InvalidValueError
+from ..graphs.editing import copied
+from ..precision.casts import lower
 from ..precision.half_emulation import emulate_half
-from ..precision.nodes import kept_nodes, lower
+from ..precision.nodes import kept_nodes
 from ..runtimes.engines.onnx_session import onnxruntime_for
 from .layers import CONVOLUTIONS, Layer
 
@@ -37,15 +39,14 @@ def quantise(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[st
         InvalidValueError: a range is missing, or is not a finite number above 0.
     """
     if not layers:
-        same = onnx.ModelProto()
-        same.CopyFrom(model)
-        return same
+        return copied(model)
     quantiser = _quantiser(model, layers, ranges)
     quantiser.quantize_model()
     quantiser.model.topological_sort()
     quantised: onnx.ModelProto = quantiser.model.model
     _spare_others(model, quantised, {layer.name for layer in layers})
     del quantised.graph.value_info[:]
+    # As in the model: without `_INFERRED`, and without domains of operators that the quantiser knows and has not used.
     for attribute in ("metadata_props", "opset_import"):
         del getattr(quantised, attribute)[:]
         getattr(quantised, attribute).extend(getattr(model, attribute))
@@ -69,15 +70,21 @@ def mixed(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[str, 
     """
     if rest == "fp32":
         return quantise(model, layers, ranges)
-    lowered = lower(model, kept_nodes(model, "mixed") | {layer.name for layer in layers})
-    nodes = {node.name: node for node in lowered.graph.node}
-    before = {node.name: list(node.input) for node in model.graph.node}
-    moved, of_moved = [], dict[str, float]()
+    lowered = lower(model, kept_nodes(model, "mixed").union(layer.name for layer in layers))
+    before, after = _inputs(model.graph), _inputs(lowered.graph)
+    moved = []
+    of_moved: dict[str, float] = {}
     for layer in layers:
-        renamed = dict(zip(before[layer.name], nodes[layer.name].input, strict=True))
+        renamed = dict(zip(before[layer.name], after[layer.name], strict=True))  # what is cast has another name now
         moved.append(replace(layer, inputs=tuple(renamed[name] for name in layer.inputs)))
-        of_moved |= {renamed[name]: _range_of(name, ranges) for name in layer.inputs}
+        for name in layer.inputs:
+            of_moved[renamed[name]] = _range_of(name, ranges)
     return quantise(lowered, moved, of_moved)
+
+
+def _inputs(graph: onnx.GraphProto) -> dict[str, list[str]]:
+    """Node -> what it reads."""
+    return {node.name: list(node.input) for node in graph.node}
 
 
 def as_computed(model: onnx.ModelProto, rest: str) -> onnx.ModelProto:
@@ -91,12 +98,17 @@ def as_computed(model: onnx.ModelProto, rest: str) -> onnx.ModelProto:
 
 
 def _quantiser(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[str, float]) -> Any:
+    """ONNX Runtime's quantiser, set to quantise these layers and nothing else."""
     onnxruntime_for("cpu")
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    tops = {name: np.float32(_range_of(name, ranges)) for layer in layers for name in layer.inputs}
+    symmetric = {}
+    for layer in layers:
+        for name in layer.inputs:
+            top = np.float32(_range_of(name, ranges))
+            symmetric[name] = (-top, top)
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     inferred.metadata_props.append(onnx.StringStringEntryProto(key=_INFERRED, value="onnxruntime.quant"))
     operators = [*CONVOLUTIONS, "Add"]
@@ -106,7 +118,7 @@ def _quantiser(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, {name: (-top, top) for name, top in tops.items()}),
+        tensors_range=TensorsData(CalibrationMethod.MinMax, symmetric),
         nodes_to_quantize=[layer.name for layer in layers],
         nodes_to_exclude=[],
         op_types_to_quantize=operators,
@@ -121,19 +133,30 @@ def _quantiser(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[
 
 
 def _range_of(name: str, ranges: Mapping[str, float]) -> float:
-    top = ranges.get(name)
-    if top is None or not 0 < top < np.inf:
-        raise InvalidValueError(f"the range table has {'no' if top is None else 'an impossible'} range for {name}")
-    return top
+    """Return the range of an activation, once it is known to be one."""
+    if name not in ranges:
+        raise InvalidValueError(f"the range table has no range for {name}")
+    if not 0 < ranges[name] < np.inf:
+        raise InvalidValueError(f"the range table has an impossible range for {name}")
+    return ranges[name]
 
 
 def _spare_others(model: onnx.ModelProto, quantised: onnx.ModelProto, layers: set[str]) -> None:
     """Give the nodes that are not among these layers their float inputs back."""
-    before = {node.name: node for node in model.graph.node}
-    there = {tensor.name for tensor in quantised.graph.initializer} | {entry.name for entry in model.graph.input}
-    there |= {name for node in quantised.graph.node for name in node.output}
+    before = _inputs(model.graph)
+    there = _tensors(quantised.graph)
     for node in quantised.graph.node:
-        if node.name in before and node.name not in layers:
-            for position, name in enumerate(before[node.name].input):
-                if name in there:
-                    node.input[position] = name
+        if node.name in layers or node.name not in before:
+            continue
+        for position, name in enumerate(before[node.name]):
+            if name in there:
+                node.input[position] = name
+
+
+def _tensors(graph: onnx.GraphProto) -> set[str]:
+    """Names of everything that a node of the graph can read."""
+    names = {tensor.name for tensor in graph.initializer}
+    names.update(entry.name for entry in graph.input)
+    for node in graph.node:
+        names.update(node.output)
+    return names

@@ -103,7 +103,9 @@ class _Evaluations:
         self._step += 1
         if self._step < self._at:
             return self._known[self._step]
-        return (self._other if self._step == self._at else self._fp32)(x, mu, t)
+        if self._step == self._at:
+            return self._other(x, mu, t)
+        return self._fp32(x, mu, t)
 
 
 class _Recording:
@@ -133,14 +135,14 @@ def measure_sensitivity(
         EngineError: an evaluation failed.
     """
     everywhere = problem.settings.timesteps
-    steps = np.unique(np.linspace(0, len(everywhere) - 1, MOST_TIMESTEPS).round().astype(int)).tolist()
+    steps = _measured_steps(len(everywhere))
     timesteps = tuple(everywhere[step] for step in steps)
     fp32 = OnnxEngine.from_bytes(problem.model.SerializeToString(), problem.card)
-    stream = states_of(problem.model, problem.card, problem.data, problem.settings)
-    states = [s for s in itertools.islice(stream, STATES_EACH * len(everywhere)) if s.t in timesteps]
+    states = _states(problem, timesteps)
     expected = [_eps(fp32, state) for state in states]
     trajectories = [_Trajectory(problem, fp32, mu[:, :, :SIDE, :SIDE]) for mu, _ in problem.pictures()[:PICTURES]]
-    eps_error, restored = (np.empty((len(problem.layers), len(timesteps))) for _ in range(2))
+    eps_error = np.empty((len(problem.layers), len(steps)))
+    restored = np.empty_like(eps_error)
     for row, layer in enumerate(problem.layers):
         graph = quantise(problem.model, [layer], ranges)  # in the FP32 graph, whatever the rest will be
         engine = OnnxEngine.from_bytes(graph.SerializeToString(), problem.card)
@@ -153,6 +155,20 @@ def measure_sensitivity(
     return Sensitivity(names, timesteps, len(everywhere), eps_error, restored)
 
 
+def _measured_steps(count: int) -> list[int]:
+    """Return which of so many steps are measured, from 0: all, or `MOST_TIMESTEPS` spread evenly with both ends."""
+    spread = np.linspace(0, count - 1, MOST_TIMESTEPS).round().astype(int)
+    steps: list[int] = np.unique(spread).tolist()
+    return steps
+
+
+def _states(problem: Problem, timesteps: Sequence[int]) -> list[State]:
+    """Return the calibration's own first states at these timesteps, `STATES_EACH` of each."""
+    stream = states_of(problem.model, problem.card, problem.data, problem.settings)
+    first = itertools.islice(stream, STATES_EACH * len(problem.settings.timesteps))
+    return [state for state in first if state.t in timesteps]
+
+
 def _eps(engine: Engine, state: State) -> Float32:
     eps: Float32 = engine(state.x, state.mu, np.full(1, state.t, np.float32))
     return eps
@@ -162,11 +178,15 @@ def _eps_errors(
     engine: Engine, states: Sequence[State], expected: Sequence[Float32], timesteps: Sequence[int]
 ) -> list[float]:
     """Return the relative root mean square error of eps at each timestep."""
-    off, size = dict.fromkeys(timesteps, 0.0), dict.fromkeys(timesteps, 0.0)
+    off = dict.fromkeys(timesteps, 0.0)
+    size = dict.fromkeys(timesteps, 0.0)
     for state, eps in zip(states, expected, strict=True):
         off[state.t] += float(np.sum(np.square(_eps(engine, state) - eps, dtype=np.float64)))
         size[state.t] += float(np.sum(np.square(eps, dtype=np.float64)))
-    return [float(np.sqrt(off[t] / size[t])) if size[t] else 0.0 for t in timesteps]
+    errors = []
+    for t in timesteps:
+        errors.append(float(np.sqrt(off[t] / size[t])) if size[t] else 0.0)
+    return errors
 
 
 class _Trajectory:

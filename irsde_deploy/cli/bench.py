@@ -60,6 +60,7 @@ def bench(
 ) -> None:
     """Measure ENGINES: one evaluation and whole pictures, in turns; share of the machine's peak, memory, PSNR."""
     from ..reports import bench as measuring
+    from ..reports.machine import matrix_product_peak, peak_memory
 
     if output is not None:
         _require_output(output, overwrite)
@@ -67,12 +68,12 @@ def bench(
     wanted = list(dict.fromkeys(map(_size, sizes))) or [(256, 256)]
     chosen = list(dict.fromkeys(qualities)) or list(PRESETS)
     contestants = _open(engines, providers, device)
-    peak = measuring.matrix_product_peak()
+    peak = matrix_product_peak()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {usable_threads()} threads"
     click.echo(f"{machine}; matrix products at {peak / 1e9:.1f} GFLOP/s")
     evaluations = list(measuring.time_evaluations(contestants, wanted, batch, repeats, peak))
     click.echo(measuring.format_evaluations(evaluations))
-    memory = {each.name: measuring.peak_memory(each, wanted[-1], batch) for each in contestants}
+    memory = {each.name: peak_memory(each, wanted[-1], batch) for each in contestants}
     for name, size in memory.items():
         click.echo(f"{name}: {'memory not measured' if size is None else f'{size / 1e6:.0f} MB at most'}")
     pictures = list(measuring.time_pictures(contestants, wanted[-1], chosen, max(1, repeats // 3), measure))

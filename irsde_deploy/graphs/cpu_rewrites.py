@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError, reason, requires_extra
-from .editing import GraphEditor, attributes
+from .editing import GraphEditor, attributes, copied, set_integer
 
 if TYPE_CHECKING:
     import onnx
@@ -138,17 +138,16 @@ def _cut(
     outputs: list[str],
 ) -> Iterator[onnx.NodeProto]:
     """A convolution as several, each with its share of the output channels, its input and its output."""
+    one_each = attributes(conv).get("group", 1) > 1
     start = 0
     for k, size in enumerate(sizes):
         stop = start + size
-        part = type(conv)()
-        part.CopyFrom(conv)
+        part = copied(conv)
         part.name, part.input[0], part.output[0] = f"{conv.name}/{k}", inputs[k], outputs[k]
         for index, value in enumerate(weights, start=1):
             part.input[index] = editor.constant(f"{conv.input[index]}/{start}:{stop}", value[start:stop])
-        for attribute in part.attribute:
-            if attribute.name == "group" and attribute.i > 1:
-                attribute.i = size  # one channel a group, as before
+        if one_each:  # one channel a group, as before
+            set_integer(part, "group", size)
         yield part
         start = stop
 

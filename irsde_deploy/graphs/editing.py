@@ -7,7 +7,7 @@ docs/dependencies.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,17 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import onnx
 
+Message = TypeVar("Message", bound=Any)
+"""A model or node of the package onnx, whose messages mypy does not know."""
+
 _LIGHT = 1024
 """Elements of a constant that shape inference may want to see; larger ones are weights."""
 
 
-def copied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A model that can be changed without changing this one."""
-    copy = type(model)()
-    copy.CopyFrom(model)
+def copied(message: Message) -> Message:
+    """A copy of a model or node, which can be changed without changing this one."""
+    copy: Message = type(message)()
+    copy.CopyFrom(message)
     return copy
 
 
@@ -31,6 +34,13 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     from onnx import helper
 
     return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+
+
+def set_integer(node: onnx.NodeProto, name: str, value: int) -> None:
+    """Change an attribute that a node has."""
+    for entry in node.attribute:
+        if entry.name == name:
+            entry.i = value
 
 
 def described(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from onnx import TensorProto
 
 from ..core.noise import MULTIPLIERS, WEYL
 from .writer import GraphWriter
@@ -18,6 +19,7 @@ from .writer import GraphWriter
 OPSET = 18
 """The first with BitwiseXor."""
 
+_FLOAT32, _INT64, _FLOAT64 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.DOUBLE
 _HALF = 2**16
 _WORD = 2**32
 
@@ -41,9 +43,10 @@ def write_normals(w: GraphWriter, seed: str, steps: Sequence[int], channels: int
         w.integers(0),
     )
     words = _philox(w, counter, _key(w, seed))
-    normals = [z for i in (0, 2) for z in _box_muller(w, words[i], words[i + 1])]
+    # A counter gives four normals that follow each other in a line; what is beyond the line's end is cut off.
+    normals = (*_box_muller(w, words[0], words[1]), *_box_muller(w, words[2], words[3]))
     last = w.integers(-1)
-    grouped = w("Concat", *(w("Unsqueeze", z, last) for z in normals), axis=-1)
+    grouped = w("Concat", *[w("Unsqueeze", z, last) for z in normals], axis=-1)
     lines = w("Reshape", grouped, w.integers(0, 0, 0, -1))
     return w("Unsqueeze", w("Slice", lines, w.integers(0), width, w.integers(3)), w.integers(1))
 
@@ -58,14 +61,16 @@ def _key(w: GraphWriter, seed: str) -> tuple[str, str]:
     """The seed's low and high word."""
     word = w.constant(_WORD - 1, np.uint64)
     high = w("BitShift", seed, w.constant(32, np.uint64), direction="RIGHT")
-    return tuple(w("Cast", part, to=7) for part in (w("BitwiseAnd", seed, word), high))  # type: ignore[return-value]
+    low = w("BitwiseAnd", seed, word)
+    return w("Cast", low, to=_INT64), w("Cast", high, to=_INT64)
 
 
 def _philox(w: GraphWriter, counter: tuple[str, str, str, str], key: tuple[str, str]) -> tuple[str, str, str, str]:
     """See `irsde_deploy.core.noise.philox4x32`."""
     c0, c1, c2, c3 = counter
     for done in range(10):
-        k0, k1 = (w("Mod", w("Add", key[i], w.integers(done * WEYL[i])), w.integers(_WORD)) for i in (0, 1))
+        k0 = w("Mod", w("Add", key[0], w.integers(done * WEYL[0])), w.integers(_WORD))
+        k1 = w("Mod", w("Add", key[1], w.integers(done * WEYL[1])), w.integers(_WORD))
         high0, low0 = _product(w, int(MULTIPLIERS[0]), c0)
         high1, low1 = _product(w, int(MULTIPLIERS[1]), c2)
         c0 = w("BitwiseXor", high1, w("BitwiseXor", c1, k0))
@@ -88,8 +93,9 @@ def _box_muller(w: GraphWriter, word0: str, word1: str) -> tuple[str, str]:
     def number(value: float) -> str:
         return w.constant(value, np.float64)
 
-    uniform = w("Mul", w("Add", w("Cast", word0, to=11), number(0.5)), number(1 / _WORD))
+    uniform = w("Mul", w("Add", w("Cast", word0, to=_FLOAT64), number(0.5)), number(1 / _WORD))
     radius = w("Sqrt", w("Mul", w("Log", uniform), number(-2)))
-    angle = w("Mul", w("Cast", word1, to=11), number(2 * math.pi / _WORD))
-    even, odd = (w("Cast", w("Mul", radius, w(function, angle)), to=1) for function in ("Cos", "Sin"))
+    angle = w("Mul", w("Cast", word1, to=_FLOAT64), number(2 * math.pi / _WORD))
+    even = w("Cast", w("Mul", radius, w("Cos", angle)), to=_FLOAT32)
+    odd = w("Cast", w("Mul", radius, w("Sin", angle)), to=_FLOAT32)
     return even, odd

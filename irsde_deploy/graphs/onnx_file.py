@@ -9,7 +9,7 @@ import onnx
 from ..core.card import METADATA_KEY, ModelCard
 from ..errors import EngineError, reason
 from ..system.files import require_readable, write_atomically
-from .metadata import parse_card, refuse_whole_loop
+from .metadata import parse_card, refuse_whole_loop, score_inputs
 
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
@@ -24,17 +24,17 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf and the checker raise kinds of their own
         raise EngineError(f"{path}: not an ONNX model ({reason(error)}): make it with 'irsde-deploy export'") from None
-    text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
-    card = parse_card(text, path)
+    card = parse_card(_metadata(model, METADATA_KEY), path)
     if card is None:
         raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
-    inputs, outputs = ({entry.name for entry in entries} for entries in (model.graph.input, model.graph.output))
-    refuse_whole_loop(inputs | outputs, path)
-    expected = {"x", "mu", "t"} if card.conditional else {"x", "t"}
-    if inputs != expected or outputs != {"eps"}:
+    inputs = sorted({entry.name for entry in model.graph.input})
+    outputs = sorted({entry.name for entry in model.graph.output})
+    refuse_whole_loop([*inputs, *outputs], path)
+    expected = sorted(score_inputs(card))
+    if inputs != expected or outputs != ["eps"]:
         raise EngineError(
-            f"{path}: the graph must map {', '.join(sorted(expected))} to eps, and maps {', '.join(sorted(inputs))} to "
-            f"{', '.join(sorted(outputs))}: make it with 'irsde-deploy export'"
+            f"{path}: the graph must map {', '.join(expected)} to eps, and maps {', '.join(inputs)} to "
+            f"{', '.join(outputs)}: make it with 'irsde-deploy export'"
         )
     return model, card
 
@@ -48,8 +48,17 @@ def write_model(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
         onnx.checker.check_model(str(temporary), full_check=True)
 
 
+def _metadata(model: onnx.ModelProto, key: str) -> str | None:
+    """The value of one metadata property; None where the model does not have it."""
+    for entry in model.metadata_props:
+        if entry.key == key:
+            return str(entry.value)
+    return None
+
+
 def set_metadata(model: onnx.ModelProto, key: str, value: str) -> None:
     """Set one metadata property, replacing what it was."""
-    kept = [entry for entry in model.metadata_props if entry.key != key]
-    del model.metadata_props[:]
-    model.metadata_props.extend([*kept, onnx.StringStringEntryProto(key=key, value=value)])
+    for index in reversed(range(len(model.metadata_props))):
+        if model.metadata_props[index].key == key:
+            del model.metadata_props[index]
+    model.metadata_props.add(key=key, value=value)

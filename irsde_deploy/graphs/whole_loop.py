@@ -4,8 +4,8 @@ The score graph becomes the body of an ONNX `Loop` that runs once a row of the s
 initialisers, and so are the weights, inside the body: ONNX Runtime lays out convolutions with weights from outside in
 another way than the score graph's. Why not unrolled: docs/whole-loop.md.
 
-Numbers are those of `runtimes.numpy_loop`: float32 operations in the same order, the state at the picture's own size,
-padded afresh for each evaluation, eps cropped.
+Numbers are those of `runtimes.loops.numpy_loop`: float32 operations in the same order, the state at the picture's own
+size, padded afresh for each evaluation, eps cropped.
 """
 
 from __future__ import annotations
@@ -99,13 +99,16 @@ def whole_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> onnx.
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     require_opset(plan, opset)
     w = GraphWriter("irsde_loop")
-    height, width = (w("Shape", "lq", start=axis, end=axis + 1) for axis in (2, 3))
-    _write_loop(w, _Body(w, model.graph, card, plan, height, width), _noise(w, plan, card, height, width))
-    inputs, outputs = [_pictures("lq", card)], [_pictures("restored", card)]
+    height = w("Shape", "lq", start=2, end=3)
+    width = w("Shape", "lq", start=3, end=4)
+    body = _Body(w, model.graph, card, plan, height, width)
+    _write_loop(w, body, _noise(w, plan, card, height, width))
+    inputs = [_pictures("lq", card)]
     if plan.noise_input == "noise":
         inputs.append(_pictures("noise", card, len(plan.draws)))
     if plan.noise_input == "seed":
         inputs.append(helper.make_tensor_value_info("seed", TensorProto.UINT64, [1]))
+    outputs = [_pictures("restored", card)]
     graph = helper.make_graph(w.nodes, "whole_loop", inputs, outputs, list(w.constants.values()))
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
@@ -126,17 +129,14 @@ def _noise(w: GraphWriter, plan: LoopPlan, card: ModelCard, height: str, width: 
 def _write_loop(w: GraphWriter, body: _Body, noise: str) -> None:
     """Initial state, Loop, lq + y."""
     table, shape = body.plan.table, w("Shape", "lq")
-
-    def zero() -> str:
-        return w.constant(0, np.float32)
-
-    def initial() -> str:
+    if table.start:
         first = w("Gather", noise, w.constant(0, np.int64), axis=0)
-        return w("Mul", first, w.constant(table.start, np.float32))
-
-    state = [w("Expand", initial() if table.start else zero(), shape)]
+        y = w("Mul", first, w.constant(table.start, np.float32))
+    else:
+        y = w.constant(0, np.float32)
+    state = [w("Expand", y, shape)]
     if body.remembers:
-        state.append(w("Expand", zero(), shape))
+        state.append(w("Expand", w.constant(0, np.float32), shape))
     graph = body.graph(noise)
     names = ["irsde_loop/y", "irsde_loop/q"][: len(state)]
     given = [w.constant(len(table), np.int64), w.constant(True, np.bool_), *state]
@@ -145,7 +145,13 @@ def _write_loop(w: GraphWriter, body: _Body, noise: str) -> None:
 
 
 class _Body:
-    """One reverse step as the body of a Loop: number of the step, y and where it is read q_prev -> y and q."""
+    """One reverse step as the body of a Loop: number of the step, y and where it is read q_prev -> y and q.
+
+    What does not change from step to step (the padded mu, the bounds of the clip) is written outside of the body.
+
+    Attributes:
+        plan: what is executed. remembers: whether a step reads the q of the step before.
+    """
 
     def __init__(
         self, w: GraphWriter, score: onnx.GraphProto, card: ModelCard, plan: LoopPlan, height: str, width: str
@@ -162,18 +168,22 @@ class _Body:
         """The body; what it reads beside its inputs is outside it."""
         w, outside = self._w, len(self._w.nodes)
         y, q = self._step("y", noise)
-        carried = [("y", y), ("q_prev", q)][: 1 + self.remembers]
         proceed = w("Identity", "proceed")
         nodes = w.nodes[outside:]
         del w.nodes[outside:]
-        number = helper.make_tensor_value_info("step", TensorProto.INT64, [])
-        before, after = (helper.make_tensor_value_info(n, TensorProto.BOOL, []) for n in ("proceed", proceed))
-        inputs = [number, before, *(_pictures(name, self._card) for name, _ in carried)]
-        outputs = [after, *(_pictures(name, self._card) for _, name in carried)]
+        inputs = [
+            helper.make_tensor_value_info("step", TensorProto.INT64, []),
+            helper.make_tensor_value_info("proceed", TensorProto.BOOL, []),
+            _pictures("y", self._card),
+        ]
+        outputs = [helper.make_tensor_value_info(proceed, TensorProto.BOOL, []), _pictures(y, self._card)]
+        if self.remembers:
+            inputs.append(_pictures("q_prev", self._card))
+            outputs.append(_pictures(q, self._card))
         return helper.make_graph(nodes, "step", inputs, outputs, list(self._score.initializer))
 
     def _step(self, y: str, noise: str) -> tuple[str, str]:
-        """`runtimes.numpy_loop.states`, one turn of it -> y', q; terms that no step has are left out."""
+        """`runtimes.loops.numpy_loop.states`, one turn of it -> y', q; terms that no step has are left out."""
         w, table = self._w, self.plan.table
         eps = self._evaluate(y)
         q = ""
@@ -188,18 +198,21 @@ class _Body:
             terms.append((table.d, "q_prev"))
         if table.stochastic:
             terms.append((table.s, w("Gather", noise, self._row(self._places(), np.int64), axis=0)))
-        first, *others = (w("Mul", self._coefficient(column), name) for column, name in terms)
-        for term in others:
-            first = w("Add", first, term)
-        return first, q
+        products = [w("Mul", self._coefficient(column), name) for column, name in terms]
+        following = products[0]
+        for product in products[1:]:
+            following = w("Add", following, product)
+        return following, q
 
     def _evaluate(self, y: str) -> str:
+        """The score network on the padded state -> eps of the picture's own size."""
         w = self._w
         timesteps = w("Expand", self._coefficient(self.plan.table.t), self._batch)
         inputs = {"x": self._pad(w("Add", y, "lq")), "mu": self._mu, "t": timesteps}
         return self._crop(w.embed(self._score, inputs, "irsde_step/")["eps"])
 
     def _coefficient(self, column: Any) -> str:
+        """The step's own value of a column of the table, float32."""
         return self._row(column, np.float32)
 
     def _row(self, column: Any, dtype: Any) -> str:
@@ -208,31 +221,52 @@ class _Body:
 
     def _places(self) -> list[int]:
         """Where in the noise each step's normals are; 0 for steps that multiply them by 0."""
-        return [self.plan.draws.index(k) if k in self.plan.draws else 0 for k in range(1, len(self.plan.table) + 1)]
+        places = [0] * len(self.plan.table)
+        for place, k in enumerate(self.plan.draws):
+            if k > 0:  # 0 is the initial state's
+                places[k - 1] = place
+        return places
 
 
 def _padding(w: GraphWriter, card: ModelCard, height: str, width: str) -> tuple[Unary, Unary]:
-    """`runtimes.padding` and its inverse: (padding to the card's multiple, cropping to the picture)."""
+    """`runtimes.loops.padding` and its inverse: (padding to the card's multiple, cropping to the picture)."""
     if card.multiple_of == 1:
         return (lambda x: x), (lambda x: x)
-    padded = [_next_multiple(w, side, card.multiple_of) for side in (height, width)]
-    size = w("Concat", height, width, axis=0)
-    if card.pad_mode == "zero":
-        missing = [w("Sub", outer, side) for outer, side in zip(padded, (height, width), strict=True)]
-        pads = w("Concat", w.integers(0, 0, 0, 0, 0, 0), *missing, axis=0)
+    sides = (height, width)
+    padded = (_next_multiple(w, height, card.multiple_of), _next_multiple(w, width, card.multiple_of))
+    size = w("Concat", *sides, axis=0)
+    pad = _zero_padding(w, sides, padded) if card.pad_mode == "zero" else _reflection(w, sides, padded)
 
-        def pad(x: str) -> str:
-            return w("Pad", x, pads)
-    else:
-        rows, columns = (_reflected(w, side, outer) for side, outer in zip((height, width), padded, strict=True))
+    def crop(x: str) -> str:
+        return w("Slice", x, w.integers(0, 0), size, w.integers(2, 3))
 
-        def pad(x: str) -> str:
-            return w("Gather", w("Gather", x, rows, axis=2), columns, axis=3)
+    return pad, crop
 
-    return pad, lambda x: w("Slice", x, w.integers(0, 0), size, w.integers(2, 3))
+
+def _zero_padding(w: GraphWriter, sides: tuple[str, str], padded: tuple[str, str]) -> Unary:
+    """Zeros below and to the right, until the picture has the padded size."""
+    missing = [w("Sub", outer, side) for outer, side in zip(padded, sides, strict=True)]
+    pads = w("Concat", w.integers(0, 0, 0, 0, 0, 0), *missing, axis=0)
+
+    def pad(x: str) -> str:
+        return w("Pad", x, pads)
+
+    return pad
+
+
+def _reflection(w: GraphWriter, sides: tuple[str, str], padded: tuple[str, str]) -> Unary:
+    """The picture's own lines below and to the right, mirrored, until it has the padded size."""
+    rows = _reflected(w, sides[0], padded[0])
+    columns = _reflected(w, sides[1], padded[1])
+
+    def pad(x: str) -> str:
+        return w("Gather", w("Gather", x, rows, axis=2), columns, axis=3)
+
+    return pad
 
 
 def _next_multiple(w: GraphWriter, side: str, multiple: int) -> str:
+    """The smallest multiple that is not below a side."""
     count = w("Div", w("Add", side, w.integers(multiple - 1)), w.integers(multiple))
     return w("Mul", count, w.integers(multiple))
 

@@ -9,9 +9,14 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from .editing import copied
+
 
 class GraphWriter:
     """Nodes in the order of their making, and the constants that they read, each stored once.
+
+    Args:
+        scope: how the names of nodes, tensors and constants begin.
 
     Attributes:
         nodes: written so far. constants: name -> tensor.
@@ -24,13 +29,13 @@ class GraphWriter:
         self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def __call__(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Add a node with one output, and return that output's name."""
+        """Add a node with one output, and return that output's name: `output`, or one that the writer makes."""
         name = f"{self._scope}/{operator}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output or name], name, **attributes))
         return output or name
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
-        """The name of a constant, added where it is not there yet."""
+        """The name of a constant, which is added where there is none of the same type, shape and values yet."""
         array = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._names:
@@ -55,11 +60,12 @@ class GraphWriter:
         """
         renamed = dict(inputs)
         for node in graph.node:
-            copy = onnx.NodeProto()
-            copy.CopyFrom(node)
+            copy = copied(node)
             copy.name = f"{scope}{node.name}"
-            renamed.update({name: f"{scope}{name}" for name in node.output if name})
-            copy.input[:] = [renamed.get(name, name) for name in node.input]
-            copy.output[:] = [renamed.get(name, name) for name in node.output]
+            for position, name in enumerate(node.input):
+                copy.input[position] = renamed.get(name, name)
+            for position, name in enumerate(node.output):
+                if name:  # an output that nobody wants has none
+                    copy.output[position] = renamed[name] = f"{scope}{name}"
             self.nodes.append(copy)
         return {entry.name: renamed[entry.name] for entry in graph.output}

@@ -15,7 +15,8 @@ from ..core.example import example_picture
 from ..errors import InvalidValueError, MissingPackageError, NotFiniteError, refuse
 from ..graphs.onnx_file import set_metadata
 from ..system.listener import SILENT, Listener
-from .nodes import Group, groups, kept_nodes, lower
+from .casts import lower
+from .nodes import Group, groups, kept_nodes
 from .search import SearchResult, cheapest_set, operation_costs
 from .trajectory import TrajectoryQuality
 
@@ -49,13 +50,13 @@ class Lowered:
     @property
     def summary(self) -> str:
         """One line for people."""
-        search = f" (found in {self.trials} trials)" if self.trials else ""
-        kept = f"{self.card.precision}: {len(self.kept)} of {self.total} nodes stay in FP32{search}; "
+        kept = f"{self.card.precision}: {len(self.kept)} of {self.total} nodes stay in FP32"
+        if self.trials:
+            kept += f" (found in {self.trials} trials)"
         if self.psnr is None:
-            return kept + f"what that costs was not measured: {self.unmeasured}"
-        return (
-            kept + f"restored pictures have {self.psnr:.1f} dB against FP32's (FP16 emulated on the CPU; {self.case})"
-        )
+            return f"{kept}; what that costs was not measured: {self.unmeasured}"
+        cost = f"restored pictures have {self.psnr:.1f} dB against FP32's (FP16 emulated on the CPU; {self.case})"
+        return f"{kept}; {cost}"
 
 
 def lower_model(
@@ -73,14 +74,15 @@ def lower_model(
         precision: `fp16` or `mixed`.
         pictures: degraded ones, each (1, C, H, W), to measure and search on; a small synthetic one by default.
         psnr_budget: for `mixed`: search the cheapest set of FP32 nodes that keeps the restored pictures within so many
-            dB of FP32's, in place of the set that `precision.KEPT_KINDS` lists.
+            dB of FP32's, in place of the set that `nodes.KEPT_KINDS` lists.
         on_trial: called with the trials done, and about how many there will be.
 
     Raises:
         InvalidValueError: a graph that is not FP32, or settings that do not go together.
     """
     check_budget(precision, psnr_budget)
-    table = card.plan(t0=card.sde.T if card.sde.kind == "denoising" else None).table
+    blind = card.sde.kind == "denoising"  # starts where the picture's noise is: here at the highest that it knows
+    table = card.plan(t0=card.sde.T if blind else None).table
     quality, unmeasured = None, ""
     try:
         quality = TrajectoryQuality.of(model, card, pictures or [_example(card)], table)
@@ -89,18 +91,34 @@ def lower_model(
             raise
         unmeasured = str(error)
     total = sum(len(group.nodes) for group in groups(model))
-    trials = 0
-    if psnr_budget is not None and quality is not None:
-        result, found = search_precision(quality, psnr_budget, on_trial)
-        kept, trials = tuple(node for group in found for node in group.nodes), result.trials
+    if quality is not None and psnr_budget is not None:
+        kept, trials = _searched(quality, psnr_budget, on_trial)
     else:
-        kept = tuple(sorted(kept_nodes(model, precision)))
+        kept, trials = tuple(sorted(kept_nodes(model, precision))), 0
     lowered = lower(model, kept)
     set_metadata(lowered, KEPT_KEY, json.dumps(kept))
-    what = f"{len(pictures)} given" if pictures else "1 synthetic"
-    case = f"{what} picture{'s' if len(pictures) > 1 else ''}, {len(table)} steps of {card.sampler}"
-    psnr = None if quality is None else quality(frozenset(kept))
+    psnr = None
+    if quality is not None:
+        psnr = quality(frozenset(kept))
+    case = f"{_in_words(pictures)}, {len(table)} steps of {card.sampler}"
     return Lowered(lowered, replace(card, precision=precision), kept, total, psnr, case, trials, unmeasured)
+
+
+def _searched(
+    quality: TrajectoryQuality, budget: float, on_trial: Callable[[int, int], None] | None
+) -> tuple[tuple[str, ...], int]:
+    """The nodes that the search keeps, in the graph's order of their modules, and how many trials it took."""
+    result, found = search_precision(quality, budget, on_trial)
+    kept: list[str] = []
+    for group in found:
+        kept += group.nodes
+    return tuple(kept), result.trials
+
+
+def _in_words(pictures: Sequence[Float32]) -> str:
+    if not pictures:
+        return "1 synthetic picture"
+    return "1 given picture" if len(pictures) == 1 else f"{len(pictures)} given pictures"
 
 
 def lower_aloud(
@@ -169,12 +187,16 @@ def search_precision(
     costs = operation_costs(quality.model, {name: group.nodes for name, group in by_name.items()})
 
     def of_modules(names: frozenset[str]) -> float:
-        return quality(frozenset(node for name in names for node in by_name[name].nodes))
+        nodes: set[str] = set()
+        for name in names:
+            nodes.update(by_name[name].nodes)
+        return quality(frozenset(nodes))
 
     result = cheapest_set(costs, of_modules, budget, on_trial)
     return result, [by_name[name] for name in result.kept]
 
 
 def _example(card: ModelCard) -> Float32:
+    """A degraded picture to measure on, of 64 by 96 pixels or more where a network needs more."""
     side = 4 * card.multiple_of
     return example_picture(card, 1, max(64, side), max(96, side))

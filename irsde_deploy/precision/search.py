@@ -8,7 +8,7 @@ INT8 over its layers (`irsde_deploy.calibration`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +20,11 @@ from ..graphs.flops import operations
 Quality = Callable[[frozenset[str]], float]
 """Names kept in the higher precision -> dB; more is better."""
 
-_LEAST_POWER = 1e-30
 COUNTED_SIDE = 256
-"""Of the picture that operations, the cost of a search, are counted for."""
+"""Side of the picture that operations, the cost of a search, are counted for."""
+
+_LEAST_POWER = 1e-30
+"""A mean square error that is as good as none, but can be divided by."""
 
 
 @dataclass(frozen=True)
@@ -59,30 +61,61 @@ def cheapest_set(
 
     Args:
         costs: name -> what keeping it costs, above 0.
+        quality: measures a set. budget: dB.
 
     Raises:
         InvalidValueError: not even keeping all of them reaches the budget.
     """
     names = list(costs)
-    measured: dict[frozenset[str], float] = {}
-
-    def measure(kept: Sequence[str] | set[str]) -> float:
-        key = frozenset(kept)
-        if key not in measured:
-            measured[key] = quality(key)
-            if on_trial is not None:
-                on_trial(len(measured), max(len(measured), 3 * len(names) // 2))
-        return measured[key]
-
+    measure = _Trials(quality, 3 * len(names) // 2, on_trial)
     if measure([]) >= budget:
-        return SearchResult((), 0.0, measure([]), len(measured))
+        return SearchResult((), 0.0, measure([]), measure.count)
     if measure(names) < budget:
         raise InvalidValueError(
             f"even with nothing lowered restored pictures have {measure(names):.1f} dB, not {budget:g}: lower it"
         )
+    kept = _by_bisection(measure, costs, budget)
+    kept = _without_needless(measure, costs, budget, kept)
+    share = sum(costs[name] for name in kept) / sum(costs.values())
+    return SearchResult(tuple(kept), share, measure(kept), measure.count)
+
+
+class _Trials:
+    """A quality that is measured once for each set.
+
+    Attributes:
+        count: how many sets have been measured.
+    """
+
+    def __init__(self, quality: Quality, expected: int, on_trial: Callable[[int, int], None] | None) -> None:
+        self._quality, self._expected, self._on_trial = quality, expected, on_trial
+        self._measured: dict[frozenset[str], float] = {}
+
+    @property
+    def count(self) -> int:
+        return len(self._measured)
+
+    def __call__(self, kept: Iterable[str]) -> float:
+        key = frozenset(kept)
+        if key not in self._measured:
+            self._measured[key] = self._quality(key)
+            if self._on_trial is not None:
+                self._on_trial(self.count, max(self.count, self._expected))
+        return self._measured[key]
+
+
+def _by_bisection(measure: _Trials, costs: Mapping[str, float], budget: float) -> list[str]:
+    """The cheapest set by single harms, for the largest allowance with which the measured quality keeps the budget.
+
+    Harms do not quite add up, so what may be allowed is not what the budget says: up to 2^10 times as much or as little
+    is tried, to a twentieth of a power of two.
+    """
+    names = list(costs)
     everything = set(names)
     least = _power(measure(names))  # what is there with nothing lowered, as FP16 around layers that may be INT8
-    harms = {name: max(_power(measure(everything - {name})) - least, 0.0) for name in names}
+    harms = {}
+    for name in names:
+        harms[name] = max(_power(measure(everything - {name})) - least, 0.0)
     budgeted = max(_power(budget) - least, _LEAST_POWER)
     kept, low, high = names, -10.0, 10.0  # of log2 of what is allowed over what the budget says
     while high - low > 0.05:
@@ -92,42 +125,57 @@ def cheapest_set(
             kept, low = candidate, middle
         else:
             high = middle
+    return kept
+
+
+def _without_needless(measure: _Trials, costs: Mapping[str, float], budget: float, kept: list[str]) -> list[str]:
+    """What is left of a set when each name, the dearest first, goes if the rest keeps the budget."""
     for name in sorted(kept, key=costs.__getitem__, reverse=True):
         without = [other for other in kept if other != name]
         if measure(without) >= budget:
             kept = without
-    share = sum(costs[name] for name in kept) / sum(costs.values())
-    return SearchResult(tuple(kept), share, measure(kept), len(measured))
+    return kept
 
 
 def _power(decibels: float) -> float:
+    """The mean square error that a PSNR in dB stands for."""
     return float(np.power(10.0, -decibels / 10))
+
+
+_PARTS = 2000
+"""How finely harms are counted, in parts of what is allowed."""
 
 
 def _cheapest_within(harms: Mapping[str, float], costs: Mapping[str, float], allowed: float) -> list[str]:
     """The names to keep, at the least cost, so that the harms of all others sum up to no more than what is allowed.
 
-    Harms are rounded up to whole parts of what is allowed.
+    A knapsack: what is lowered fills it by its harm, in whole parts rounded up, and is worth the cost that it spares.
     """
-    parts = 2000
-    units = {name: int(np.ceil(min(harm / allowed, 2.0) * parts)) for name, harm in harms.items()}
-    spared = np.zeros(parts + 1)  # by harm spent, at most: the cost of what is lowered
-    lowered = np.zeros((len(units), parts + 1), bool)
-    for row, (name, unit) in enumerate(units.items()):
-        if unit <= parts:
-            with_it = spared[: parts + 1 - unit] + costs[name]
+    names = list(harms)
+    units = []
+    for name in names:
+        of_allowed = min(harms[name] / allowed, 2.0)  # 2: does not fit, however far beyond
+        units.append(int(np.ceil(of_allowed * _PARTS)))
+    spared = np.zeros(_PARTS + 1)  # by harm spent, at most: the cost of what is lowered
+    lowered = np.zeros((len(names), _PARTS + 1), bool)
+    for row, (name, unit) in enumerate(zip(names, units, strict=True)):
+        if unit <= _PARTS:
+            with_it = spared[: _PARTS + 1 - unit] + costs[name]
             lowered[row, unit:] = with_it > spared[unit:]
             spared[unit:] = np.maximum(spared[unit:], with_it)
-    kept, left = [], parts
-    for row, (name, unit) in reversed(list(enumerate(units.items()))):
+    kept, left = [], _PARTS
+    for row in reversed(range(len(names))):
         if lowered[row, left]:
-            left -= unit
+            left -= units[row]
         else:
-            kept.append(name)
+            kept.append(names[row])
     return kept[::-1]
 
 
 def operation_costs(model: onnx.ModelProto, nodes_of: Mapping[str, Iterable[str]]) -> dict[str, float]:
     """Names of groups of nodes -> operations of each, at least 1, for `cheapest_set`."""
     of_node = operations(model, 1, COUNTED_SIDE, COUNTED_SIDE)
-    return {name: max(1.0, sum(of_node[node] for node in nodes)) for name, nodes in nodes_of.items()}
+    costs = {}
+    for name, nodes in nodes_of.items():
+        costs[name] = max(1.0, sum(of_node[node] for node in nodes))
+    return costs

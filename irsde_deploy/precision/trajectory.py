@@ -22,8 +22,8 @@ from ..errors import NotFiniteError
 from ..runtimes.engines.onnx_engine import OnnxEngine
 from ..runtimes.loops.numpy_loop import restore
 from ..runtimes.protocol import Engine
+from .casts import lower
 from .half_emulation import emulate_half
-from .nodes import lower
 
 Candidate = Callable[[frozenset[str]], onnx.ModelProto]
 """Names kept in the higher precision -> a graph."""

@@ -1,15 +1,12 @@
 """Speed measured beside quality: one evaluation and whole pictures, engines in turns, medians.
 
 Engines take turns within every repeat, so that a machine that slows down slows all of them. The peak that evaluations
-are compared with is measured too: the best float32 matrix product of NumPy's BLAS, with as many threads.
+are compared with is measured too (`machine`).
 """
 
 from __future__ import annotations
 
-import re
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -29,9 +26,6 @@ from ..system.tables import markdown_table, write_json
 
 if TYPE_CHECKING:
     from ..pictures.pairs import Pair
-
-PEAK_SIDE, PEAK_REPEATS = 1536, 7
-"""Side of the square matrices whose product is timed for the machine's peak, and how often."""
 
 
 @dataclass(frozen=True)
@@ -116,18 +110,19 @@ def time_evaluations(
         picture = np.full((batch, height, width, 3), 128, dtype=np.uint8)
         taken = in_turns([partial(c.restorer.seconds_per_evaluation, picture, repeats=1) for c in contestants], repeats)
         for contestant, seconds in zip(contestants, taken, strict=True):
-            median = statistics.median(seconds)
-            count = contestant.operations(batch, height, width) if contestant.operations is not None else None
-            speed = count / median if count is not None else None
+            speed = share = None
+            if contestant.operations is not None:
+                speed = contestant.operations(batch, height, width) / statistics.median(seconds)
+                share = None if peak is None else speed / peak
             yield EvaluationTiming(
                 contestant.name,
                 contestant.restorer.card.precision,
                 f"{height}x{width}",
                 batch,
-                median,
+                statistics.median(seconds),
                 float(np.quantile(seconds, 0.95)),
                 None if speed is None else speed / 1e9,
-                None if speed is None or peak is None else speed / peak,
+                share,
             )
 
 
@@ -148,7 +143,9 @@ def time_pictures(
     for quality in qualities:
         taken = in_turns([_restoring(contestant, picture, quality) for contestant in contestants], repeats)
         for contestant, seconds in zip(contestants, taken, strict=True):
-            decibels = measure(contestant, quality) if measure is not None else None
+            decibels = None
+            if measure is not None:
+                decibels = measure(contestant, quality)
             median = statistics.median(seconds)
             made_of = str(PRESETS[quality])
             yield PictureTiming(contestant.name, f"{size[0]}x{size[1]}", quality, made_of, median, decibels)
@@ -207,55 +204,9 @@ def in_turns(works: Sequence[Callable[[], float]], repeats: int) -> list[list[fl
     for repeat in range(repeats + 1):
         for times, work in zip(taken, works, strict=True):
             seconds = work()
-            if repeat:
+            if repeat:  # the first one warms up
                 times.append(seconds)
     return taken
-
-
-def matrix_product_peak() -> float:
-    """Float32 operations a second of NumPy's BLAS on its best of several products of 1536x1536."""
-    rng = np.random.default_rng(0)
-    a, b = (rng.random((PEAK_SIDE, PEAK_SIDE), dtype=np.float32) for _ in range(2))
-    best = float("inf")
-    for _ in range(PEAK_REPEATS):
-        started = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - started)
-    return 2 * PEAK_SIDE**3 / best
-
-
-_MEMORY_PROGRAM = """
-import pathlib, re, resource, sys
-import numpy as np
-from irsde_deploy import load
-restorer = load(sys.argv[1], "cpu", provider=sys.argv[2] or None)
-shape = [int(side) for side in sys.argv[3:]]
-restorer.seconds_per_evaluation(np.full((*shape, 3), 128, np.uint8), repeats=1)
-status = pathlib.Path("/proc/self/status")
-if status.exists():  # Linux, where ru_maxrss counts what the parent process had, too
-    print("\\npeak", re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1])
-else:
-    print("\\npeak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-
-def peak_memory(contestant: Contestant, size: tuple[int, int], batch: int = 1) -> int | None:
-    """Bytes that a process needs at most for one evaluation on the CPU, libraries included.
-
-    None where it cannot be measured, as on a GPU, whose memory is its own.
-
-    Args:
-        contestant: the engine, opened anew in a process of its own. size: (height, width). batch: pictures at a time.
-    """
-    on_cpu = contestant.device != "cuda" and contestant.path.suffix.lower() != ".plan"
-    if sys.platform == "win32" or not on_cpu:
-        return None
-    arguments = [str(contestant.path), contestant.provider or "", *map(str, (batch, *size))]
-    command = [sys.executable, "-c", _MEMORY_PROGRAM, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"^peak (\d+)$", done.stdout, re.MULTILINE)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(found[1]) * unit if done.returncode == 0 and found else None
 
 
 # -- reports -----------------------------------------------------------------------------------------------
@@ -267,7 +218,7 @@ class Benchmark:
 
     Attributes:
         machine: in words. engines: name of each contestant -> what runs it.
-        peak: float32 operations a second of the machine, as `matrix_product_peak` has it.
+        peak: float32 operations a second of the machine, as `machine.matrix_product_peak` has it.
         memory: name of each contestant -> bytes that it needs at most; None where it was not measured.
     """
 
@@ -302,8 +253,11 @@ def _write_plot(path: Path, pictures: Sequence[PictureTiming]) -> None:
     """Draw PSNR against the seconds that a picture takes, a line an engine."""
     with figure_file(path, size=(7, 4), dpi=120) as figure:
         axes = figure.add_subplot()
-        for engine in dict.fromkeys(timing.engine for timing in pictures):
-            points = sorted((t.median, t.psnr or 0.0, t.quality) for t in pictures if t.engine == engine)
+        lines: dict[str, list[tuple[float, float, str]]] = {}
+        for t in pictures:
+            lines.setdefault(t.engine, []).append((t.median, t.psnr or 0.0, t.quality))
+        for engine, points in lines.items():
+            points.sort()
             axes.plot([point[0] for point in points], [point[1] for point in points], "o-", label=engine)
             for seconds, decibels, quality in points:
                 axes.annotate(quality, (seconds, decibels), xytext=(4, 4), textcoords="offset points", fontsize=8)

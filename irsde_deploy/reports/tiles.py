@@ -65,24 +65,23 @@ def compare_tiled(
     Raises:
         InvalidValueError: the picture fits into one tile. OutOfMemoryError: the tiles do not fit into memory.
     """
-    tiling = tiling.on_grid(restorer.card.multiple_of)
-    mu = picture.astype(np.float32) / (np.iinfo(picture.dtype).max if picture.dtype.kind == "u" else 1)
     multiple = restorer.card.multiple_of
-    height, width = (side + -side % multiple for side in mu.shape[:2])
-    tiles = tiling.over(height, width, multiple)
+    tiling = tiling.on_grid(multiple)
+    height, width = picture.shape[:2]
+    tiles = tiling.over(height + -height % multiple, width + -width % multiple, multiple)
     if len(tiles) == 1:
-        raise InvalidValueError(
-            f"a picture of {mu.shape[1]}x{mu.shape[0]} fits into one of the {tiling}: use smaller ones"
-        )
+        raise InvalidValueError(f"a picture of {width}x{height} fits into one of the {tiling}: use smaller ones")
+    mu = picture.astype(np.float32)
+    if picture.dtype.kind == "u":
+        mu /= np.iinfo(picture.dtype).max
     whole = restorer(mu, sampling, tile=None, overlap=None)
     tiled = restorer(mu, sampling, tile=tiling.side, overlap=tiling.overlap)
     if restorer.tiling != tiling:
         raise OutOfMemoryError(f"there is not enough memory for {tiling}: compare smaller ones")
     signed = 255 * (tiled.astype(np.float64) - whole)
     error = np.abs(signed).mean(2)
-    seams = [np.array(axis.seams) for axis in (tiles.rows, tiles.columns)]
-    near = [_near(side, found) for side, found in zip(error.shape, seams, strict=True)]
-    across = near[0][:, None] | near[1]
+    seams = [np.array(tiles.rows.seams), np.array(tiles.columns.seams)]
+    across = _near(height, seams[0])[:, None] | _near(width, seams[1])
     return TileReport(
         tiling,
         psnr(tiled, whole, 1.0),
@@ -105,14 +104,16 @@ def _edges(signed: Profile, seams: list[npt.NDArray[np.float64]]) -> tuple[float
         steps = np.abs(np.diff(signed, axis=axis)).swapaxes(0, axis)  # steps[k] is between pixels k and k + 1
         for seam in np.rint(seams[axis]).astype(int) - 1:
             over.append(steps[seam])
-            beside += [steps[k] for k in range(seam - BAND, seam + BAND + 1) if k != seam and 0 <= k < len(steps)]
+            beside += [*steps[max(0, seam - BAND) : seam], *steps[seam + 1 : seam + BAND + 1]]
     return _mean(over), _mean(beside)
 
 
 def _mean(parts: list[Profile]) -> float:
     """Of all values; not a number where there are none."""
     count = sum(part.size for part in parts)
-    return float(sum(part.sum() for part in parts)) / count if count else float("nan")
+    if count == 0:
+        return float("nan")
+    return float(sum(part.sum() for part in parts)) / count
 
 
 def _near(length: int, seams: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

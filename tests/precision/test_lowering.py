@@ -17,9 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from irsde_deploy.core.example import example_picture
 from irsde_deploy.errors import InvalidValueError
 from irsde_deploy.graphs.onnx_file import read_model, write_model
+from irsde_deploy.precision.casts import lower
 from irsde_deploy.precision.half_emulation import emulate_half
 from irsde_deploy.precision.lowering import KEPT_KEY, lower_model, search_precision
-from irsde_deploy.precision.nodes import groups, kept_nodes, lower
+from irsde_deploy.precision.nodes import groups, kept_nodes
 from irsde_deploy.precision.search import cheapest_set
 from irsde_deploy.precision.trajectory import TrajectoryQuality
 from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine

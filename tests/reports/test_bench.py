@@ -20,7 +20,7 @@ from irsde_deploy.graphs.flops import count_flops, operations
 from irsde_deploy.graphs.onnx_file import read_model
 from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet
 from irsde_deploy.pictures.files import Picture, write_picture
-from irsde_deploy.reports import bench
+from irsde_deploy.reports import bench, machine
 
 
 def counted_by_pytorch(model: torch.nn.Module, side: int) -> int:
@@ -96,12 +96,12 @@ def test_speed_is_each_engines_own_operations_over_its_median() -> None:
 def test_memory_is_of_a_process_of_its_own(unet_onnx: Path) -> None:
     ballast = np.ones(400_000_000, np.uint8)
     contestant = bench.Contestant("a", load(unet_onnx), unet_onnx)
-    size = bench.peak_memory(contestant, (64, 64))
+    size = machine.peak_memory(contestant, (64, 64))
     assert size is not None
     assert 30e6 < size < ballast.nbytes, "this process's memory does not count"
-    more = bench.peak_memory(contestant, (128, 128), 8)
+    more = machine.peak_memory(contestant, (128, 128), 8)
     assert more > size + 8 * 3 * 4 * 128 * 128, "a batch takes its states at least"
-    assert bench.peak_memory(bench.Contestant("a", load(unet_onnx), unet_onnx, device="cuda"), (64, 64)) is None
+    assert machine.peak_memory(bench.Contestant("a", load(unet_onnx), unet_onnx, device="cuda"), (64, 64)) is None
 
 
 def test_a_report_of_engines_qualities_and_psnr(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..core.presets import PRESETS, quality_within
 from ..core.sampling import Sampling
-from ..errors import InvalidValueError, IrsdeError, refuse
+from ..errors import IrsdeError, refuse
 from ..restorer import Restorer
 from .files import read_picture
 from .planning import Job

@@ -168,7 +168,7 @@ def colours_of(path: Path) -> tuple[int, ...]:
 
 
 def identity(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-    return Restorer(Identity())(pictures, "mean", 1, frames=numbers)
+    return Restorer(Identity())(pictures, sampler="mean", steps=1, frames=numbers)
 
 
 def restore(

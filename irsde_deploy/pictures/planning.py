@@ -100,8 +100,10 @@ def pair_outputs(
     _refuse_unfit_output(medium, len(found), inputs, output, as_file, suffix)
     jobs = []
     for one in found:
-        name = one.relative if suffix is None else one.relative.with_suffix(suffix)
-        jobs.append(Job(one.source, output if as_file else output / name))
+        target = output
+        if not as_file:
+            target = output / one.relative.with_suffix(suffix or one.relative.suffix)
+        jobs.append(Job(one.source, target))
     _refuse_collisions(jobs)
     return jobs
 
@@ -209,8 +211,8 @@ def _matches(pattern: str) -> list[Path]:
     fixed = len(_fixed_part(path).parts)
     if ".." in path.parts[fixed:]:
         raise InputFileError(f"{pattern}: a pattern may have '..' only before its first wildcard")
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob is relative)
-    return [path for path in matches if is_picture_file(path)]
+    matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
+    return sorted(filter(is_picture_file, matches))
 
 
 def _if_videos(folder: Path) -> str:
@@ -223,7 +225,7 @@ def _if_videos(folder: Path) -> str:
 
 def _pictures_below(folder: Path, output: Path) -> list[Path]:
     """Pictures in a folder and below, without those in an output folder that lies inside it."""
-    pictures = sorted(file for file in folder.rglob("*") if is_picture_file(file))
+    pictures = sorted(filter(is_picture_file, folder.rglob("*")))
     inside = _real(output)
     if inside == _real(folder):
         return pictures

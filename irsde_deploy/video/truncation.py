@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -42,11 +43,20 @@ def _early_end(container: Any, rate: Fraction) -> str | None:
     seconds = Fraction(container.duration or 0, 1_000_000)
     if not seconds:
         return None
-    ends = map(_end, _packets(container, list(container.streams)))
-    end = max((value for value in ends if value is not None), default=seconds)
+    end = _last_end(_packets(container, list(container.streams)), seconds)
     if seconds - end <= max(_FRAMES / rate, min(_SHARE * seconds, Fraction(_SECONDS))):
         return None
     return f"it ends at {float(end):.3g} s of the {float(seconds):.3g} s that its header names"
+
+
+def _last_end(packets: Iterable[Any], otherwise: Fraction) -> Fraction:
+    """Where the last of some packets ends, in seconds."""
+    last = None
+    for packet in packets:
+        end = _end(packet)
+        if end is not None and (last is None or end > last):
+            last = end
+    return otherwise if last is None else last
 
 
 def _uncounted(container: Any, stream: Any) -> str | None:
@@ -78,12 +88,14 @@ def _torn(path: Path) -> str | None:
     return None
 
 
-def _packets(container: Any, streams: list[Any]) -> Any:
+def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
     """The packets of some streams, as far as they can be read."""
     import av
 
     with suppress(InputFileError, av.error.FFmpegError):
-        yield from (packet for packet in container.demux(streams) if packet.size)
+        for packet in container.demux(streams):
+            if packet.size:  # FFmpeg ends with empty ones
+                yield packet
 
 
 def _end(packet: Any) -> Fraction | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 av = pytest.importorskip("av")
 
+from places import ROOT  # noqa: E402
 from videos import (  # noqa: E402
     SD,
     VARIABLE,
@@ -35,6 +38,7 @@ from irsde_deploy.video import (  # noqa: E402
     restore_video,
 )
 
+PAGE = ROOT / "docs" / "video.md"
 ONE_STEP = Sampling(sampler="mean", steps=1, tile="auto")
 
 
@@ -101,6 +105,29 @@ def test_callbacks_count_frames_and_evaluations(source: Path, small_onnx: Path, 
     assert outcome.frames == 8
     assert outcome.seconds > 0
     assert outcome.notes == ()
+
+
+def test_the_documented_call_does_what_the_page_says(
+    source: Path,
+    small_onnx: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    succeeds: Callable[..., tuple[str, str]],
+) -> None:
+    """Run the code in docs/video.md, and the command with the same settings."""
+    code = next(
+        block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "outcome" in block
+    )
+    shutil.copy(small_onnx, tmp_path / "derain.onnx")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    printed = capfd.readouterr().out
+    assert printed.startswith("0 of 5 frames\r")
+    assert re.search(r"\r5 frames in [\d.]+ s\n$", printed)
+    command = ("run", "--engine", small_onnx, source, "-o", "command.mp4", "--quality", "fast", "--crf", 16)
+    succeeds(*command, "--start", 0, "--end", 0.2)
+    assert Path("out.mp4").read_bytes() == Path("command.mp4").read_bytes()
 
 
 def _interrupted(source: Path, target: Path, restorer: Restorer, frame: int, settings: VideoSettings) -> VideoOutcome:

@@ -60,16 +60,17 @@ class MissingPackageError(IrsdeError, ImportError):
     exit_code = 5
 
 
-def refuse(rules: Iterable[tuple[bool, str]]) -> None:
-    """Raise InvalidValueError with the sentence of the first rule whose condition holds.
+def refuse(rules: Iterable[tuple[bool, str]], kind: type[IrsdeError] = InvalidValueError) -> None:
+    """Raise an error with the sentence of the first rule whose condition holds.
 
     Args:
         rules: (what must not be, the sentence to say then). A generator is asked no further than that, so that each
             rule may rely on the ones before it.
+        kind: class of the error.
     """
     for broken, sentence in rules:
         if broken:
-            raise InvalidValueError(sentence)
+            raise kind(sentence)
 
 
 def evaluation_failure(library: str, shape: tuple[int, ...], error: BaseException) -> EngineError:

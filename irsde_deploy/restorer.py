@@ -43,6 +43,9 @@ class Restorer:
     Attributes:
         fallbacks: how many pictures the fallback has done.
         tiling: how the last picture was cut into tiles; None: it was restored whole.
+        files: that `load` opened, this engine's and then the fallback's; empty where an engine was made otherwise.
+        runs_on: what computes, this engine's and then the fallback's: library, version, provider and device. As it was
+            before the first picture, since an engine that is chosen for a size has another name afterwards.
 
     Raises:
         InvalidValueError: the fallback is of another model, or not in FP32.
@@ -53,6 +56,8 @@ class Restorer:
         self.fallback = fallback
         self.fallbacks = 0
         self.tiling: Tiling | None = None
+        self.files: tuple[Path, ...] = ()
+        self.runs_on: tuple[str, ...] = (*_names_of(engine), *(fallback.runs_on if fallback else ()))
         self._loop = loop_around(engine)
         if fallback is not None:
             _require_same_model(self.card, fallback.card)
@@ -265,7 +270,16 @@ def load(
     other = (
         None if fallback is None else load(fallback, "auto" if beside_plan else device, card, None, driver, provider)
     )
-    return Restorer(open_engine(path, device, card, driver, provider), other)
+    restorer = Restorer(open_engine(path, device, card, driver, provider), other)
+    restorer.files = (Path(path), *(other.files if other else ()))
+    return restorer
+
+
+def _names_of(engine: Engine) -> tuple[str, ...]:
+    """What an engine computes with."""
+    if isinstance(engine, DeviceEngine):
+        return engine.name, engine.driver.name
+    return (engine.name,)
 
 
 def _require_same_model(card: ModelCard, fallback: ModelCard) -> None:

@@ -17,9 +17,9 @@ from irsde_deploy.core.card import ModelCard
 from irsde_deploy.core.sde import MeanRevertingSDE
 from irsde_deploy.video.colour import Colour, Layout, Planes, to_planes
 from irsde_deploy.video.encoding import choose_encoding
-from irsde_deploy.video.job import RestoreFrames, VideoJob, VideoProgress, prepare, restore_video
+from irsde_deploy.video.job import JobState, RestoreFrames, VideoJob, carry_out, prepare
 from irsde_deploy.video.probing import probe
-from irsde_deploy.video.reading import Span
+from irsde_deploy.video.source import Span
 
 YUV420, SD = Layout("yuv", 8, 1, 1), Colour("bt601")
 
@@ -180,19 +180,19 @@ def restore(
     lossless: bool = True,
     codec: str | None = None,
     cut: bool | None = None,
-    progress: VideoProgress | None = None,
+    state: JobState | None = None,
     **more: object,
-) -> VideoProgress:
-    """The job that the command does."""
+) -> JobState:
+    """A job with an engine of the test's own."""
     found = probe(source)
     encoding = choose_encoding(found, target, codec, 0 if lossless and codec is None else None, None, pixel_format)
     given = span or Span()
     cut = bool(given.start) if cut is None else cut
     job = VideoJob(found, target, encoding, {"engine": "test"}, given, cut, **more)  # type: ignore[arg-type]
-    progress = progress or VideoProgress()
+    state = state or JobState()
     work, pieces = prepare(job)
-    restore_video(job, work, pieces, restorer, progress)
-    return progress
+    carry_out(job, work, pieces, restorer, state)
+    return state
 
 
 def assert_same(ours: Planes, theirs: Planes, tolerance: int = 0) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 from click.core import ParameterSource
 
+from ..core.calibrated import uncalibrated_words
 from ..core.noise import MAX_SEED
 from ..core.pixels import require_rgb_pictures
 from ..core.sde import SCHEDULES
@@ -156,16 +157,9 @@ def require_rgb(restorer: Restorer, engine: Path) -> Restorer:
 
 def note_uncalibrated(engine: Path, card: ModelCard, timesteps: Iterable[int]) -> None:
     """Say which timesteps lie outside of the span that an INT8 engine was calibrated for."""
-    outside = card.uncalibrated(sorted(timesteps, reverse=True))
-    if card.calibrated is None or not outside:
-        return
-    first, last = card.calibrated
-    span = f"from t = {first} to {last}" if first > last else f"at t = {first} alone"
-    these = f"t = {', '.join(map(str, outside[:8]))}{', ...' if len(outside) > 8 else ''}"
-    say(
-        f"note: {engine}: INT8 is calibrated {span}, and may be far off at {these}, which these settings visit: "
-        "calibrate with the settings that are run"
-    )
+    words = uncalibrated_words(card, timesteps)
+    if words is not None:
+        say(f"note: {engine}: {words}")
 
 
 def given_options(among: Callable[[str], bool]) -> list[str]:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
-from ..errors import OutputFileError
 from .common import EXIT_SOME_FAILED, PATH, device_options, note_uncalibrated, progress, say
-from .sampling import Model, quality_for, sampling_options, seconds_wanted
+from .sampling import Model, sampling_options, show_quality
 from .video import VideoOptions, of_videos, refuse_picture_options, refuse_video_options, run_videos, video_options
 
 if TYPE_CHECKING:
     from ..core.sampling import Sampling
-    from ..pictures.batch import Outcome
+    from ..pictures.batch import Outcome, Tally
     from ..pictures.planning import Job
     from ..pictures.restoring import Restoring
     from ..restorer import Restorer
@@ -54,7 +50,7 @@ if TYPE_CHECKING:
     "--format",
     "suffix",
     type=click.Choice(["png", "jpg", "webp", "tiff"]),
-    help="Of the outputs [default: the inputs'].",
+    help="Format of the outputs [default: the inputs'].",
 )
 @click.option("--overwrite", "existing", flag_value="overwrite", help="Replace existing outputs.")
 @click.option("--skip-existing", "existing", flag_value="skip", help="Leave existing outputs alone.")
@@ -80,7 +76,8 @@ def run(
 
     Or videos: INPUTS are video files. Or a pipe: INPUTS and the output are "-", y4m or raw RGB on stdin and stdout.
     """
-    from ..pictures.planning import plan_jobs
+    from ..pictures.planning import plan_jobs, still_to_do
+    from ..pictures.targets import seconds_wanted
 
     target = seconds_wanted(target_seconds, target_fps, sampling)
     model = Model(engine, fallback, device_settings, rebuild)
@@ -90,102 +87,101 @@ def run(
         return
     refuse_video_options(video)
     planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None)
-    jobs = _still_to_do(planned, existing)
+    jobs = still_to_do(planned, existing)
+    _run_pictures(jobs, len(planned) - len(jobs), model, sampling, target, batch)
+
+
+def _run_pictures(
+    jobs: list[Job], skipped: int, model: Model, sampling: Sampling, target: float | None, batch: int
+) -> None:
+    """Restore pictures, and say how."""
     from ..pictures.restoring import Restoring
 
     restorer = model.load()
     if target is not None:
-        sampling = sampling.of_quality(_quality_for(target, restorer, sampling, jobs, batch))
+        sampling = _with_quality(target, restorer, sampling, jobs, batch)
     restoring = Restoring(restorer, sampling)
-    click.echo(f"{(announced := restorer.engine.name)}: {restoring}")
-    note_uncalibrated(engine, restorer.card, restoring.uncalibrated)
-    tally = _restore_all(restoring, jobs, batch)
+    announced = restorer.engine.name
+    click.echo(f"{announced}: {restoring}")
+    note_uncalibrated(model.engine, restorer.card, restoring.uncalibrated)
+    shown = _Shown(len(jobs), restoring.steps, skipped)
+    _restore_all(restoring, jobs, batch, shown)
     if restoring.blind:
-        note_uncalibrated(engine, restorer.card, restoring.uncalibrated)
+        note_uncalibrated(model.engine, restorer.card, restoring.uncalibrated)
     for tiling in restoring.tilings:
         say(f"note: restored in {tiling}: --tile whole or another side changes that")
     if restorer.fallbacks:
-        say(f"note: {restorer.fallbacks} of {len(jobs)} done by {fallback}: a state of {engine} was not finite")
-    skipped = f", {len(planned) - len(jobs)} skipped" if len(jobs) < len(planned) else ""
+        done = f"{restorer.fallbacks} of {len(jobs)} done by {model.fallback}"
+        say(f"note: {done}: a state of {model.engine} was not finite")
     chosen = "" if restorer.engine.name == announced else f", by {restorer.engine.name}"
-    click.echo(f"{tally.summary}{_levels(restoring.levels)}{skipped}{chosen}")
-    if tally.failed:
+    click.echo(f"{shown.summary(restoring.levels)}{chosen}")
+    if shown.tally.failed:
         sys.exit(EXIT_SOME_FAILED)
 
 
-def _restore_all(restoring: Restoring, jobs: list[Job], batch: int) -> _Outcomes:
+def _with_quality(target: float, restorer: Restorer, sampling: Sampling, jobs: list[Job], batch: int) -> Sampling:
+    """The sampling with the best quality within a target, if there is a picture to measure on."""
+    from ..pictures.targets import choose_quality_for
+
+    choice = choose_quality_for(target, restorer, sampling, jobs, batch)
+    if choice is None:
+        return sampling
+    show_quality(choice)
+    if choice.note is not None:
+        say(f"note: {choice.note}")
+    return sampling.of_quality(choice.quality)
+
+
+def _restore_all(restoring: Restoring, jobs: list[Job], batch: int, shown: _Shown) -> None:
     """Restore and write every job, with progress."""
     from ..pictures.batch import restore_files
 
-    tally = _Outcomes(pictures=len(jobs), steps=restoring.steps)
     with progress(len(jobs) * restoring.steps, "") as advance:
 
         def restore(pictures: Any) -> Any:
-            return restoring(pictures, lambda k: advance(tally.evaluations + k * len(pictures), tally.rate))
+            def on_step(step: int) -> None:
+                advance(shown.evaluations + step * len(pictures), shown.rate)
+
+            return restoring(pictures, on_step)
 
         for outcome in restore_files(restore, jobs, batch):
-            tally.add(outcome)
-            advance(tally.evaluations, tally.rate)
-    return tally
+            shown.add(outcome)
+            advance(shown.evaluations, shown.rate)
 
 
-def _levels(levels: list[float]) -> str:
-    return f", noise levels {min(levels):.1f} to {max(levels):.1f}" if levels else ""
-
-
-def _quality_for(target: float, restorer: Restorer, sampling: Sampling, jobs: list[Job], batch: int) -> str | None:
-    """The best preset within the target at the size of the first picture that can be restored; None without any."""
-    from ..errors import IrsdeError
-    from ..pictures.files import read_picture
-
-    for job in jobs:
-        try:
-            pictures = np.stack([read_picture(job.source).rgb] * min(batch, len(jobs)))
-            return quality_for(target, restorer, sampling, pictures)
-        except (IrsdeError, MemoryError):
-            continue  # told when its turn comes
-    return None
-
-
-def _still_to_do(planned: list[Job], existing: str | None) -> list[Job]:
-    """The jobs whose outputs are not there yet, or all; without a word from the user, existing outputs are an error."""
-    if existing == "overwrite":
-        return planned
-    missing = [job for job in planned if not os.path.lexists(job.target)]
-    if len(missing) < len(planned) and existing is None:
-        first = next(job.target for job in planned if os.path.lexists(job.target))
-        raise OutputFileError(f"{first}: exists already: pass --overwrite to replace or --skip-existing to keep it")
-    return missing
-
-
-@dataclass
-class _Outcomes:
+class _Shown:
     """How far a run is; says what went wrong as it is counted."""
 
-    pictures: int
-    steps: int
-    written: int = 0
-    failed: int = 0
-    started: float = field(default_factory=time.monotonic)
+    def __init__(self, pictures: int, steps: int, skipped: int) -> None:
+        from ..pictures.batch import Tally
+
+        self.pictures, self.steps = pictures, steps
+        self.tally: Tally = Tally(skipped=skipped)
+        self._started = time.monotonic()
 
     def add(self, outcome: Outcome) -> None:
+        self.tally.add(outcome)
         if outcome.error is not None:
-            self.failed += 1
             say(outcome.error)
-            return
-        self.written += 1
         if outcome.lost:
             say(f"note: {outcome.job.target}: its format cannot hold {' and '.join(outcome.lost)}")
 
     @property
     def evaluations(self) -> int:
-        return (self.written + self.failed) * self.steps
+        return (self.tally.written + self.tally.failed) * self.steps
 
     @property
     def rate(self) -> str:
-        seconds = max(time.monotonic() - self.started, 1e-9)
-        return f"{self.written}/{self.pictures} pictures, {self.written / seconds:.2f} pictures/s"
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        written = self.tally.written
+        return f"{written}/{self.pictures} pictures, {written / seconds:.2f} pictures/s"
 
-    @property
-    def summary(self) -> str:
-        return f"{self.written} written, {self.failed} failed in {time.monotonic() - self.started:.1f} s"
+    def summary(self, levels: list[float]) -> str:
+        """The last line, with the noise levels that were estimated."""
+        tally = self.tally
+        words = f"{tally.written} written, {tally.failed} failed in {time.monotonic() - self._started:.1f} s"
+        if levels:
+            words += f", noise levels {min(levels):.1f} to {max(levels):.1f}"
+        if tally.skipped:
+            words += f", {tally.skipped} skipped"
+        return words

@@ -1,4 +1,4 @@
-"""What the commands that restore share: the options of sampling and of the engine, and targets of speed."""
+"""What the commands that restore share: the options of sampling and of the engine."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.presets import PRESETS, quality_within
+from ..core.presets import PRESETS
 from ..core.samplers import SAMPLERS
 from ..errors import InvalidValueError
-from .common import SEED, note_uncalibrated, require_rgb, say
+from .common import SEED, require_rgb
 from .engines import rebuild_where_unfit
 
 if TYPE_CHECKING:
-    from ..core.sampling import Sampling
-    from ..pictures.restoring import Restoring
+    from ..pictures.targets import QualityChoice
     from ..restorer import Restorer
 
 
@@ -117,41 +116,6 @@ class Model:
         return require_rgb(load(self.engine, fallback=self.fallback, **self.device_settings), self.engine)
 
 
-def seconds_wanted(seconds: float | None, fps: float | None, sampling: Sampling) -> float | None:
-    """Seconds that a picture may take, if the command line says."""
-    if seconds is None and fps is None:
-        return None
-    if seconds is not None and fps is not None:
-        raise InvalidValueError("--target-seconds and --target-fps say the same in two ways: leave one out")
-    if sampling.quality is not None or sampling.sampler is not None or sampling.steps is not None:
-        raise InvalidValueError("a target chooses the quality: leave out --quality, --sampler and --steps")
-    if fps is not None and not 0 < fps < float("inf"):
-        raise InvalidValueError(f"--target-fps must be a finite number above 0, not {fps:g}")
-    target = 1 / fps if fps is not None else seconds
-    quality_within(target or 0, 1)  # raises where it is no target
-    return target
-
-
-def quality_for(target: float, restorer: Restorer, sampling: Sampling, pictures: Any) -> str:
-    """The best preset within the target at the size of a batch of pictures, and a line that says why."""
-    taken = restorer.seconds_per_evaluation(pictures, tile=sampling.tile, overlap=sampling.overlap)
-    evaluation = taken / len(pictures)
-    quality, fits = quality_within(target, evaluation)
-    height, width = pictures.shape[1:3]
-    click.echo(f"an evaluation at {width}x{height} takes {evaluation:.3g} s: {quality} ({PRESETS[quality]})")
-    if not fits:
-        say(f"note: even {quality} takes {PRESETS[quality].steps * evaluation:.3g} s a picture, not {target:.3g} s")
-    return quality
-
-
-def for_frames(engine: Path, restorer: Restorer, sampling: Sampling, picture: Any) -> Restoring:
-    """What restores a video, whose first frame settles the noise level of all; says so."""
-    from ..pictures.restoring import Restoring, settled_by
-
-    settled = settled_by(sampling, restorer, picture)
-    if settled != sampling:
-        level = f"{settled.noise_level:.1f}"
-        say(f"note: noise level {level}, estimated on the first frame, is used for all: --noise-level sets it")
-    restoring = Restoring(restorer, settled)
-    note_uncalibrated(engine, restorer.card, restoring.uncalibrated)
-    return restoring
+def show_quality(choice: QualityChoice) -> None:
+    """Say which quality was chosen for a target, and why."""
+    click.echo(choice.words)

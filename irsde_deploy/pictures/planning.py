@@ -1,15 +1,17 @@
-"""Which inputs become which outputs: files, folders and patterns on one side, a file or a folder on the other."""
+"""Which inputs become which outputs: files, folders and patterns on one side, a file or a folder on the other.
+
+What is said here of outputs goes for pictures and, by `video.planning`, for videos.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputFileError, OutputFileError
+from ..errors import InputFileError, OutputFileError, refuse
 from .files import SUFFIXES, is_picture_file
 
 VIDEO_SUFFIXES = (
@@ -23,10 +25,34 @@ _SAME_FORMAT = {".jpg": (".jpg", ".jpeg"), ".tiff": (".tif", ".tiff")}
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to restore: from `source` to `target`."""
+    """One picture or video to restore: from `source` to `target`."""
 
     source: Path
     target: Path
+
+
+@dataclass(frozen=True)
+class Found:
+    """An input, and where its output is below an output folder."""
+
+    source: Path
+    relative: Path
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What is planned.
+
+    Attributes:
+        noun: for one of them.
+        suffixes: that the name of an output may have.
+    """
+
+    noun: str
+    suffixes: tuple[str, ...]
+
+
+PICTURES = Medium("picture", SUFFIXES)
 
 
 def is_video_name(name: str) -> bool:
@@ -46,71 +72,164 @@ def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) ->
         InputFileError: an input matches nothing.
         OutputFileError: outputs would collide with each other or replace an input.
     """
-    found = [pair for text in inputs for pair in _find(text, output)]
-    sources = {source.absolute(): (source, relative) for source, relative in reversed(found)}  # the first naming wins
-    as_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
-    _require_fitting_output(inputs, output, as_file, len(sources), suffix)
+    sources: dict[Path, Found] = {}
+    for text in inputs:
+        for found in _find(text, output):
+            key = found.source.absolute()
+            sources[key] = sources.pop(key, found)  # the first naming wins, at the place of the last
+    return pair_outputs(PICTURES, list(sources.values()), inputs, output, suffix)
+
+
+def pair_outputs(
+    medium: Medium, found: Sequence[Found], inputs: Sequence[str], output: Path, suffix: str | None = None
+) -> list[Job]:
+    """Pair what was found with its outputs.
+
+    Args:
+        medium: what it is.
+        found: at least one.
+        inputs: that a user has named.
+        output: a file for a single one, where the name ends as the medium's do; otherwise a folder.
+        suffix: of the outputs, such as `.png`; that of each name by default.
+
+    Raises:
+        OutputFileError: an output that cannot hold them, that was surely meant otherwise, or that would collide with
+            another or replace an input.
+    """
+    as_file = output.suffix.lower() in medium.suffixes and not output.is_dir()
+    _refuse_unfit_output(medium, len(found), inputs, output, as_file, suffix)
     jobs = []
-    for source, relative in reversed(sources.values()):
-        target = output / relative.with_suffix(suffix or relative.suffix)
-        jobs.append(Job(source, output if as_file else target))
+    for one in found:
+        target = output
+        if not as_file:
+            target = output / one.relative.with_suffix(suffix or one.relative.suffix)
+        jobs.append(Job(one.source, target))
     _refuse_collisions(jobs)
     return jobs
 
 
-def _require_fitting_output(
-    inputs: Sequence[str], output: Path, as_file: bool, pictures: int, suffix: str | None
+def _refuse_unfit_output(
+    medium: Medium, count: int, inputs: Sequence[str], output: Path, as_file: bool, suffix: str | None
 ) -> None:
-    """Refuse an output that cannot hold the pictures, or that was surely meant otherwise."""
-    if as_file and pictures > 1:
-        raise OutputFileError(f"{output}: one file cannot hold {pictures} pictures: give a folder with -o")
-    if as_file and suffix and output.suffix.lower() not in _SAME_FORMAT.get(suffix, (suffix,)):
-        raise OutputFileError(f"{output}: contradicts the format {suffix[1:]}: leave one of the two out")
-    if as_file or output.is_dir():
-        return
-    if os.path.lexists(output):
-        raise OutputFileError(f"{output}: is a file, and the pictures go into a folder: give another name with -o")
-    if output.suffix and len(inputs) == 1 and Path(inputs[0]).is_file():
-        raise OutputFileError(
-            f"{output}: neither the name of a picture ({', '.join(SUFFIXES)}) nor a folder: make the folder first"
+    """Raise OutputFileError for an output that cannot hold so many, or that was surely meant otherwise."""
+    other_format = suffix is not None and output.suffix.lower() not in _SAME_FORMAT.get(suffix, (suffix,))
+    as_new_folder = not as_file and not output.is_dir()
+    from_one_file = len(inputs) == 1 and Path(inputs[0]).is_file()
+    refuse(
+        [
+            (
+                as_file and count > 1,
+                f"{output}: one file cannot hold {count} {medium.noun}s: give a folder as `output`",
+            ),
+            (
+                as_file and other_format,
+                f"{output}: contradicts the format {suffix and suffix[1:]}: leave one of the two out",
+            ),
+            (
+                as_new_folder and os.path.lexists(output),
+                f"{output}: is a file, and the {medium.noun}s go into a folder: give another name as `output`",
+            ),
+            (
+                as_new_folder and bool(output.suffix) and from_one_file,
+                f"{output}: neither the name of a {medium.noun} ({', '.join(medium.suffixes)}) nor a folder: "
+                "make the folder first",
+            ),
+        ],
+        OutputFileError,
+    )
+
+
+def _refuse_collisions(jobs: Sequence[Job]) -> None:
+    """Raise OutputFileError where outputs would replace each other, or an input."""
+    inputs = {_real(job.source) for job in jobs}
+    sources_of: dict[Path, list[str]] = {}
+    for job in jobs:
+        sources_of.setdefault(_real(job.target), []).append(str(job.source))
+    for target, sources in sources_of.items():
+        refuse(
+            [
+                (
+                    len(sources) > 1,
+                    f"{', '.join(sources)} would all become {target}: restore them into different folders",
+                ),
+                (target in inputs, f"{target} is an input and would be replaced: choose another output"),
+            ],
+            OutputFileError,
         )
 
 
-def _find(text: str, output: Path) -> list[tuple[Path, Path]]:
-    """(source, path below the output folder) of every picture that one argument means."""
+def still_to_do(planned: Sequence[Job], existing: str | None) -> list[Job]:
+    """The jobs that are left when outputs are there already.
+
+    Args:
+        planned: all jobs.
+        existing: what is done with an output that exists: `overwrite` or `skip`.
+
+    Raises:
+        OutputFileError: one exists, and `existing` is None.
+    """
+    if existing == "overwrite":
+        return list(planned)
+    missing = without_existing(planned)
+    if existing is None and len(missing) < len(planned):
+        first = next(job.target for job in planned if os.path.lexists(job.target))
+        raise OutputFileError(f"{first}: exists already: pass `overwrite` to replace or `skip_existing` to keep it")
+    return missing
+
+
+def without_existing(planned: Sequence[Job]) -> list[Job]:
+    """The jobs whose outputs are not there yet; a link that leads nowhere is there."""
+    return [job for job in planned if not os.path.lexists(job.target)]
+
+
+def _find(text: str, output: Path) -> list[Found]:
+    """The pictures that one argument means."""
     path = Path(text)
     if not text:
         raise InputFileError("an input is empty (an unset variable?): give a file, a folder or a pattern")
     if path.is_dir():
-        pairs = [(file, file.relative_to(path)) for file in _pictures_below(path, output)]
+        found = _below(path, _pictures_below(path, output))
     elif path.exists():
-        pairs = [(path, Path(path.name))]
+        found = [Found(path, Path(path.name))]
     elif glob.has_magic(text):
-        root = _fixed_part(path)
-        if ".." in path.parts[len(root.parts) :]:
-            raise InputFileError(f"{text}: a pattern may have '..' only before its first wildcard")
-        matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207 (takes ** and absolute patterns)
-        pairs = [(file, file.relative_to(root)) for file in matches if is_picture_file(file)]
+        found = _below(_fixed_part(path), _matches(text))
     else:
         raise InputFileError(f"{text}: no such file or folder")
-    if not pairs:
-        raise InputFileError(f"{text}: no pictures there (looked for {', '.join(SUFFIXES)}){_of_videos(path)}")
-    return pairs
+    if not found:
+        raise InputFileError(f"{text}: no pictures there (looked for {', '.join(SUFFIXES)}){_if_videos(path)}")
+    return found
 
 
-def _of_videos(folder: Path) -> str:
-    """What to do with a folder of videos instead."""
-    video = next((file for file in sorted(folder.rglob("*")) if is_video_name(file.name)), None)
-    return "" if video is None else f": videos are given by their names, such as {video}"
+def _below(folder: Path, files: Iterable[Path]) -> list[Found]:
+    """Files whose tree below a folder is kept."""
+    return [Found(file, file.relative_to(folder)) for file in files]
+
+
+def _matches(pattern: str) -> list[Path]:
+    """Pictures that a pattern matches, which may have `**` in it and be absolute."""
+    path = Path(pattern)
+    fixed = len(_fixed_part(path).parts)
+    if ".." in path.parts[fixed:]:
+        raise InputFileError(f"{pattern}: a pattern may have '..' only before its first wildcard")
+    matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
+    return sorted(filter(is_picture_file, matches))
+
+
+def _if_videos(folder: Path) -> str:
+    """What to do where there are videos in place of pictures."""
+    for file in sorted(folder.rglob("*")):
+        if is_video_name(file.name):
+            return f": videos are given by their names, such as {file}"
+    return ""
 
 
 def _pictures_below(folder: Path, output: Path) -> list[Path]:
     """Pictures in a folder and below, without those in an output folder that lies inside it."""
+    pictures = sorted(filter(is_picture_file, folder.rglob("*")))
     inside = _real(output)
-    own = inside if inside != _real(folder) else None
-    return sorted(
-        file for file in folder.rglob("*") if is_picture_file(file) and (own is None or own not in _real(file).parents)
-    )
+    if inside == _real(folder):
+        return pictures
+    return [file for file in pictures if inside not in _real(file).parents]
 
 
 def _real(path: Path) -> Path:
@@ -120,16 +239,9 @@ def _real(path: Path) -> Path:
 
 def _fixed_part(pattern: Path) -> Path:
     """The leading folders of a glob pattern that hold no wildcard."""
-    parts = pattern.parts
-    magic = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[:magic]) if magic else Path()
-
-
-def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    sources = {_real(job.source) for job in jobs}
-    for target, count in Counter(_real(job.target) for job in jobs).items():
-        if count > 1:
-            names = ", ".join(str(job.source) for job in jobs if _real(job.target) == target)
-            raise OutputFileError(f"{names} would all become {target}: restore them into different folders")
-        if target in sources:
-            raise OutputFileError(f"{target} is an input and would be replaced: choose another output")
+    fixed = Path()
+    for part in pattern.parts:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from .._version import __version__
 from ..core.arrays import Float32
-from ..errors import InputFileError, OutputFileError
-from ..runtimes.device.engine import DeviceEngine
-from ..system.files import file_sha256, require_writable
-from .encoding import Encoding, PieceEncoder, require_container
+from ..errors import InputFileError, OutputFileError, refuse
+from ..system.files import require_writable
+from .encoding import Encoding
+from .fingerprints import file_identity
 from .muxing import begin_of, end_of, holdable, join
+from .pieces import PieceWriter
 from .pipeline import in_batches, run_pipeline
-from .reading import Losses, Span, TimedFrame, VideoSource, read_frames
+from .reading import read_frames
+from .source import Losses, Span, TimedFrame, VideoSource
 from .truncation import shortfall
 from .work_folder import Piece, Settings, WorkFolder
-
-if TYPE_CHECKING:
-    from ..restorer import Restorer
 
 RestoreFrames: TypeAlias = Callable[[Float32, Sequence[int]], Float32]
 """RGB pictures (B, H, W, 3) float32 and their frames' numbers -> restored, same shape."""
 
 SEGMENT_SECONDS = 5.0
-_ENDS = 1 << 20
-"""Bytes of an input's beginning and end that are hashed."""
+"""How much video a piece holds, by default."""
+
+_Coloured: TypeAlias = "tuple[TimedFrame, Float32]"
+"""A frame and its picture."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class VideoJob:
     """What is to be done.
 
     Attributes:
-        source: see `video.probe`.
+        source: see `probing.probe`.
         target: file to write.
         encoding: of the frames.
         settings: of the model and the sampler; a run is only resumed with the same.
@@ -67,7 +66,7 @@ class VideoJob:
 
     @property
     def piece_frames(self) -> int:
-        """Frames of a piece."""
+        """How many frames a piece has."""
         return max(1, round(self.segment * self.source.rate))
 
     @property
@@ -76,12 +75,16 @@ class VideoJob:
         if not self.cut and self.span.end is None:
             return self.source.frames
         seconds = Fraction(self.source.frames) / self.source.rate
-        return max(0, round((min(seconds, self.span.end or seconds) - self.span.start) * self.source.rate))
+        if self.span.end is not None:
+            seconds = min(seconds, self.span.end)
+        return max(0, round((seconds - self.span.start) * self.source.rate))
 
     @property
     def end(self) -> Fraction | None:
-        """Where the span ends on the source's clock."""
-        return None if self.span.end is None else self.source.begin + self.span.end
+        """Where the span ends on the source's clock, in seconds; None: with the source."""
+        if self.span.end is None:
+            return None
+        return self.source.begin + self.span.end
 
     def manifest(self) -> Settings:
         """Everything that the result depends on."""
@@ -91,7 +94,7 @@ class VideoJob:
         return {
             "version of irsde-deploy": __version__,
             "versions of FFmpeg's libraries": {name: list(version) for name, version in av.library_versions.items()},
-            "input": _identity(self.source.path),
+            "input": file_identity(self.source.path),
             "stream": self.source.index,
             "matrix": self.source.colour.matrix,
             "span": [str(span.start), str(span.end), self.cut],
@@ -101,29 +104,45 @@ class VideoJob:
         }
 
 
+@dataclass(frozen=True)
+class Partial:
+    """What there is of a video whose run was cut off, as a file that plays.
+
+    Attributes:
+        path: of the file.
+        seconds: of video in it, from its first frame to the end of its last.
+    """
+
+    path: Path
+    seconds: float
+
+
 @dataclass
-class VideoProgress:
-    """How far a job is.
+class JobState:
+    """How far a job is; kept up to date while it is carried out.
 
     Attributes:
         resumed: frames that an earlier run had done.
         frames: restored by this one.
         losses: what was wrong with the source.
-        partial: file that an interrupted job has left.
-        seconds: of video in that file, from its first frame to the end of its last.
+        partial: what an interrupted job has left.
         notes: sentences for the user.
     """
 
     resumed: int = 0
     frames: int = 0
     losses: Losses = field(default_factory=Losses)
-    partial: Path | None = None
-    seconds: float = 0
+    partial: Partial | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Frames that are restored, by whichever run."""
+        return self.resumed + self.frames
 
 
 def prepare(job: VideoJob) -> tuple[WorkFolder, list[Piece]]:
-    """Look whether the job can be done, and what is done of it; settles the work folder.
+    """Look whether the job can be done, and what is done of it; settles the work folder and keeps other runs away.
 
     Raises:
         OutputFileError: the output exists, an earlier run was cut off, another is at work, or it cannot be written.
@@ -131,12 +150,19 @@ def prepare(job: VideoJob) -> tuple[WorkFolder, list[Piece]]:
     """
     work = WorkFolder(job.target)
     require_writable(job.target)
-    if os.path.realpath(job.target) == os.path.realpath(job.source.path):
-        raise OutputFileError(f"{job.target} is the input and would be replaced: choose another output")
-    if job.target.exists() and job.resume and not work.exists and not job.overwrite:
-        raise OutputFileError(f"{job.target}: is done already, there is nothing to resume: --overwrite makes it anew")
-    if job.target.exists() and not job.overwrite:
-        raise OutputFileError(f"{job.target}: exists already: pass --overwrite to replace it")
+    is_source = os.path.realpath(job.target) == os.path.realpath(job.source.path)
+    is_there = job.target.exists() and not job.overwrite
+    refuse(
+        [
+            (is_source, f"{job.target} is the input and would be replaced: choose another output"),
+            (
+                is_there and job.resume and not work.exists,
+                f"{job.target}: is done already, there is nothing to resume: `overwrite` makes it anew",
+            ),
+            (is_there, f"{job.target}: exists already: pass `overwrite` to replace it"),
+        ],
+        OutputFileError,
+    )
     work.claim()
     try:
         return work, _done(job, work)
@@ -151,19 +177,20 @@ def _done(job: VideoJob, work: WorkFolder) -> list[Piece]:
         return work.resume(job.manifest())
     if work.exists and not job.overwrite:
         raise OutputFileError(
-            f"{job.target}: an earlier run was cut off: pass --resume to continue it or --overwrite to begin anew"
+            f"{job.target}: an earlier run was cut off: pass `resume` to continue it or `overwrite` to begin anew"
         )
     work.begin(job.manifest())
     return []
 
 
-def restore_video(
+def carry_out(
     job: VideoJob,
     work: WorkFolder,
     pieces: list[Piece],
     restore: RestoreFrames,
-    progress: VideoProgress,
-    on_frame: Callable[[], None] = lambda: None,
+    state: JobState,
+    on_start: Callable[[], None] = lambda: None,
+    on_frames: Callable[[], None] = lambda: None,
 ) -> None:
     """Restore what `prepare` has found to be left, and write the output.
 
@@ -173,51 +200,62 @@ def restore_video(
     Args:
         job, work, pieces: see `prepare`.
         restore: restores frames.
-        progress: is kept up to date.
-        on_frame: called when frames have been restored.
+        state: is kept up to date.
+        on_start: called before the first frame is restored.
+        on_frames: called when frames have been restored.
     """
     try:
-        _restore_claimed(job, work, pieces, restore, progress, on_frame)
+        state.resumed = sum(len(piece.times) for piece in pieces)
+        _carry_out_claimed(job, work, pieces, restore, state, on_start, on_frames)
     finally:
         work.release()
 
 
-def _restore_claimed(
+def _carry_out_claimed(
     job: VideoJob,
     work: WorkFolder,
     pieces: list[Piece],
     restore: RestoreFrames,
-    progress: VideoProgress,
-    on_frame: Callable[[], None],
+    state: JobState,
+    on_start: Callable[[], None],
+    on_frames: Callable[[], None],
 ) -> None:
-    others, notes = holdable(job.source, job.target)
-    progress.notes += notes
-    progress.resumed = sum(len(piece.times) for piece in pieces)
-    writer = _PieceWriter(job, work, pieces, progress.losses)
+    others: list[int] = []
+    writer = PieceWriter(work, pieces, job.encoding, job.source, job.piece_frames, state.losses)
 
-    def work_on(frames: list[tuple[TimedFrame, Float32]]) -> list[tuple[TimedFrame, Float32]]:
-        restored = restore(np.stack([rgb for _, rgb in frames]), [frame.number for frame, _ in frames])
-        progress.frames += len(frames)
-        on_frame()
+    def work_on(frames: list[_Coloured]) -> list[_Coloured]:
+        pictures = np.stack([rgb for _, rgb in frames])
+        restored = restore(pictures, [frame.number for frame, _ in frames])
+        state.frames += len(frames)
+        on_frames()
         return [(frame, rgb) for (frame, _), rgb in zip(frames, restored, strict=True)]
 
     try:
-        run_pipeline(_batches(job, pieces, progress.losses), work_on, writer.add)
+        on_start()
+        others, notes = holdable(job.source, job.target)
+        state.notes += notes
+        run_pipeline(_batches(job, pieces, state.losses), work_on, writer.add)
         with ThreadPoolExecutor(1) as apart:  # so that an interrupt does not spoil the last piece
             apart.submit(writer.finish).result()
         if not writer.pieces:
-            raise InputFileError(f"{job.source.path}: has no frames in the part that --start and --end name")
+            raise no_frames(job.source)
     except BaseException:
-        _leave_partial(job, work, writer, others, progress)
+        _leave_partial(job, work, writer, others, state)
         raise
     join(job.source, writer.pieces, job.target, others, job.cut, job.end)
     work.remove_partial()
     work.remove()
 
 
-def _batches(job: VideoJob, pieces: Sequence[Piece], losses: Losses) -> Iterator[list[tuple[TimedFrame, Float32]]]:
+def no_frames(source: VideoSource) -> InputFileError:
+    """What to say of a span without a frame."""
+    return InputFileError(f"{source.path}: has no frames in the part that `start` and `end` name")
+
+
+def _batches(job: VideoJob, pieces: Sequence[Piece], losses: Losses) -> Iterator[list[_Coloured]]:
     """The frames that are left, as RGB, some at a time."""
     done = [pts for piece in pieces for pts, _ in piece.times]
+    # made-up times depend on all frames before, so reading begins at the first where there are any
     seek = not any(piece.retimed for piece in pieces)
     frames = read_frames(job.source, job.span, losses, max(done, default=None), len(done), seek)
     yield from in_batches(((frame, job.source.to_rgb(frame)) for frame in frames), job.batch)
@@ -225,94 +263,31 @@ def _batches(job: VideoJob, pieces: Sequence[Piece], losses: Losses) -> Iterator
         losses.missing = shortfall(job.source)
 
 
-class _PieceWriter:
-    """Encodes restored frames piece by piece; one thread at a time.
-
-    Attributes:
-        pieces: that are whole.
-    """
-
-    def __init__(self, job: VideoJob, work: WorkFolder, pieces: Sequence[Piece], losses: Losses) -> None:
-        self.pieces = list(pieces)
-        self._job, self._work, self._losses = job, work, losses
-        self._lock = threading.RLock()
-        self._muxer = require_container(job.target)
-        self._encoder: PieceEncoder | None = None
-
-    def add(self, frames: Sequence[tuple[TimedFrame, Float32]]) -> None:
-        """Encode frames; a full piece is kept."""
-        for frame, rgb in frames:
-            with self._lock:
-                if self._encoder is None:
-                    path = self._work.path(len(self.pieces))
-                    self._encoder = PieceEncoder(path, self._muxer, self._job.encoding, self._job.source)
-                self._encoder.add(frame, rgb)
-                if self._encoder.frames == self._job.piece_frames:
-                    self.finish()
-
-    def finish(self) -> None:
-        """Keep the piece that is being written as a whole one."""
-        with self._lock:
-            tail = self.tail()
-            if tail is not None:
-                self.pieces.append(self._work.keep(tail))
-
-    def tail(self) -> Piece | None:
-        """End the piece that is being written, if there is one, without keeping it."""
-        with self._lock:
-            encoder, self._encoder = self._encoder, None
-            if encoder is None or not encoder.usable:
-                return None
-            return Piece(encoder.path, tuple(encoder.finish()), self._losses.retimed)
-
-
 def _leave_partial(
-    job: VideoJob, work: WorkFolder, writer: _PieceWriter, others: Sequence[int], progress: VideoProgress
+    job: VideoJob, work: WorkFolder, writer: PieceWriter, others: Sequence[int], state: JobState
 ) -> None:
     """Write what is done as a file of its own; nothing that fails here may hide why the job has ended."""
     try:
-        pieces = _all_pieces(writer, progress)
+        pieces = _all_pieces(writer, state)
         if not pieces:
             if work.discardable:
                 work.remove()
             return
-        partial = work.partial
-        join(job.source, pieces, partial, others, job.cut, end_of(job.source, pieces))
-        progress.partial = partial
-        progress.seconds = float(end_of(job.source, pieces) - begin_of(job.source, pieces))
-        work.note_partial(partial)
+        path, end = work.partial, end_of(job.source, pieces)
+        join(job.source, pieces, path, others, job.cut, end)
+        state.partial = Partial(path, float(end - begin_of(job.source, pieces)))
+        work.note_partial(path)
     except Exception as error:
-        progress.notes.append(f"what is done could not be written as a file of its own ({error})")
+        state.notes.append(f"what is done could not be written as a file of its own ({error})")
 
 
-def _all_pieces(writer: _PieceWriter, progress: VideoProgress) -> list[Piece]:
+def _all_pieces(writer: PieceWriter, state: JobState) -> list[Piece]:
     """The whole pieces, and what there is of the next, unless that cannot be encoded."""
     try:
         tail = writer.tail()
     except Exception as error:
-        progress.notes.append(f"what was done after the last whole segment is lost ({error})")
+        state.notes.append(f"what was done after the last whole segment is lost ({error})")
         tail = None
-    return [*writer.pieces, tail] if tail else writer.pieces
-
-
-def _identity(path: Path) -> list[Any]:
-    """Size of a file, and SHA-256 of its beginning and end: enough to tell it from another."""
-    size = path.stat().st_size
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(_ENDS))
-        file.seek(max(0, size - _ENDS))
-        digest.update(file.read(_ENDS))
-    return [size, digest.hexdigest()]
-
-
-def engine_fingerprint(engine: Path, fallback: Path | None) -> list[str]:
-    """SHA-256 of the engines' files, for a job's settings."""
-    return [file_sha256(path) for path in (engine, fallback) if path is not None]
-
-
-def runs_on(restorer: Restorer) -> list[str]:
-    """What computes: library, version, provider and device of a restorer and its fallback; before it has restored."""
-    engine = restorer.engine
-    names = [engine.name, *([engine.driver.name] if isinstance(engine, DeviceEngine) else [])]
-    return names if restorer.fallback is None else [*names, *runs_on(restorer.fallback)]
+    if tail is None:
+        return writer.pieces
+    return [*writer.pieces, tail]

@@ -10,15 +10,67 @@ import heapq
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ..errors import IrsdeError, OutputFileError
 from ..system.files import not_writable, write_atomically
-from .encoding import WHEN_FULL, require_container
-from .reading import VideoSource, open_input, why
+from .containers import WHEN_FULL, open_input, require_container, why
+from .source import VideoSource
 from .work_folder import Piece
+
+_OF_THE_FILE = ("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration")
+_OF_THE_STREAM = ("_STATISTICS", "BPS", "NUMBER_OF_", "DURATION")
+"""Beginnings of the names of Matroska's statistics."""
+
+_WITHOUT_DECODING_TIMES = ("matroska", "webm")
+"""Containers that hold none, and would move everything to make them positive."""
+
+_INTERLEAVING = 10
+"""Seconds by which streams may be out of step in a file."""
+
+Timed = tuple[Fraction, int, Any]
+"""(decoding time in seconds, stream, packet)."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What of a file is kept, in seconds of the source's clock.
+
+    Attributes:
+        begin: what is before is left out, and what is here comes to 0; None: nothing is left out there, nor moved.
+        end: what is from here on is left out; None: nothing is.
+    """
+
+    begin: Fraction | None = None
+    end: Fraction | None = None
+
+    def has(self, start: Fraction, stop: Fraction) -> bool:
+        """Whether something from `start` to `stop` lies in it, at least in part."""
+        return (self.end is None or start < self.end) and (self.begin is None or stop > self.begin)
+
+    def has_instant(self, time: Fraction) -> bool:
+        """Whether a time lies in it."""
+        return (self.end is None or time < self.end) and (self.begin is None or time >= self.begin)
+
+    def clipped(self, start: Fraction, stop: Fraction) -> tuple[Fraction, Fraction]:
+        """The part of `start` to `stop` that lies in it, moved."""
+        if self.begin is not None:
+            start = max(start, self.begin)
+        if self.end is not None:
+            stop = min(stop, self.end)
+        return start - self.shift, stop - self.shift
+
+    @property
+    def shift(self) -> Fraction:
+        """By how much everything is moved towards 0."""
+        return self.begin or Fraction(0)
+
+    def units(self, unit: Fraction) -> int:
+        """The same in units of a time base."""
+        return round(self.shift / unit)
 
 
 def begin_of(source: VideoSource, pieces: Sequence[Piece]) -> Fraction:
@@ -38,25 +90,30 @@ def decoding_times(pts: Sequence[int]) -> list[int]:
     rank = {value: i for i, value in enumerate(ordered)}
     delay = max((i - rank[value] for i, value in enumerate(pts)), default=0)
     step = ordered[1] - ordered[0] if len(ordered) > 1 else 1
-    return [ordered[i - delay] if i >= delay else ordered[0] - (delay - i) * step for i in range(len(pts))]
+    before = [ordered[0] - k * step for k in range(delay, 0, -1)]
+    return [*before, *ordered][: len(pts)]
 
 
 def holdable(source: VideoSource, target: Path) -> tuple[list[int], list[str]]:
     """Which other streams of the source the output's container can hold, and a note on each that it cannot."""
+    muxer = require_container(target)
     kept, notes = [], []
     with open_input(source.path) as container:
         for stream in container.streams:
             if stream.index == source.index:
                 continue
-            if _holds(require_container(target), stream):
+            if _holds(muxer, stream):
                 kept.append(stream.index)
-            else:
-                context = stream.codec_context
-                codec = context.codec.canonical_name if context else "unknown codec"
-                notes.append(
-                    f"stream {stream.index} ({stream.type}, {codec}) cannot be held by {target.suffix} and is left out"
-                )
+                continue
+            kind = f"{stream.type}, {_codec_of(stream)}"
+            notes.append(f"stream {stream.index} ({kind}) cannot be held by {target.suffix} and is left out")
     return kept, notes
+
+
+def _codec_of(stream: Any) -> str:
+    """The name of a stream's codec, for people."""
+    context = stream.codec_context
+    return str(context.codec.canonical_name) if context else "unknown codec"
 
 
 def _holds(muxer: str, stream: Any) -> bool:
@@ -89,9 +146,11 @@ def join(
     import av
 
     first = begin_of(source, pieces)
-    begin = first if cut or first < 0 else None
+    kept = Cut(first if cut or first < 0 else None, end)
     muxer = require_container(target)
-    options = {"movflags": "+faststart"} if muxer in ("mp4", "mov") else {"avoid_negative_ts": "disabled"}
+    options = {"avoid_negative_ts": "disabled"}
+    if muxer in ("mp4", "mov"):
+        options = {"movflags": "+faststart"}
     with (
         write_atomically(target) as temporary,
         _failures_of(target),
@@ -101,9 +160,9 @@ def join(
     ):
         streams = _add_streams(given, encoded, out, source, others)
         out.metadata.update(_kept_metadata(given.metadata))
-        _set_chapters(given, out, begin, end)
-        video = _video_packets(source, pieces, streams[source.index], begin or Fraction(0), muxer)
-        rest = _other_packets(given, streams, others, begin, end)
+        _set_chapters(given, out, kept)
+        video = _video_packets(source, pieces, streams[source.index], kept, muxer)
+        rest = _other_packets(given, streams, others, kept)
         for _, _, packet in heapq.merge(video, rest, key=lambda entry: entry[:2]):
             out.mux_one(packet)
 
@@ -142,53 +201,36 @@ def _add_streams(given: Any, encoded: Any, out: Any, source: VideoSource, others
     return streams
 
 
-_OF_THE_FILE = ("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration")
-
-
 def _kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
     """Metadata without what described the old file: its brands, its encoder, Matroska's statistics."""
-    return {
-        key: value
-        for key, value in metadata.items()
-        if key.lower() not in _OF_THE_FILE and not key.startswith(("_STATISTICS", "BPS", "NUMBER_OF_", "DURATION"))
-    }
+    kept = {}
+    for key, value in metadata.items():
+        if key.lower() not in _OF_THE_FILE and not key.startswith(_OF_THE_STREAM):
+            kept[key] = value
+    return kept
 
 
-def _set_chapters(given: Any, out: Any, begin: Fraction | None, end: Fraction | None) -> None:
+def _set_chapters(given: Any, out: Any, kept: Cut) -> None:
     """Copy the chapters, moved and cut like everything else."""
     if not hasattr(out, "set_chapters"):  # older versions of PyAV
         return
     chapters = []
     for chapter in given.chapters():
         unit = chapter["time_base"]
-        start, stop = (chapter[name] * unit for name in ("start", "end"))
-        if (end is not None and start >= end) or (begin is not None and stop <= begin):
-            continue
-        start, stop = max(start, begin or start), min(stop, end or stop)
-        moved = {"start": round((start - (begin or 0)) / unit), "end": round((stop - (begin or 0)) / unit)}
-        chapters.append({**chapter, **moved})
+        start, stop = chapter["start"] * unit, chapter["end"] * unit
+        if kept.has(start, stop):
+            start, stop = kept.clipped(start, stop)
+            chapters.append({**chapter, "start": round(start / unit), "end": round(stop / unit)})
     if chapters:
         out.set_chapters(chapters)
 
 
-_INTERLEAVING = 10
-"""Seconds by which streams may be out of step in a file."""
-
-Timed = tuple[Fraction, int, Any]
-"""(decoding time in seconds, stream, packet)."""
-
-
-def _video_packets(
-    source: VideoSource, pieces: Sequence[Piece], stream: Any, begin: Fraction, muxer: str
-) -> Iterator[Timed]:
+def _video_packets(source: VideoSource, pieces: Sequence[Piece], stream: Any, kept: Cut, muxer: str) -> Iterator[Timed]:
+    """The packets of the pieces with their frames' own times, moved as everything else."""
     times = [entry for piece in pieces for entry in piece.times]
-    decoding = decoding_times([pts for pts, _ in times])
-    if muxer in ("matroska", "webm"):  # hold no decoding times, and would move everything to make them positive
-        least = min(pts for pts, _ in times)
-        decoding = [max(least, dts) for dts in decoding]
-    shift, last = int(begin / source.time_base), max(pts for pts, _ in times)
-    packets = (packet for piece in pieces for packet in piece.packets())
-    for (pts, duration), dts, packet in zip(times, decoding, packets, strict=True):
+    shift = kept.units(source.time_base)
+    last = max(pts for pts, _ in times)
+    for (pts, duration), dts, packet in zip(times, _decoding_times(times, muxer), _packets(pieces), strict=True):
         packet.stream = stream
         packet.time_base = source.time_base
         if pts == last:  # of no duration, it would lie outside of MP4's edit list
@@ -197,27 +239,54 @@ def _video_packets(
         yield (packet.dts * source.time_base, source.index, packet)
 
 
-def _other_packets(
-    given: Any, streams: dict[int, Any], others: Sequence[int], begin: Fraction | None, end: Fraction | None
-) -> Iterator[Timed]:
-    """The packets of the streams that are copied, within [begin, end), moved so that begin is at 0."""
+def _decoding_times(times: Sequence[tuple[int, int]], muxer: str) -> list[int]:
+    """Decoding times of packets of these times and durations, as a container takes them."""
+    pts = [time for time, _ in times]
+    decoding = decoding_times(pts)
+    if muxer in _WITHOUT_DECODING_TIMES:
+        least = min(pts)
+        return [max(least, dts) for dts in decoding]
+    return decoding
+
+
+def _packets(pieces: Sequence[Piece]) -> Iterator[Any]:
+    """The packets of all pieces, each file read when its turn comes."""
+    for piece in pieces:
+        yield from piece.packets()
+
+
+def _other_packets(given: Any, streams: dict[int, Any], others: Sequence[int], kept: Cut) -> Iterator[Timed]:
+    """The packets of the streams that are copied, as far as they are kept, moved so that the beginning is at 0."""
     copied = [stream for stream in given.streams if stream.index in others and stream.type != "attachment"]
     if not copied:
         return
     for packet in given.demux(copied):
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if not packet.size or stamp is None:  # no container holds one without any time
+        time = _time_of(packet)
+        if time is None:
             continue
-        unit = packet.time_base
-        time = stamp * unit
-        if end is not None and time >= end + _INTERLEAVING:
+        if kept.end is not None and time >= kept.end + _INTERLEAVING:
             return
-        if (begin is not None and time < begin) or (end is not None and time >= end):
-            continue
-        shift = round((begin or 0) / unit)
-        packet.pts = None if packet.pts is None else packet.pts - shift
-        packet.dts = None if packet.dts is None else packet.dts - shift
-        index = packet.stream_index
-        packet.stream = streams[index]
-        decoding = time - shift * unit if packet.dts is None else packet.dts * unit
-        yield (decoding, index, packet)
+        if kept.has_instant(time):
+            yield _moved(packet, time, streams, kept)
+
+
+def _time_of(packet: Any) -> Fraction | None:
+    """When a packet is shown or heard, in seconds; None for an empty one, and where no time is known at all."""
+    stamp = packet.dts if packet.pts is None else packet.pts
+    if not packet.size or stamp is None:  # no container holds one without any time
+        return None
+    return Fraction(stamp * packet.time_base)
+
+
+def _moved(packet: Any, time: Fraction, streams: dict[int, Any], kept: Cut) -> Timed:
+    """A packet of a copied stream, at its time in the output."""
+    unit, index = packet.time_base, packet.stream_index
+    shift = kept.units(unit)
+    decoding = time - shift * unit
+    if packet.pts is not None:
+        packet.pts -= shift
+    if packet.dts is not None:
+        packet.dts -= shift
+        decoding = packet.dts * unit
+    packet.stream = streams[index]
+    return (decoding, index, packet)

@@ -7,92 +7,19 @@ Format: man page yuv4mpeg(5) of mjpegtools, and FFmpeg's extensions for more tha
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..core.arrays import Float32
-from ..errors import InputFileError, InvalidValueError
-from ..pictures.files import MAX_PIXELS
-from .colour import Colour, Layout, Plane, Planes, guessed_matrix, to_planes, to_rgb
+from ..errors import InputFileError
+from .colour import Layout, Plane, Planes
+from .pipe_formats import MAGIC, RAW, PipeFormat, PipeFrame, header_format
 
-MAGIC = b"YUV4MPEG2"
 FRAME = b"FRAME"
 MAX_LINE = 1024
 """Bytes of a header or a frame's line."""
-
-_SITINGS = {"420": (False, False), "420jpeg": (False, False), "420mpeg2": (True, False), "420paldv": (True, True)}
-"""Whether chroma samples lie on luma samples, across and down, by the 8-bit colour space."""
-_NAMES = {"mono": "gray", "420jpeg": "yuv420p", "420mpeg2": "yuv420p", "420paldv": "yuv420p"}
-_DEEP = re.compile(r"(420|422|444|mono)p?(9|10|12|14|16)")
-_PLAIN = ("420", "422", "444", "411")
-
-RAW = {"rgb24": ("u1", "rgb"), "bgr24": ("u1", "bgr"), "rgb48le": ("<u2", "rgb"), "bgr48le": ("<u2", "bgr")}
-"""Raw pixel formats: NumPy type, order of the channels."""
-
-
-@dataclass(frozen=True)
-class PipeFrame:
-    """One frame, as it came.
-
-    Attributes:
-        number: counted from 0.
-        planes: see `colour.Planes`.
-        line: what stood before it.
-    """
-
-    number: int
-    planes: Planes
-    line: bytes = b""
-
-
-@dataclass(frozen=True)
-class PipeFormat:
-    """What the frames of a stream are.
-
-    Attributes:
-        height, width: of a frame.
-        layout, colour: of its planes.
-        header: the stream's first line; empty for raw video.
-        rate: frames a second; 0 where the stream does not say.
-        interlaced: whether the stream says so.
-        packed: raw pixel format, one of `RAW`; None for planes.
-    """
-
-    height: int
-    width: int
-    layout: Layout
-    colour: Colour
-    header: bytes = b""
-    rate: float = 0
-    interlaced: bool = False
-    packed: str | None = None
-
-    def to_rgb(self, frame: PipeFrame) -> Float32:
-        """A frame -> (H, W, 3) float32."""
-        return to_rgb(frame.planes, self.layout, self.colour)
-
-    def restored(self, frame: PipeFrame, rgb: Float32) -> PipeFrame:
-        """The frame with other colours."""
-        return PipeFrame(frame.number, to_planes(rgb, self.layout, self.colour, frame.planes), frame.line)
-
-
-def raw_format(size: str, pixel_format: str) -> PipeFormat:
-    """The format of raw RGB video: size as `WIDTHxHEIGHT`, pixel format one of `RAW`."""
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", size)
-    if match is None:
-        raise InvalidValueError(f"--size must be WIDTHxHEIGHT, such as 1920x1080, not {size!r}")
-    if pixel_format not in RAW:
-        raise InvalidValueError(
-            f"raw video on a pipe is one of {', '.join(RAW)}, not {pixel_format}: use y4m for others"
-        )
-    width, height = int(match[1]), int(match[2])
-    _check_size(height, width, "--size")
-    bits = 8 * np.dtype(RAW[pixel_format][0]).itemsize
-    return PipeFormat(height, width, Layout("rgb", bits), Colour(), packed=pixel_format)
 
 
 def read_format(stream: BinaryIO, matrix: str | None = None) -> PipeFormat:
@@ -105,26 +32,7 @@ def read_format(stream: BinaryIO, matrix: str | None = None) -> PipeFormat:
     Raises:
         InputFileError: no y4m, or one with a colour space, size or header that cannot be used.
     """
-    line = _read_line(stream)
-    words = line.decode("latin-1").rstrip("\n").split(" ")
-    if words[0].encode("latin-1") != MAGIC:
-        raise InputFileError(
-            "the input is not y4m (ffmpeg ... -f yuv4mpegpipe -); for raw RGB give --size and --pix-fmt"
-        )
-    given = [word for word in words[1:] if word and word[0] != "X"]
-    tags = {word[0]: word[1:] for word in given}
-    if len(tags) < len(given):
-        twice = next(word[0] for k, word in enumerate(given) if word[0] in {other[0] for other in given[:k]})
-        raise InputFileError(f"the y4m header gives {twice} more than once, and once was expected")
-    extensions = {word[1:] for word in words[1:] if word[:1] == "X"}
-    height, width = _number(tags, "H"), _number(tags, "W")
-    _check_size(height, width, "the y4m header")
-    space = tags.get("C", "420jpeg")
-    layout = _layout(space)
-    full = "COLORRANGE=FULL" in extensions or (layout.kind == "grey" and "COLORRANGE=LIMITED" not in extensions)
-    colour = Colour(matrix or guessed_matrix(height, width), full, _SITINGS.get(space, (True, False)))
-    interlaced = tags.get("I", "?") in ("t", "b", "m")
-    return PipeFormat(height, width, layout, colour, line, _rate(tags.get("F", "0:0")), interlaced)
+    return header_format(_read_line(stream), matrix)
 
 
 def read_frames(stream: BinaryIO, form: PipeFormat) -> Iterator[PipeFrame]:
@@ -168,22 +76,38 @@ def write_header(stream: BinaryIO, form: PipeFormat) -> None:
 
 def _read_planes(stream: BinaryIO, form: PipeFormat, number: int) -> Planes | None:
     """The planes of a frame; None at the end of a raw stream."""
-    kind = np.dtype(RAW[form.packed][0]) if form.packed else form.layout.dtype.newbyteorder("<")
-    shapes = [(form.height, form.width, 3)] if form.packed else form.layout.shapes(form.height, form.width)
-    sizes = [int(np.prod(shape)) * kind.itemsize for shape in shapes]
-    data = _read_exactly(stream, sum(sizes))
+    kind, shapes = _stored(form)
+    size = kind.itemsize * sum(math.prod(shape) for shape in shapes)
+    data = _read_exactly(stream, size)
     if not data and form.packed:
         return None
-    if len(data) < sum(sizes):
+    if len(data) < size:
         raise InputFileError(
-            f"the stream ends within frame {number + 1}: {len(data)} of {sum(sizes)} bytes; "
-            "what came before it was restored"
+            f"the stream ends within frame {number + 1}: {len(data)} of {size} bytes; what came before it was restored"
         )
-    arrays: list[Plane] = []
-    for shape in shapes:
-        arrays.append(np.frombuffer(data, kind, int(np.prod(shape)), sum(a.nbytes for a in arrays)).reshape(shape))
-    planes = _unpacked(arrays[0], RAW[form.packed][1]) if form.packed else tuple(arrays)
+    arrays = _arrays(data, kind, shapes)
+    planes = tuple(arrays)
+    if form.packed is not None:
+        planes = _unpacked(arrays[0], RAW[form.packed][1])
     return tuple(_checked(plane, form.layout, number) for plane in planes)
+
+
+def _stored(form: PipeFormat) -> tuple[np.dtype[Any], Sequence[tuple[int, ...]]]:
+    """(type, shapes) of the arrays that a frame is stored as."""
+    if form.packed is not None:
+        return np.dtype(RAW[form.packed][0]), [(form.height, form.width, 3)]
+    return form.layout.dtype.newbyteorder("<"), form.layout.shapes(form.height, form.width)
+
+
+def _arrays(data: bytes, kind: np.dtype[Any], shapes: Sequence[tuple[int, ...]]) -> list[Plane]:
+    """Arrays that follow each other in some bytes."""
+    arrays: list[Plane] = []
+    start = 0
+    for shape in shapes:
+        array = np.frombuffer(data, kind, math.prod(shape), start).reshape(shape)
+        arrays.append(array)
+        start += array.nbytes
+    return arrays
 
 
 def _unpacked(pixels: Plane, order: str) -> Planes:
@@ -192,6 +116,7 @@ def _unpacked(pixels: Plane, order: str) -> Planes:
 
 
 def _checked(plane: Plane, layout: Layout, number: int) -> Plane:
+    """A plane whose values are within the depth that the stream declares."""
     if layout.bits not in (8, 16) and plane.max() > layout.white:
         raise InputFileError(
             f"frame {number + 1} has values above {layout.white}, which {layout.bits} bits cannot hold"
@@ -207,7 +132,7 @@ def _read_line(stream: BinaryIO, may_end: bool = False) -> bytes:
         if not byte:
             if may_end and not line:
                 return b""
-            raise InputFileError("the input is empty" if not line else "the stream ends within a y4m header")
+            raise InputFileError("the stream ends within a y4m header" if line else "the input is empty")
         line += byte
         if len(line) > MAX_LINE:
             raise InputFileError(f"a line of the y4m stream is longer than {MAX_LINE} bytes")
@@ -231,42 +156,3 @@ def _write_all(stream: BinaryIO, data: bytes) -> None:
     while view:
         written = stream.write(view)
         view = view[written:]
-
-
-def _number(tags: dict[str, str], name: str) -> int:
-    text = tags.get(name, "")
-    if not re.fullmatch(r"\d{1,6}", text) or int(text) == 0:
-        raise InputFileError(f"the y4m header must give {name} as a number from 1 to 999999, not {text!r}")
-    return int(text)
-
-
-def _check_size(height: int, width: int, where: str) -> None:
-    if height < 1 or width < 1:
-        raise InvalidValueError(f"{where}: frames must have at least one pixel, not {width}x{height}")
-    if height * width > MAX_PIXELS:
-        raise InputFileError(
-            f"{where}: {width}x{height} pixels are more than the limit of {MAX_PIXELS / 1e6:g} megapixels"
-        )
-
-
-def _rate(text: str) -> float:
-    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
-    if match is None:
-        raise InputFileError(f"the y4m header must give F as a fraction such as 25:1, not {text!r}")
-    return int(match[1]) / int(match[2]) if int(match[2]) else 0
-
-
-def _layout(space: str) -> Layout:
-    """The layout of a y4m colour space."""
-    deep = _DEEP.fullmatch(space)
-    if deep is not None:
-        name = f"gray{deep[2]}le" if deep[1] == "mono" else f"yuv{deep[1]}p{deep[2]}le"
-    else:
-        name = _NAMES.get(space, f"yuv{space}p" if space in _PLAIN else "")
-    layout = Layout.of(name)
-    if layout is None:
-        raise InputFileError(
-            f"the y4m colour space C{space} is not one of C420 (jpeg, mpeg2, paldv), C422, C444, C411, Cmono, "
-            "C420p10 to C444p16: convert it first (ffmpeg -pix_fmt yuv420p)"
-        )
-    return layout

@@ -14,7 +14,9 @@ from typing import Any
 from ..errors import InputFileError
 from ..pictures.files import MAX_PIXELS
 from .colour import Colour, Layout, guessed_matrix
-from .reading import UNSPECIFIED, UPRIGHT, ColourTags, Losses, Turn, VideoSource, decoded, frames_from, open_input
+from .containers import open_input
+from .reading import decoded, frames_from
+from .source import UNSPECIFIED, UPRIGHT, ColourTags, Losses, Turn, VideoSource
 
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
 """By FFmpeg's (and ISO/IEC 23091-2's) number."""
@@ -25,9 +27,12 @@ _CENTRED = ("mjpeg", "mpeg1video")
 _HDR = (16, 18)
 """Transfer functions PQ and HLG."""
 _HIGHEST_RATE = 1000
+_USUAL_RATE = Fraction(25)
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 _LOOKED_AT = 100
 """Frames whose times are compared, to choose a clock."""
+_TRIAL = 64
+"""Side of a frame that FFmpeg is asked the planes of."""
 
 
 def probe(path: Path, matrix: str | None = None, start: Fraction = Fraction(0)) -> VideoSource:
@@ -42,50 +47,81 @@ def probe(path: Path, matrix: str | None = None, start: Fraction = Fraction(0)) 
         InputFileError: no video stream, no frame, too large, or of a kind that cannot be restored.
     """
     with open_input(path) as container:
-        if not container.streams.video:
-            raise InputFileError(f"{path}: has no video stream")
-        stream = container.streams.best("video")
-        assert stream is not None
+        stream = _video_stream(path, container)
         context = stream.codec_context
-        if context is None:
-            raise InputFileError(f"{path}: its video's codec is unknown to FFmpeg")
         _check_size(path, context.height, context.width)
         frames = decoded(container, stream, Losses())
-        first = next(frames, None)
-        if first is None:
-            raise InputFileError(f"{path}: no frame of its video can be decoded")
-        _check_size(path, first.height, first.width)
-        layout, notes = _layout_of(path, first.format)
-        tags = ColourTags(
-            *(int(getattr(context, name)) for name in ("color_range", "color_primaries", "color_trc", "colorspace"))
-        )
+        first = _first_of(path, frames)
+        layout = _layout_of(path, first.format)
+        tags = _tags_of(context)
         turn = _turn_of(first)
-        if turn is None:
-            notes.append("its rotation is not by right angles, and is not applied")
-        elif turn != UPRIGHT:
-            notes.append("its rotation is applied to the pixels")
-        if tags.transfer in _HDR:
-            notes.append("it is HDR: its colours are kept as they are coded, its static HDR metadata is not")
-        if first.interlaced_frame:
-            notes.append("it is interlaced, and its frames are restored as if they were not: deinterlace it first")
+        clock, seekable = _clock_of(chain([first], frames))
         source = VideoSource(
-            path,
-            stream.index,
-            first.height,
-            first.width,
-            Fraction(stream.time_base or Fraction(1, 90000)),
-            _rate_of(stream),
-            Fraction(context.sample_aspect_ratio or 1),
-            layout,
-            _colour_of(path, layout, tags, first, context.name, matrix),
-            tags,
-            turn or UPRIGHT,
-            Fraction(container.start_time or 0, 1_000_000),
-            _frames_of(container, stream),
-            *_clock_of(chain([first], frames)),
-            tuple(notes),
+            path=path,
+            index=stream.index,
+            height=first.height,
+            width=first.width,
+            time_base=Fraction(stream.time_base or Fraction(1, 90000)),
+            rate=_rate_of(stream),
+            aspect=Fraction(context.sample_aspect_ratio or 1),
+            layout=layout,
+            colour=_colour_of(path, layout, tags, first, context.name, matrix),
+            tags=tags,
+            turn=turn or UPRIGHT,
+            begin=Fraction(container.start_time or 0, 1_000_000),
+            frames=_frame_count(container, stream),
+            clock=clock,
+            seekable=seekable,
+            notes=_notes_on(first, tags, turn),
         )
-        return _as_at(source, start, context.name, matrix) if start else source
+        codec = context.name
+    if start:
+        return _as_at(source, start, codec, matrix)
+    return source
+
+
+def _video_stream(path: Path, container: Any) -> Any:
+    """The stream that a player would show."""
+    if not container.streams.video:
+        raise InputFileError(f"{path}: has no video stream")
+    stream = container.streams.best("video")
+    if stream.codec_context is None:
+        raise InputFileError(f"{path}: its video's codec is unknown to FFmpeg")
+    return stream
+
+
+def _first_of(path: Path, frames: Iterator[Any]) -> Any:
+    """The first frame, of a size that is restored."""
+    first = next(frames, None)
+    if first is None:
+        raise InputFileError(f"{path}: no frame of its video can be decoded")
+    _check_size(path, first.height, first.width)
+    return first
+
+
+def _tags_of(context: Any) -> ColourTags:
+    """What a decoder says of the colours."""
+    return ColourTags(
+        range=int(context.color_range),
+        primaries=int(context.color_primaries),
+        transfer=int(context.color_trc),
+        matrix=int(context.colorspace),
+    )
+
+
+def _notes_on(first: Any, tags: ColourTags, turn: Turn | None) -> tuple[str, ...]:
+    """What a user should know of a video, by its first frame."""
+    rules = (
+        (any(component.is_alpha for component in _components(first.format)), "its alpha channel is not kept"),
+        (turn is None, "its rotation is not by right angles, and is not applied"),
+        (turn not in (None, UPRIGHT), "its rotation is applied to the pixels"),
+        (tags.transfer in _HDR, "it is HDR: its colours are kept as they are coded, its static HDR metadata is not"),
+        (
+            first.interlaced_frame,
+            "it is interlaced, and its frames are restored as if they were not: deinterlace it first",
+        ),
+    )
+    return tuple(sentence for applies, sentence in rules if applies)
 
 
 def _as_at(source: VideoSource, start: Fraction, codec: str, matrix: str | None) -> VideoSource:
@@ -95,34 +131,56 @@ def _as_at(source: VideoSource, start: Fraction, codec: str, matrix: str | None)
     if frame is None or (frame.height, frame.width) == (source.height, source.width):
         return source
     _check_size(source.path, frame.height, frame.width)
-    layout, _ = _layout_of(source.path, frame.format)
+    layout = _layout_of(source.path, frame.format)
     colour = _colour_of(source.path, layout, source.tags, frame, codec, matrix)
     return replace(source, height=frame.height, width=frame.width, layout=layout, colour=colour)
 
 
-def _layout_of(path: Path, form: Any) -> tuple[Layout, list[str]]:
-    """The planar layout that holds a pixel format, and what is lost in it."""
+def _components(form: Any) -> Any:
+    """Colours and alpha of a pixel format, with their sizes in a frame of `_TRIAL` x `_TRIAL`."""
     import av
 
-    components = av.VideoFormat(form.name, 64, 64).components
-    notes = ["its alpha channel is not kept"] if any(c.is_alpha for c in components) else []
-    if (layout := Layout.of(form.name)) is not None:
-        return layout, notes
-    colours = [component for component in components if not component.is_alpha]
-    bits = next((depth for depth in _DEPTHS if depth >= max(c.bits for c in colours)), None)
+    return av.VideoFormat(form.name, _TRIAL, _TRIAL).components
+
+
+def _layout_of(path: Path, form: Any) -> Layout:
+    """The planar layout that holds a pixel format's colours."""
+    planar = Layout.of(form.name)
+    if planar is not None:
+        return planar
+    colours = [component for component in _components(form) if not component.is_alpha]
+    bits = _depth_for(max(component.bits for component in colours))
     if bits is None or form.is_bayer:
         raise InputFileError(f"{path}: frames of the pixel format {form.name} cannot be restored: convert them first")
     if form.is_rgb or form.has_palette:
-        return Layout("rgb", bits), notes
+        return Layout("rgb", bits)
     if len(colours) == 1:
-        return Layout("grey", bits), notes
+        return Layout("grey", bits)
     chroma = colours[1]
-    return Layout("yuv", bits, 64 // chroma.width // 2, 64 // chroma.height // 2), notes
+    # side / chroma's side is 1, 2 or 4, and half of it the logarithm
+    return Layout("yuv", bits, _TRIAL // chroma.width // 2, _TRIAL // chroma.height // 2)
+
+
+def _depth_for(bits: int) -> int | None:
+    """The least depth of a layout that holds values of so many bits."""
+    return next((depth for depth in _DEPTHS if depth >= bits), None)
 
 
 def _colour_of(path: Path, layout: Layout, tags: ColourTags, first: Any, codec: str, matrix: str | None) -> Colour:
-    full = tags.range == _FULL or "yuvj" in first.format.name or (layout.kind == "grey" and tags.range != _LIMITED)
-    cosited = (False, False) if codec in _CENTRED else (True, False)
+    """What the code values of a stream mean.
+
+    Args:
+        path: of the file.
+        layout: of its frames.
+        tags: what the stream says of its colours.
+        first: a frame.
+        codec: FFmpeg's name of the stream's.
+        matrix: one of `colour.WEIGHTS`, where the stream does not say; None: by the frame's size.
+    """
+    full = tags.range == _FULL or "yuvj" in first.format.name
+    if layout.kind == "grey" and tags.range != _LIMITED:
+        full = True
+    cosited = (codec not in _CENTRED, False)
     if tags.matrix in _MATRICES:
         return Colour(_MATRICES[tags.matrix], full, cosited)
     if layout.kind == "yuv" and tags.matrix not in (_RGB, UNSPECIFIED):
@@ -135,11 +193,14 @@ def _colour_of(path: Path, layout: Layout, tags: ColourTags, first: Any, codec: 
 
 def _rate_of(stream: Any) -> Fraction:
     """The average frame rate; what no camera does is taken for a timestamp's unit."""
-    rates = (stream.average_rate, stream.guessed_rate)
-    return next((Fraction(rate) for rate in rates if rate and rate <= _HIGHEST_RATE), Fraction(25))
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and rate <= _HIGHEST_RATE:
+            return Fraction(rate)
+    return _USUAL_RATE
 
 
-def _frames_of(container: Any, stream: Any) -> int:
+def _frame_count(container: Any, stream: Any) -> int:
+    """How many frames a stream has: by its header, else about as many as its duration says; 0 if that is not known."""
     if stream.frames:
         return int(stream.frames)
     seconds = Fraction(container.duration or 0, 1_000_000)
@@ -155,9 +216,9 @@ def _clock_of(frames: Iterator[Any]) -> tuple[str, bool]:
     times, and what is made up for them does not rise where there are B-frames.
     """
     seen = [(frame.pts, frame.dts) for frame in _readable(islice(frames, _LOOKED_AT))]
-    times = list(dropwhile(lambda entry: entry == (None, None), seen))  # before 0; see `video._timed`
-    decoding = [dts for _, dts in times if dts is not None]
+    times = list(dropwhile(lambda entry: entry == (None, None), seen))  # before 0; see `reading._timed`
     presented = [pts for pts, _ in times if pts is not None]
+    decoding = [dts for _, dts in times if dts is not None]
     faulty = _not_rising(presented) + len(times) - len(presented)
     if decoding and faulty > _not_rising(decoding):
         return "dts", False
@@ -171,6 +232,7 @@ def _readable(frames: Iterator[Any]) -> Iterator[Any]:
 
 
 def _not_rising(times: Sequence[int]) -> int:
+    """How many times are not after the one before them."""
     return sum(later <= earlier for earlier, later in pairwise(times))
 
 
@@ -179,12 +241,15 @@ def _turn_of(frame: Any) -> Turn | None:
     data = next((entry for entry in frame.side_data if entry.type.name == "DISPLAYMATRIX"), None)
     if data is None:
         return UPRIGHT
-    a, b, _, c, d = (round(value / 65536) for value in struct.unpack("=9i", bytes(data))[:5])
-    turned = sorted((abs(a), abs(d))), sorted((abs(b), abs(c)))
-    return (a, b, c, d) if turned in (([1, 1], [0, 0]), ([0, 0], [1, 1])) else None
+    numbers = struct.unpack("=9i", bytes(data))  # fixed-point, 16.16; the third of each row is the perspective
+    a, b, _, c, d = (round(number / 65536) for number in numbers[:5])
+    upright_or_half = sorted((abs(a), abs(d))) == [1, 1] and b == c == 0
+    quarter = a == d == 0 and sorted((abs(b), abs(c))) == [1, 1]
+    return (a, b, c, d) if upright_or_half or quarter else None
 
 
 def _check_size(path: Path, height: int, width: int) -> None:
+    """Raise InputFileError where frames are larger than pictures may be."""
     if height * width > MAX_PIXELS:
         limit = f"{MAX_PIXELS / 1e6:g} megapixels"
         raise InputFileError(f"{path}: frames of {width}x{height} pixels are more than the limit of {limit}")

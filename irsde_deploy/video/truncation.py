@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputFileError
-from .reading import VideoSource, open_input
+from .containers import open_input
+from .source import VideoSource
 
 _BOX = struct.Struct(">I4sQ")
 """Length, kind, and length again where it needs 64 bits."""
@@ -28,25 +30,45 @@ def shortfall(source: VideoSource) -> str | None:
     duration is that of the longest stream, so the last end of any stream is compared with it.
     """
     with open_input(source.path, ignore_editlist="1") as container:
-        stream: Any = container.streams[source.index]
-        seconds = Fraction(container.duration or 0, 1_000_000)
         kind = container.format.name.split(",")[0]
         if kind in _COUNTED:
-            return _uncounted(container, stream) or _torn(source.path)
-        if kind in _TIMED and seconds:
-            ends = map(_end, _packets(container, list(container.streams)))
-            end = max((value for value in ends if value is not None), default=seconds)
-            if seconds - end > max(_FRAMES / source.rate, min(_SHARE * seconds, Fraction(_SECONDS))):
-                return f"it ends at {float(end):.3g} s of the {float(seconds):.3g} s that its header names"
+            return _uncounted(container, container.streams[source.index]) or _torn(source.path)
+        if kind in _TIMED:
+            return _early_end(container, source.rate)
     return None
+
+
+def _early_end(container: Any, rate: Fraction) -> str | None:
+    """That all streams of a container end well before the duration in its header."""
+    seconds = Fraction(container.duration or 0, 1_000_000)
+    if not seconds:
+        return None
+    end = _last_end(_packets(container, list(container.streams)), seconds)
+    if seconds - end <= max(_FRAMES / rate, min(_SHARE * seconds, Fraction(_SECONDS))):
+        return None
+    return f"it ends at {float(end):.3g} s of the {float(seconds):.3g} s that its header names"
+
+
+def _last_end(packets: Iterable[Any], otherwise: Fraction) -> Fraction:
+    """Where the last of some packets ends, in seconds."""
+    last = None
+    for packet in packets:
+        end = _end(packet)
+        if end is not None and (last is None or end > last):
+            last = end
+    return otherwise if last is None else last
 
 
 def _uncounted(container: Any, stream: Any) -> str | None:
     """Packets that an index names and that cannot be read; empty ones are none."""
+    announced = stream.frames
     entries = getattr(stream, "index_entries", None)  # older versions of PyAV do not show it
-    announced = sum(entry.size > 0 for entry in entries) if entries else stream.frames
+    if entries:
+        announced = sum(entry.size > 0 for entry in entries)
     found = sum(not packet.is_corrupt for packet in _packets(container, [stream]))
-    return f"{found} of the {announced} frames that its index names are there" if found < announced else None
+    if found >= announced:
+        return None
+    return f"{found} of the {announced} frames that its index names are there"
 
 
 def _torn(path: Path) -> str | None:
@@ -56,7 +78,8 @@ def _torn(path: Path) -> str | None:
         while position + _BOX.size <= size:
             file.seek(position)
             length, kind, long = _BOX.unpack(file.read(_BOX.size))
-            length = long if length == 1 else length
+            if length == 1:
+                length = long
             if length < 8:  # 0: to the end of the file
                 return None
             position += length
@@ -65,15 +88,19 @@ def _torn(path: Path) -> str | None:
     return None
 
 
-def _packets(container: Any, streams: list[Any]) -> Any:
-    """Of some streams, as far as they can be read."""
+def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
+    """The packets of some streams, as far as they can be read."""
     import av
 
     with suppress(InputFileError, av.error.FFmpegError):
-        yield from (packet for packet in container.demux(streams) if packet.size)
+        for packet in container.demux(streams):
+            if packet.size:  # FFmpeg ends with empty ones
+                yield packet
 
 
 def _end(packet: Any) -> Fraction | None:
-    """Of a packet, in seconds."""
-    stamp = packet.pts if packet.pts is not None else packet.dts
-    return None if stamp is None else (stamp + (packet.duration or 0)) * packet.time_base
+    """Where a packet ends, in seconds; None where it has no time."""
+    stamp = packet.dts if packet.pts is None else packet.pts
+    if stamp is None:
+        return None
+    return Fraction((stamp + (packet.duration or 0)) * packet.time_base)

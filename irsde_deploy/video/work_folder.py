@@ -22,8 +22,7 @@ from ..system.decoding import convert
 from ..system.files import file_sha256, not_writable, require_writable, write_atomically
 from ..system.locks import LockFile
 from ..system.parsing import parse_json, read_text
-from .encoding import WHEN_FULL, require_container
-from .reading import open_input
+from .containers import WHEN_FULL, open_input, require_container
 
 Settings = dict[str, Any]
 
@@ -36,7 +35,7 @@ _EARLY = re.compile(r"manifest\.json|partial\.json|lock|\..*\.part")
 _MAX_JSON = 1 << 26
 """Bytes of the largest file that describes a piece: three million packets, 14 hours of 60 frames a second."""
 _MOST_TIME = 1 << 62
-_ANEW = "pass --overwrite to begin anew"
+_ANEW = "pass `overwrite` to begin anew"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Piece:
     retimed: int = 0
 
     def packets(self) -> list[Any]:
-        """Of the file.
+        """The packets in the file, in its order.
 
         Raises:
             InputFileError: they are not as many as there are times.
@@ -114,7 +113,7 @@ class WorkFolder:
             return True  # damaged; files with other names than ours stay anyway
 
     def _files(self) -> list[Path]:
-        """Those of ours that are in the folder, the manifest last."""
+        """Files in the folder that are ours, the manifest last."""
         if not self.folder.is_dir():
             return []
         ours = re.compile(rf"{_EARLY.pattern}|\d{{6,}}\.json|\d{{6,}}{re.escape(self.target.suffix.lower())}")
@@ -186,7 +185,7 @@ class WorkFolder:
         if different:
             raise InputFileError(
                 f"{self.target}: cannot resume: not as in the run that was cut off: {', '.join(different)}: "
-                f"give the same, or leave --resume out and {_ANEW}"
+                f"give the same, or leave `resume` out and {_ANEW}"
             )
         pieces: list[Piece] = []
         while (path := self._times(len(pieces))).exists():
@@ -197,7 +196,11 @@ class WorkFolder:
 
     @property
     def settings(self) -> Settings:
-        """Of the run that was cut off."""
+        """What the run that was cut off was made with.
+
+        Raises:
+            InputFileError: the manifest is damaged.
+        """
         return _read_json(self._manifest)
 
     def path(self, k: int) -> Path:
@@ -205,7 +208,11 @@ class WorkFolder:
         return self.folder / f"{k:06d}{self.target.suffix.lower()}"
 
     def keep(self, piece: Piece) -> Piece:
-        """A piece is whole."""
+        """Record that a piece is whole: its file is put on the disk, and described beside it.
+
+        Raises:
+            OutputFileError: for want of room, for one.
+        """
         with write_atomically(piece.path.with_suffix(".json")) as temporary:
             about = {"times": piece.times, "retimed": piece.retimed, "file": _size_and_hash(piece.path)}
             try:

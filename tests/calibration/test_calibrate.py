@@ -21,7 +21,6 @@ from irsde_deploy.calibration.data import find_data
 from irsde_deploy.calibration.manifest import CalibrationSettings
 from irsde_deploy.calibration.ranges import METHODS
 from irsde_deploy.cli.calibrate import METHODS as OFFERED
-from irsde_deploy.cli.sampling import for_frames
 from irsde_deploy.core.comparison import psnr
 from irsde_deploy.core.example import SEED
 from irsde_deploy.core.noise import seeded_noise
@@ -32,6 +31,7 @@ from irsde_deploy.pictures.noise_level import estimate_start
 from irsde_deploy.pictures.restoring import Restoring
 from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine
 from irsde_deploy.runtimes.loops.numpy_loop import restore
+from irsde_deploy.video.settling import restoring_for
 
 WRONG_SETTINGS = (
     ("seed", "x"),
@@ -319,8 +319,9 @@ def test_timesteps_outside_of_the_calibrations_span_are_told(
         ("pack", output, "-o", tmp_path / "pack", "--size", "16x16"),
     ):
         assert told(*command, "--steps", 5).count(note) == 1, command
-    for_frames(output, load(output), Sampling(steps=5), cv2.imread(str(picture)))  # as video and pipes do
-    assert note in told("inspect", output)
+    notes: list[str] = []
+    restoring_for(load(output), Sampling(steps=5), cv2.imread(str(picture)), notes.append)  # as videos and pipes do
+    assert [note in said for said in notes] == [True]
 
 
 def test_a_denoising_graph_is_verified_where_it_is_calibrated(

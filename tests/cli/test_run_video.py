@@ -123,7 +123,7 @@ def test_what_is_refused(unet_onnx: Path, tmp_path: Path, fails_with: Callable[.
     fails_with(1, "no frames in the part", *run, source, "-o", out, "--start", "00:01:00")
     fails_with(1, "neither the name of a video", *run, source, "-o", tmp_path / "out.gif")
     fails_with(1, "one file cannot hold 2 videos", *run, source, source, "-o", out)
-    fails_with(1, "is the input and would be replaced", *run, source, "-o", source, "--overwrite")
+    fails_with(1, "is an input and would be replaced", *run, source, "-o", source, "--overwrite")
     fails_with(1, "exists already", *run, source, "-o", write_video(out, planes_of(1, YUV420, SD, 16, 32)))
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from irsde_deploy.errors import EngineError, InputFileError, OutputFileError
-from irsde_deploy.pictures.batch import restore_files
-from irsde_deploy.pictures.planning import plan_jobs
+from irsde_deploy.pictures.batch import Outcome, Tally, in_turn, restore_files
+from irsde_deploy.pictures.planning import Job, plan_jobs, still_to_do, without_existing
 
 RNG = np.random.default_rng(0)
 
@@ -130,3 +130,54 @@ def test_what_fails_as_a_batch_is_tried_alone(photos: Path, tmp_path: Path) -> N
     outcomes = list(restore_files(small_memory, plan_jobs([str(photos)], tmp_path / "out"), batch=8))
     assert [outcome.error for outcome in outcomes][:2] == [None, None]
     assert "c.PNG: not enough memory" in str(outcomes[2].error)
+
+
+def test_what_is_still_to_do_where_outputs_exist(photos: Path, tmp_path: Path) -> None:
+    jobs = plan_jobs([str(photos)], tmp_path / "out")
+    assert still_to_do(jobs, None) == jobs
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.jpg").symlink_to(tmp_path / "nowhere")  # a link that leads nowhere is there
+    with pytest.raises(
+        OutputFileError, match=r"b\.jpg: exists already: pass `overwrite` to replace or `skip_existing`"
+    ):
+        still_to_do(jobs, None)
+    assert still_to_do(jobs, "overwrite") == jobs
+    assert still_to_do(jobs, "skip") == without_existing(jobs) == [jobs[0], jobs[2]]
+
+
+def test_one_of_many_never_stops_the_others() -> None:
+    failures: dict[str, Exception | tuple[str, ...]] = {
+        "ours": InputFileError("ours: no video stream"),
+        "mute": MemoryError(),
+        "system": OSError(28, "No space left on device", "file:/full/disk"),
+        "nameless": OSError("odd"),
+        "short": ("was cut short",),
+    }
+
+    def restore(job: Job) -> Outcome:
+        failure = failures.get(job.source.name, ())
+        if isinstance(failure, Exception):
+            raise failure
+        return Outcome(job, missing=failure)
+
+    outcomes = list(in_turn(restore, [Job(Path(name), Path("out")) for name in [*failures, "good"]]))
+    assert [outcome.error for outcome in outcomes] == [
+        "ours: no video stream",
+        "mute: not enough memory for frames of this size",
+        "/full/disk: No space left on device",
+        "nameless: odd",
+        None,
+        None,
+    ]
+    tally = Tally(skipped=2)
+    for outcome in outcomes:
+        tally.add(outcome)
+    assert (tally.written, tally.failed, tally.skipped) == (1, 5, 2)
+
+
+def test_a_reader_that_has_gone_ends_all() -> None:
+    def restore(job: Job) -> Outcome:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        list(in_turn(restore, [Job(Path("a"), Path("out"))]))

@@ -25,7 +25,8 @@ from videos import (  # noqa: E402
 
 from irsde_deploy.errors import InputFileError  # noqa: E402
 from irsde_deploy.video.probing import probe  # noqa: E402
-from irsde_deploy.video.reading import Losses, Span, read_frames  # noqa: E402
+from irsde_deploy.video.reading import read_frames  # noqa: E402
+from irsde_deploy.video.source import Losses, Span  # noqa: E402
 from irsde_deploy.video.truncation import shortfall  # noqa: E402
 
 OPENS_FLV = 17

@@ -20,7 +20,8 @@ from videos import Identity, planes_of, read_planes
 from irsde_deploy import Restorer, load
 from irsde_deploy.errors import InputFileError, InvalidValueError
 from irsde_deploy.video.colour import Colour, Layout, Planes, to_planes, to_rgb
-from irsde_deploy.video.pipes import raw_format, read_format, read_frames, write_frame, write_header
+from irsde_deploy.video.pipe_formats import raw_format
+from irsde_deploy.video.pipes import read_format, read_frames, write_frame, write_header
 
 SPACES = ["420jpeg", "420mpeg2", "420paldv", "420", "422", "444", "411", "mono", "420p10", "422p12", "444p16", "mono12"]
 
@@ -143,7 +144,7 @@ def test_bad_frames_and_sizes() -> None:
     with pytest.raises(InputFileError, match="above 1023"):
         list(read_frames(stream, read_format(stream)))
     for size in ("64", "64x", "0x5", "-1x5"):
-        with pytest.raises(InvalidValueError, match="--size"):
+        with pytest.raises(InvalidValueError, match="`size`"):
             raw_format(size, "rgb24")
     with pytest.raises(InvalidValueError, match="rgb24"):
         raw_format("4x4", "yuv420p")

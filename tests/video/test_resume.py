@@ -33,10 +33,11 @@ from videos import (  # noqa: E402
 from irsde_deploy import load  # noqa: E402
 from irsde_deploy.cli import cli  # noqa: E402
 from irsde_deploy.errors import EngineError, InputFileError, IrsdeError, OutputFileError  # noqa: E402
-from irsde_deploy.video.encoding import PieceEncoder  # noqa: E402
-from irsde_deploy.video.job import RestoreFrames, VideoProgress  # noqa: E402
+from irsde_deploy.video.job import JobState, RestoreFrames  # noqa: E402
+from irsde_deploy.video.pieces import PieceEncoder  # noqa: E402
 from irsde_deploy.video.probing import probe  # noqa: E402
-from irsde_deploy.video.reading import Losses, Span, read_frames  # noqa: E402
+from irsde_deploy.video.reading import read_frames  # noqa: E402
+from irsde_deploy.video.source import Losses, Span  # noqa: E402
 
 PROGRAM = [sys.executable, "-m", "irsde_deploy"]
 
@@ -64,7 +65,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_packets(suffix: str, stop: in
     assert not target.exists()
     partial = read_planes(tmp_path / f"out.partial.{suffix}")
     assert [seconds for seconds, _ in partial] == [seconds for seconds, _ in read_planes(source)[:stop]]
-    with pytest.raises(OutputFileError, match="--resume"):
+    with pytest.raises(OutputFileError, match="`resume`"):
         restore(source, target, segment=0.4)
     with pytest.raises(InputFileError, match="segment"):
         restore(source, target, segment=0.2, resume=True)
@@ -169,7 +170,7 @@ def test_a_damaged_work_folder_is_one_sentence(content: str, tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         restore(source, tmp_path / "out.mp4", _stopping_at(5), segment=0.1)
     (tmp_path / ".out.mp4.irsde" / "000001.json").write_text(content)
-    with pytest.raises(InputFileError, match=r"^[^\n]*000001.json: [^\n]*: pass --overwrite to begin anew$"):
+    with pytest.raises(InputFileError, match=r"^[^\n]*000001.json: [^\n]*: pass `overwrite` to begin anew$"):
         restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
 
 
@@ -180,7 +181,7 @@ def test_a_piece_that_is_cut_short_is_found_before_the_work(kept: int, tmp_path:
         restore(source, tmp_path / "out.mp4", _stopping_at(5), segment=0.1)
     piece = tmp_path / ".out.mp4.irsde" / "000000.mp4"
     piece.write_bytes(piece.read_bytes()[:kept])
-    with pytest.raises(InputFileError, match=r"000000.mp4: is damaged, and .*: pass --overwrite to begin anew$"):
+    with pytest.raises(InputFileError, match=r"000000.mp4: is damaged, and .*: pass `overwrite` to begin anew$"):
         restore(source, tmp_path / "out.mp4", _stopping_at(4), segment=0.1, resume=True)
 
 
@@ -216,24 +217,26 @@ def test_a_flush_that_fails_leaves_the_whole_segments(
         return finish(encoder)
 
     monkeypatch.setattr(PieceEncoder, "finish", failing)
-    progress = VideoProgress()
+    state = JobState()
     with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mp4", _stopping_at(5), segment=0.1, progress=progress)
+        restore(source, tmp_path / "out.mp4", _stopping_at(5), segment=0.1, state=state)
     assert len(read_planes(tmp_path / "out.partial.mp4")) == 4
-    assert progress.notes == ["what was done after the last whole segment is lost (no)"]
-    assert progress.seconds == pytest.approx(4 / 25, abs=1e-12)
+    assert state.notes == ["what was done after the last whole segment is lost (no)"]
+    assert state.partial is not None
+    assert state.partial.seconds == pytest.approx(4 / 25, abs=1e-12)
 
 
 def test_the_seconds_of_a_partial_file_are_those_of_its_frames(tmp_path: Path) -> None:
     source = write_video(tmp_path / "in.mkv", planes_of(len(VARIABLE), YUV420, SD), times=[t + 500 for t in VARIABLE])
-    progress = VideoProgress()
+    state = JobState()
     with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mkv", _stopping_at(10), segment=0.2, progress=progress)
+        restore(source, tmp_path / "out.mkv", _stopping_at(10), segment=0.2, state=state)
     last = list(read_frames(probe(source), Span(), Losses()))[9]
-    assert progress.seconds == pytest.approx(
+    assert state.partial is not None
+    assert state.partial.seconds == pytest.approx(
         VARIABLE[9] / 1000 + float((last.duration or 0) / 1000 or 1 / probe(source).rate)
     )
-    assert 1 < progress.seconds < 1.2
+    assert 1 < state.partial.seconds < 1.2
 
 
 def test_an_interrupt_during_the_last_segment_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,10 +29,12 @@ from videos import (  # noqa: E402
 from irsde_deploy import load  # noqa: E402
 from irsde_deploy.errors import InputFileError, IrsdeError  # noqa: E402
 from irsde_deploy.video.colour import Colour, Layout, to_planes, to_rgb  # noqa: E402
-from irsde_deploy.video.encoding import PieceEncoder, choose_encoding  # noqa: E402
+from irsde_deploy.video.encoding import choose_encoding  # noqa: E402
 from irsde_deploy.video.muxing import decoding_times  # noqa: E402
+from irsde_deploy.video.pieces import PieceEncoder  # noqa: E402
 from irsde_deploy.video.probing import probe  # noqa: E402
-from irsde_deploy.video.reading import Losses, Span, read_frames  # noqa: E402
+from irsde_deploy.video.reading import read_frames  # noqa: E402
+from irsde_deploy.video.source import Losses, Span  # noqa: E402
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
@@ -249,7 +251,7 @@ def test_odd_sizes(tmp_path: Path) -> None:
     restore(source, tmp_path / "out.mp4")
     for ours, (_, theirs) in zip(frames, read_planes(tmp_path / "out.mp4"), strict=True):
         assert_same(ours, theirs)
-    with pytest.raises(IrsdeError, match="47x33 as yuv420p, which needs even sides: give --pix-fmt yuv444p"):
+    with pytest.raises(IrsdeError, match="47x33 as yuv420p, which needs even sides: give `pix_fmt` yuv444p"):
         restore(source, tmp_path / "small.mp4", pixel_format="yuv420p")
 
 

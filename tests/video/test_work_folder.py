@@ -20,7 +20,7 @@ from hostile import hostile_json, not_utf8  # noqa: E402
 from videos import SD, YUV420, identity, planes_of, read_planes, restore, write_video  # noqa: E402
 
 from irsde_deploy.errors import InputFileError, OutputFileError  # noqa: E402
-from irsde_deploy.video.encoding import PieceEncoder  # noqa: E402
+from irsde_deploy.video.pieces import PieceEncoder  # noqa: E402
 from irsde_deploy.video.work_folder import WorkFolder  # noqa: E402
 
 PROGRAM = [sys.executable, "-m", "irsde_deploy"]
@@ -73,7 +73,7 @@ def test_a_second_run_of_one_output_touches_nothing(option: list[str], small_onn
 
 def test_a_replaced_segment_is_found(source: Path, cut_off: Path, tmp_path: Path) -> None:
     (cut_off / "000000.mp4").write_bytes((cut_off / "000001.mp4").read_bytes())  # it has as many packets
-    with pytest.raises(InputFileError, match=r"000000.mp4: is damaged, and .*: pass --overwrite to begin anew$"):
+    with pytest.raises(InputFileError, match=r"000000.mp4: is damaged, and .*: pass `overwrite` to begin anew$"):
         restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
     restore(source, tmp_path / "out.mp4", segment=0.1, overwrite=True)
     assert not cut_off.exists()
@@ -105,7 +105,7 @@ def test_a_link_of_that_name_is_refused(source: Path, cut_off: Path, tmp_path: P
 def test_what_somebody_has_put_into_the_folder_stays(source: Path, cut_off: Path, tmp_path: Path) -> None:
     (cut_off / "notes.txt").write_text("mine")
     (cut_off / "manifest.json").write_text("{")  # damaged, so that --overwrite is what helps
-    with pytest.raises(InputFileError, match="pass --overwrite"):
+    with pytest.raises(InputFileError, match="pass `overwrite`"):
         restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
     restore(source, tmp_path / "out.mp4", segment=0.1, overwrite=True)
     assert _contents(cut_off) == {"notes.txt": b"mine"}
@@ -157,7 +157,7 @@ def test_a_full_disk_is_told_with_what_helps(source: Path, tmp_path: Path, monke
     def full(*_: object) -> None:
         raise av.error.OSError(errno.ENOSPC, "No space left on device", "file:/somewhere/else.part")
 
-    advice = r"out.mp4: cannot be written \(No space left on device\): free some space there, then --resume continues"
+    advice = r"out.mp4: cannot be written \(No space left on device\): free some space there, then `resume` continues"
     with monkeypatch.context() as joining:
         joining.setattr("irsde_deploy.video.muxing._set_chapters", full)
         with pytest.raises(OutputFileError, match=advice):

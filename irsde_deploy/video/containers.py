@@ -1,0 +1,59 @@
+"""Container files of videos: which are opened, as what, and which are written.
+
+A video is opened as a local file of a known container, and never as a URL, a playlist or a list of other files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputFileError, OutputFileError, reason, requires_extra
+from ..system.files import require_readable
+
+if TYPE_CHECKING:
+    import av
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+"""Suffix of an output -> FFmpeg's name of the muxer that writes it."""
+
+WHEN_FULL = "free some space there, then `resume` continues after the last whole segment"
+"""Advice where there is no room for a video that is being written."""
+
+_DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,asf,flv,ogg,mxf,nut,yuv4mpegpipe"
+"""FFmpeg's names of the containers that are read."""
+
+
+def open_input(path: Path, **options: str) -> av.container.InputContainer:
+    """Open a video file for reading: a local file of a known container, and no other file or address that it names.
+
+    Raises:
+        InputFileError: missing, empty, or no video file.
+        MissingPackageError: PyAV is not installed.
+    """
+    with requires_extra("video", "video files"):
+        import av
+    require_readable(path)
+    guards = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
+    try:
+        return av.open(f"file:{path}", options={**guards, **options}, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise InputFileError(f"{path}: not a video file that FFmpeg can read ({why(error)})") from None
+
+
+def why(error: Exception) -> str:
+    """An error of PyAV's in a few words."""
+    return getattr(error, "strerror", None) or reason(error)
+
+
+def require_container(target: Path) -> str:
+    """FFmpeg's name of the muxer that writes an output file.
+
+    Raises:
+        OutputFileError: its suffix is none of `CONTAINERS`.
+    """
+    muxer = CONTAINERS.get(target.suffix.lower())
+    if muxer is None:
+        names, found = ", ".join(CONTAINERS), target.suffix or "no suffix"
+        raise OutputFileError(f"{target}: videos are written as {names}, not {found!r}")
+    return muxer

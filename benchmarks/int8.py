@@ -30,7 +30,8 @@ from irsde_deploy.calibration.data import find_data
 from irsde_deploy.calibration.layers import Layer, quantisable
 from irsde_deploy.calibration.manifest import CalibrationSettings
 from irsde_deploy.calibration.quantise import as_computed, mixed
-from irsde_deploy.calibration.ranges import METHODS, Recorder, Statistics, timestep_groups
+from irsde_deploy.calibration.ranges import METHODS, Statistics, timestep_groups
+from irsde_deploy.calibration.recorder import Recorder
 from irsde_deploy.calibration.states import (
     Marginal,
     State,

@@ -18,9 +18,11 @@ import torch
 
 from irsde_deploy.export.sources import read_recipe
 from irsde_deploy.training.data import TrainingSamples
+from irsde_deploy.training.iterations import batches
 from irsde_deploy.training.objectives import OBJECTIVES
 from irsde_deploy.training.plan import DataPlan, TrainingPlan, initial_network, make_plan
-from irsde_deploy.training.trainer import Process, Trainer, batches
+from irsde_deploy.training.processes import Process
+from irsde_deploy.training.trainer import Trainer
 from irsde_deploy.training.validation import mean_psnr, read_examples, validate
 
 SAMPLERS = [("mean", 4), ("mean", 10), ("sde-2m", 10), ("posterior", 20)]

@@ -20,7 +20,8 @@ from ..system.tables import write_json
 from .data import CalibrationData
 from .layers import Layer
 from .manifest import FORMAT, CalibrationSettings, TableFile, read_ours, sde_of
-from .ranges import METHODS, Recorder, collect, summary_of, timestep_groups
+from .ranges import METHODS, collect, summary_of, timestep_groups
+from .recorder import Recorder
 from .states import State, exact_states, recorded_states, visited_marginals
 
 _LEAST = 1e-30

@@ -23,17 +23,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from ..core.arrays import Float32
-from ..errors import EngineError, NotFiniteError, evaluation_failure
-from ..runtimes.engines.onnx_session import open_session
+from ..errors import EngineError, NotFiniteError
 from .states import State
 
 BINS = 8192
+"""Bins of a histogram; a power of two, so that they can be merged in pairs and into coarser ones."""
+
 LEVELS = 127
+"""The integer that the end of a range becomes."""
+
 PERCENTILE = 99.99
+"""The share of magnitudes, in percent, that the method `percentile` keeps."""
+
 _TINY = 2.0**-100
+"""The range that a histogram begins with, below that of any tensor that matters."""
 
 MOST_GROUPS = 8
 """Most groups of timesteps that are measured by themselves; each takes 64 kB for every tensor."""
@@ -57,14 +62,16 @@ class Magnitudes:
     def add(self, values: Float32) -> None:
         """Add values of any shape; raises NotFiniteError where one of them is not finite."""
         magnitudes = np.abs(values).ravel()
-        top = float(magnitudes.max())
+        top = float(magnitudes.max())  # NaN where there is one
         if not np.isfinite(top):
             raise NotFiniteError("not finite")
-        self.lowest, self.highest = min(self.lowest, float(values.min())), max(self.highest, float(values.max()))
+        self.lowest = min(self.lowest, float(values.min()))
+        self.highest = max(self.highest, float(values.max()))
         while self.limit <= top:
             self.limit *= 2
             self.counts[: BINS // 2] = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts[BINS // 2 :] = 0
+        # The factor is a power of two, so that the product is exact, and below BINS, as magnitudes are below the limit.
         bins = (magnitudes * np.float32(BINS / self.limit)).astype(np.int32)
         self.counts += np.bincount(bins, minlength=BINS)
 
@@ -80,14 +87,15 @@ def _minmax(of: Magnitudes) -> float:
 
 def _percentile(of: Magnitudes) -> float:
     share = np.cumsum(of.counts) / of.counts.sum()
-    return min(of.largest, float((np.searchsorted(share, PERCENTILE / 100) + 1) * of.limit / BINS))
+    last = np.searchsorted(share, PERCENTILE / 100)  # the bin with which the share is reached
+    return min(of.largest, float((last + 1) * of.limit / BINS))
 
 
 def _entropy(of: Magnitudes, levels: int = LEVELS + 1) -> float:
     """Candidates end at bin i of 2048, i from 128 on, as in TensorRT's calibrator; here i goes in steps of 8."""
     histogram = of.counts.reshape(2048, -1).sum(axis=1).astype(np.float64)
     used = int(np.flatnonzero(histogram).max()) + 1
-    candidates = sorted({*range(levels, used, 8), max(used, levels)})
+    candidates = sorted({*range(levels, used, 8), max(used, levels)})  # the last one cuts nothing off
     divergences = [_divergence(histogram, i, levels) for i in candidates]
     best: float = candidates[int(np.argmin(divergences))] * of.limit / len(histogram)
     return min(best, of.largest)
@@ -103,12 +111,13 @@ def _divergence(histogram: npt.NDArray[np.float64], count: int, levels: int) -> 
     reference = kept.copy()
     reference[-1] += histogram[count:].sum()
     starts = np.arange(levels) * count // levels
+    # An empty bin stays empty: a level's count is shared among those of its bins that have any, as in Migacz's talk.
     filled = np.add.reduceat((reference > 0).astype(np.float64), starts)
     level = np.add.reduceat(kept, starts) / np.maximum(filled, 1)
     widths = np.diff(np.append(starts, count))
     quantised = np.where(reference > 0, np.repeat(level, widths), 0)
     p, q = reference / reference.sum(), quantised / max(quantised.sum(), 1)
-    inside = p > 0
+    inside = p > 0  # where p is 0, so is p log(p/q)
     return float(np.sum(p[inside] * np.log(p[inside] / np.maximum(q[inside], 1e-12))))
 
 
@@ -122,6 +131,7 @@ def _mse(of: Magnitudes) -> float:
         return float(min(candidates, key=lambda top: _square_error(centres, weights, top)))
 
     coarse = best(of.largest * 2 ** (-np.arange(33) / 8))
+    # No further than the largest magnitude: a wider range only makes the steps coarser.
     return best(np.minimum(coarse * 1.01 ** np.arange(-8, 9), of.largest))
 
 
@@ -138,34 +148,6 @@ METHODS: dict[str, Callable[[Magnitudes], float]] = {
     "mse": _mse,
 }
 """Name of a method -> function that chooses the range of the magnitudes that were seen."""
-
-
-class Recorder:
-    """An FP32 graph whose intermediate tensors can be read.
-
-    Args:
-        model: the graph.
-        tensors: names of the tensors to read: float ones that its nodes make, or its inputs.
-    """
-
-    def __init__(self, model: onnx.ModelProto, tensors: Iterable[str]) -> None:
-        self.tensors = tuple(dict.fromkeys(tensors))
-        shown = onnx.ModelProto()
-        shown.CopyFrom(model)
-        for name in self.tensors:
-            shown.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-        self._session = open_session(shown.SerializeToString())
-        self._inputs = {node.name for node in self._session.get_inputs()}
-
-    def __call__(self, state: State) -> dict[str, Float32]:
-        """Run the graph on a state and return each tensor's values by name; raises EngineError where it fails."""
-        given = {"x": state.x, "mu": state.mu, "t": np.full(len(state.x), state.t, np.float32)}
-        inputs = {name: given[name] for name in self._inputs}
-        try:
-            values = self._session.run(list(self.tensors), inputs)
-        except Exception as error:  # ONNX Runtime has no common base class for its errors
-            raise evaluation_failure("ONNX Runtime", state.x.shape, error) from error
-        return dict(zip(self.tensors, values, strict=True))
 
 
 def timestep_groups(timesteps: Sequence[int], most: int = MOST_GROUPS) -> dict[int, int]:
@@ -201,10 +183,17 @@ class Statistics:
 
     def ranges(self, method: str) -> dict[str, float]:
         """Return each tensor's range by one of `METHODS`: the widest of its groups'; 1 where it is always 0."""
+        choose = METHODS[method]
         found: dict[str, float] = {}
         for (name, _), seen in self.of.items():
-            found[name] = max(found.get(name, 0.0), METHODS[method](seen) if seen.largest > 0 else 0.0)
-        return {name: top or 1.0 for name, top in found.items()}
+            top = 0.0
+            if seen.largest > 0:  # the methods would divide by 0
+                top = choose(seen)
+            found[name] = max(found.get(name, 0.0), top)
+        for name, top in found.items():
+            if not top:  # any range holds what is always 0, but a step of 0 would divide by it
+                found[name] = 1.0
+        return found
 
     def bounds(self) -> dict[str, tuple[float, float]]:
         """Return each tensor's least and largest value."""
@@ -235,10 +224,9 @@ class Round:
         return self.median is not None and self.median <= MEDIAN_CHANGE and (self.largest or 0) <= LARGEST_CHANGE
 
     def __str__(self) -> str:
-        moved = (
-            "" if self.median is None else f": ranges moved by {self.median:.2%} (median), {self.largest:.1%} (most)"
-        )
-        return f"{self.states} states{moved}"
+        if self.median is None:
+            return f"{self.states} states"
+        return f"{self.states} states: ranges moved by {self.median:.2%} (median), {self.largest:.1%} (most)"
 
 
 MEDIAN_CHANGE, LARGEST_CHANGE = 0.01, 0.1
@@ -278,13 +266,14 @@ def collect(
             continue
         now = statistics.ranges(method)
         rounds.append(_round(wanted, before, now))
-        if rounds[-1].converged or 2 * wanted > most:
+        if rounds[-1].converged or 2 * wanted > most:  # a round is never cut short
             break
         before, wanted = now, 2 * wanted
     return statistics, rounds
 
 
 def _round(states: int, before: Mapping[str, float], now: Mapping[str, float]) -> Round:
+    """Say how far ranges moved since the round before, of which `before` is empty for the first."""
     if not before:
         return Round(states)
     moved = np.array([abs(now[name] / before[name] - 1) for name in before])
@@ -293,8 +282,10 @@ def _round(states: int, before: Mapping[str, float], now: Mapping[str, float]) -
 
 def summary_of(statistics: Statistics) -> dict[str, dict[str, Any]]:
     """Return for each tensor its lowest and highest value and its range by every method: what a range table holds."""
-    by_method = {method: statistics.ranges(method) for method in METHODS}
-    return {
-        name: {"lowest": lowest, "highest": highest, **{method: by_method[method][name] for method in METHODS}}
-        for name, (lowest, highest) in statistics.bounds().items()
-    }
+    summary: dict[str, dict[str, Any]] = {}
+    for name, (lowest, highest) in statistics.bounds().items():
+        summary[name] = {"lowest": lowest, "highest": highest}
+    for method in METHODS:
+        for name, top in statistics.ranges(method).items():
+            summary[name][method] = top
+    return summary

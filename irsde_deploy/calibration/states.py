@@ -99,7 +99,7 @@ def visited_marginals(table: StepTable) -> list[Marginal]:
     signal, noise = 0.0, table.start
     found = []
     for t, a, c, d, s, p, r in zip(table.t, table.a, table.c, table.d, table.s, table.p, table.r, strict=True):
-        found.append(Marginal(int(t), float(signal), float(noise)))
+        found.append(Marginal(int(t), float(signal), float(noise)))  # before the step: what the network sees at t
         kept = a - c * p / r
         signal, noise = kept * signal + c / r + d, np.hypot(kept * noise, s)
     return found
@@ -122,7 +122,9 @@ def exact_states(
         visit, picture = turn // len(sources), (turn + k) % len(sources)
         source, marginal = sources[picture], marginals[k]
         cut = window(source.shape, visit, picture, k, seed, crop)
-        mu, y0 = (_cut(array, cut) for array in _both(source))
+        mu, y0 = source.read()
+        assert y0 is not None, "exact states need clean pictures"
+        mu, y0 = _cut(mu, cut), _cut(y0, cut)
         z = normal_field(seed, 0, _shape(mu), frame=number)
         y = np.float32(marginal.signal) * y0 + np.float32(marginal.noise) * z
         yield _state(card, mu[None], y[None], marginal.t)
@@ -149,14 +151,15 @@ def recorded_states(
     for turn in count():
         visit, picture = divmod(turn, len(sources))
         source = sources[picture]
-        mu = _cut(source.read()[0], window(source.shape, visit, picture, 0, seed, crop))[None]
+        degraded, _ = source.read()
+        mu = _cut(degraded, window(source.shape, visit, picture, 0, seed, crop))[None]
         evaluate = padded_evaluation(engine, mu)
-        steps = table.t.tolist()
 
         def noise(k: int, mu: Float32 = mu, turn: int = turn) -> Float32:
             return normal_field(seed, k, _shape(mu[0]), frame=turn)[None]
 
-        for t, y in zip(steps, reverse_states(evaluate, mu, table, noise, clip), strict=False):
+        # One state less than there are: the last one, the restored picture, is not what a network sees.
+        for t, y in zip(table.t.tolist(), reverse_states(evaluate, mu, table, noise, clip), strict=False):
             if not np.isfinite(y).all():
                 raise NotFiniteError(f"the FP32 graph's own state at t = {t} is not finite: are its weights trained?")
             yield _state(engine.card, mu, y, t)
@@ -173,18 +176,17 @@ def window(shape: Shape, visit: int, picture: int, k: int, seed: int, crop: int)
         seed: moves all crops together.
         crop: largest side in pixels; a shorter side of the picture is taken whole.
     """
-    places = np.random.default_rng(seed).random(2)
+    places = np.random.default_rng(seed).random(2)  # where the sequences begin; along them nothing is drawn
     for steps, number in ((_VISIT_STEPS, visit), (_PICTURE_STEPS, picture), (_TIMESTEP_STEPS, k)):
         places = (places + np.multiply(steps, number)) % 1
-    sides = [min(side, crop) for side in shape]
-    tops = [int(place * (side - cut + 1)) for place, side, cut in zip(places, shape, sides, strict=True)]
-    return slice(tops[0], tops[0] + sides[0]), slice(tops[1], tops[1] + sides[1])
+    return _span(places[0], shape[0], crop), _span(places[1], shape[1], crop)
 
 
-def _both(source: PictureSource) -> tuple[Float32, Float32]:
-    mu, y0 = source.read()
-    assert y0 is not None, "exact states need clean pictures"
-    return mu, y0
+def _span(place: float, side: int, crop: int) -> slice:
+    """The part of a side that a crop takes; `place`, in [0, 1), says where of all that is possible it begins."""
+    length = min(side, crop)
+    first = int(place * (side - length + 1))
+    return slice(first, first + length)
 
 
 def _cut(array: Float32, rows_columns: tuple[slice, slice]) -> Float32:
@@ -197,5 +199,7 @@ def _shape(array: npt.NDArray[np.float32]) -> tuple[int, int, int]:
 
 
 def _state(card: ModelCard, mu: Float32, y: Float32, t: int) -> State:
-    x, padded = (pad_to_multiple(array, card.multiple_of, card.pad_mode) for array in ((mu + y), mu))
+    """Make the network's input of mu and y (1, C, H, W), padded as runtimes pad it: x after the addition."""
+    x = pad_to_multiple(mu + y, card.multiple_of, card.pad_mode)  # a copy: loops overwrite y with the next state
+    padded = pad_to_multiple(mu, card.multiple_of, card.pad_mode)
     return State(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(padded, np.float32), t)

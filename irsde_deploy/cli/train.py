@@ -16,8 +16,8 @@ from .common import KINDS, PATH, gathered, given_options, model_options, progres
 if TYPE_CHECKING:
     from ..networks.checkpoints import Checkpoint
     from ..training.plan import TrainingPlan
-    from ..training.run import TrainingProgress
-    from ..training.trainer import Process
+    from ..training.processes import Process
+    from ..training.session import TrainingProgress
 
 DEFAULT_RECIPE = "small"
 
@@ -92,9 +92,9 @@ def train(
     many GPUs or machines: torchrun -m irsde_deploy train ...
     """
     with requires_extra("train", "training"):
+        from ..training.processes import process_group
         from ..training.run import Ending
         from ..training.run import train as train_run
-        from ..training.trainer import process_group
 
     if resume is not None and output is None:
         start = _earlier_run(resume, training["iterations"])

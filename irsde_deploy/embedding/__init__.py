@@ -1,1 +1,1 @@
-"""What a program takes that embeds a model: packs for the C library, whole loops as one graph."""
+"""Files for programs that embed a model: packs for the C library, and whole loops as one graph."""

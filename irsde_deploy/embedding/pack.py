@@ -1,4 +1,4 @@
-"""Packs: the folder that a program which embeds a model takes, and what checks it.
+"""Packs: the folder that a program takes which embeds a model, with a reference that it can be checked against.
 
 engine.onnx or engine.plan   the network; an ONNX graph in the form that OpenVINO computes fastest, card inside
 card.json                    the model card, for people and Python
@@ -30,7 +30,7 @@ from ..errors import EngineError, InvalidValueError, OutputFileError, requires_e
 from ..restorer import Restorer
 from ..runtimes.protocol import Engine
 from ..system.files import write_folder_atomically
-from .selftest import ARRAYS, open_pack_engine, reference_noise
+from .selftest import ARRAYS, counted, open_pack_engine, reference_noise
 from .steps_file import (
     BACKENDS,
     MAX_MULTIPLE,
@@ -41,20 +41,22 @@ from .steps_file import (
 )
 
 DEFAULT_SIZE = (61, 93)
-"""Height and width of the reference where none is asked for: odd, so that padding is checked on both sides."""
+"""Height and width of the reference where none is asked for: odd, so that both sides must be padded."""
 
 FP32_TOLERANCE = 1e-4
 """What an FP32 engine's reference output may differ by: another processor adds float32 in another order, which a
 trajectory adds up. With FP16 or INT8 inside it is as much as `verify` allows."""
 
-_FILES = frozenset({"card.json", "steps.txt", "irsde.h", "README.txt", *(f"reference_{name}.npy" for name in ARRAYS)})
-"""What a pack holds besides its engine."""
+_FILES = {"card.json", "steps.txt", "irsde.h", "README.txt"} | {f"reference_{name}.npy" for name in ARRAYS}
+"""The files of a pack besides its engine."""
 
 
 def cpp_folder() -> Path:
-    """The C++ runtime's sources: inside the installed package, or `runtimes/cpp` of a source tree."""
+    """Find the C++ runtime's sources: inside the installed package, or `runtimes/cpp` of a source tree."""
     installed = Path(__file__).parent / "cpp"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "runtimes" / "cpp"
+    if installed.is_dir():
+        return installed
+    return Path(__file__).parents[2] / "runtimes" / "cpp"
 
 
 def write_pack(
@@ -69,15 +71,19 @@ def write_pack(
 
     Args:
         engine: an exported `.onnx`, or a TensorRT `.plan`, whose reference only the GPU that it is for can compute.
-        folder: where to.
+        folder: the pack, a folder that is made.
         sampling: how to restore; what is left open comes from the card.
         reference: the reference input, a picture (H, W, C) of uint8, uint16 or float; or height and width of a
             synthetic one.
-        overwrite: replace a pack that is there already; a folder that holds anything else never.
+        overwrite: whether to replace a pack that is there already; a folder that holds anything else stays in any case.
         on_step: called with (steps done, steps) while the reference is restored.
 
+    Returns:
+        What steps.txt says.
+
     Raises:
-        OutputFileError: the folder exists, or cannot be written. InvalidValueError: settings that do not fit the model.
+        OutputFileError: the folder exists, or cannot be written.
+        InvalidValueError: settings that do not fit the model.
         EngineError, InputFileError, MissingPackageError: the engine cannot be opened here.
     """
     if engine.suffix.lower() not in (".onnx", ".plan"):
@@ -90,9 +96,8 @@ def write_pack(
     picture = _reference_input(card, reference)
     with write_folder_atomically(folder, overwrite) as temporary:
         backend, packed = _copy_engine(engine, temporary)
-        restorer = Restorer(_open_copy(packed, engine))
-        progress = None if on_step is None else lambda k: on_step(k, len(plan))
-        restored = restorer(picture, sampling, on_step=progress)
+        restorer = Restorer(_open_copy(packed, engine))  # the file that is packed, not the one it was made from
+        restored = restorer(picture, sampling, on_step=counted(on_step, len(plan)))
         settings = _settings(card, plan, sampling.seed, backend, packed, picture.shape)
         _write_text(temporary / "steps.txt", to_text(settings))
         _write_text(temporary / "card.json", card.to_json() + "\n")
@@ -100,12 +105,17 @@ def write_pack(
             np.save(temporary / f"reference_{name}.npy", array.astype("<f4", copy=False), allow_pickle=False)
         shutil.copyfile(cpp_folder() / "include" / "irsde.h", temporary / "irsde.h")
         _write_text(temporary / "README.txt", _readme(settings, restorer.engine.name))
-        _require_replaceable(folder, overwrite)  # restoring takes a while
+        _require_replaceable(folder, overwrite)  # again: restoring takes a while, and something may be there by now
     return settings
 
 
 def _open_copy(packed: Path, engine: Path) -> Engine:
-    """The engine in a pack that is being written; an error names the file that it is a copy of."""
+    """Open the engine in a pack that is being written; an error names the file that it was made from.
+
+    Args:
+        packed: the engine's file in the pack, which has a temporary name.
+        engine: the file that it was made from.
+    """
     if packed.suffix == ".plan":  # the same file, and errors say how it was built, seen from where it is
         return open_pack_engine(engine)
     try:
@@ -115,7 +125,7 @@ def _open_copy(packed: Path, engine: Path) -> Engine:
 
 
 def card_of(engine: Path) -> ModelCard:
-    """The card inside an engine's file, which is not opened for that."""
+    """Read the card inside an engine's file, which no runtime opens for that."""
     if engine.suffix.lower() == ".plan":
         from ..runtimes.tensorrt.plan_card import read_plan_card
 
@@ -126,12 +136,15 @@ def card_of(engine: Path) -> ModelCard:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """UTF-8 with the line ends that it has, on every system."""
+    """Write UTF-8 with the line ends that the text has: a pack is the same on every system."""
     path.write_bytes(text.encode("utf-8"))
 
 
 def _require_replaceable(folder: Path, overwrite: bool) -> None:
-    """Raise OutputFileError unless nothing is there, or with `overwrite` an empty folder or a pack and nothing else."""
+    """Raise OutputFileError where a pack may not be written.
+
+    That is, unless nothing is there, or with `overwrite` an empty folder, or one that holds a pack and nothing else.
+    """
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():
@@ -146,21 +159,35 @@ def _require_replaceable(folder: Path, overwrite: bool) -> None:
 
 
 def _foreign_file(folder: Path) -> Path | None:
-    """What `write_pack` did not put into the folder; None where there is nothing, or a pack, however damaged.
+    """Find something in a folder that `write_pack` did not put there; None in an empty folder, and in a pack.
 
-    Packs are told by the first words of steps.txt, which no version of theirs changes.
+    Packs are told by the first words of steps.txt, which no version of theirs changes. A damaged pack is one too: it
+    is what people want to replace.
     """
     entries = sorted(folder.iterdir())
-    engines = [path for path in entries if path.name in BACKENDS.values()]
-    own = _FILES | {path.name for path in engines[:1]}  # a pack has one
-    foreign = next((path for path in entries if path.name not in own or path.is_symlink() or not path.is_file()), None)
-    if foreign is None and entries and not is_steps_file(folder / "steps.txt"):
-        return folder / "steps.txt" if folder / "steps.txt" in entries else entries[0]
-    return foreign
+    engine = None
+    for path in entries:
+        if path.is_symlink() or not path.is_file():
+            return path
+        if engine is None and path.name in BACKENDS.values():
+            engine = path  # a pack has one: a second engine is foreign
+        elif path.name not in _FILES:
+            return path
+    steps = folder / "steps.txt"
+    if not entries or is_steps_file(steps):
+        return None
+    if steps in entries:
+        return steps
+    return entries[0]
 
 
 def _require_packable(card: ModelCard, reference: npt.NDArray[Any] | tuple[int, int]) -> None:
-    """Raise InvalidValueError where a pack cannot hold this model, or a reference has no such size."""
+    """Raise InvalidValueError where a pack cannot hold this model, or no reference of this size.
+
+    Args:
+        card: the model's card.
+        reference: a picture, or height and width of a synthetic one.
+    """
     if card.multiple_of > MAX_MULTIPLE:
         raise InvalidValueError(
             f"this network takes multiples of {card.multiple_of} pixels, and a pack's of up to {MAX_MULTIPLE}"
@@ -173,7 +200,11 @@ def _require_packable(card: ModelCard, reference: npt.NDArray[Any] | tuple[int, 
 
 
 def _copy_engine(engine: Path, folder: Path) -> tuple[str, Path]:
-    """Put the engine into the pack, a graph in its form for OpenVINO; (what runs it, its path there)."""
+    """Put the engine into a pack.
+
+    Returns:
+        What runs it, one of `BACKENDS`, and its path in the pack.
+    """
     if engine.suffix.lower() == ".plan":
         from ..runtimes.tensorrt.plan_card import read_plan_card
 
@@ -181,8 +212,9 @@ def _copy_engine(engine: Path, folder: Path) -> tuple[str, Path]:
         return read_plan_card(engine).build.backend, folder / "engine.plan"
     from ..graphs.cpu_rewrites import REWRITES, for_cpu
 
+    # Rewritten now, as `load` rewrites a graph for OpenVINO: the C library opens files as they are.
     graph = for_cpu(engine, REWRITES["openvino"])
-    if isinstance(graph, Path):
+    if isinstance(graph, Path):  # nothing was to be rewritten
         shutil.copyfile(graph, folder / "engine.onnx")
     else:
         (folder / "engine.onnx").write_bytes(graph)
@@ -190,7 +222,7 @@ def _copy_engine(engine: Path, folder: Path) -> tuple[str, Path]:
 
 
 def _reference_input(card: ModelCard, reference: npt.NDArray[Any] | tuple[int, int]) -> npt.NDArray[np.float32]:
-    """(H, W, C) float32."""
+    """Make the reference input (H, W, C) float32 out of what `write_pack` was given."""
     if isinstance(reference, tuple):
         mu = example_picture(card, 1, *reference)
     else:
@@ -201,6 +233,7 @@ def _reference_input(card: ModelCard, reference: npt.NDArray[Any] | tuple[int, i
 def _settings(
     card: ModelCard, plan: Plan, seed: int, backend: str, engine: Path, shape: tuple[int, ...]
 ) -> PackSettings:
+    """Collect what steps.txt says; `shape` (H, W, C) is that of the reference."""
     return PackSettings(
         backend=backend,
         engine_bytes=engine.stat().st_size,
@@ -222,7 +255,9 @@ def _settings(
 
 
 def _readme(settings: PackSettings, engine: str) -> str:
-    task = f" ({settings.task})" if settings.task else ""
+    task = ""
+    if settings.task:
+        task = f" ({settings.task})"
     return f"""A restoration model, ready to be embedded{task}: {settings.sampler}, {len(settings.table)} steps.
 Written by irsde-deploy {__version__}; the reference was restored by {engine}.
 

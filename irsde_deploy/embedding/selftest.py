@@ -1,4 +1,4 @@
-"""A pack compared with its own reference: what `irsde-deploy selftest` and the C library's self-test do."""
+"""A pack compared with its own reference: `irsde-deploy selftest`, as the C library's self-test does it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..runtimes.protocol import Engine
 from .steps_file import PackSettings, read_steps_file, require_pack_file
 
 ARRAYS = ("input", "noise", "output")
-"""The reference arrays of a pack: reference_NAME.npy."""
+"""The reference arrays of a pack, in files reference_NAME.npy."""
 
 NOISE_TOLERANCE = 1e-6
 """Two neighbouring float32 values of the largest size that noise has; the last bit hangs on the mathematics library."""
@@ -30,10 +30,13 @@ class SelfTest:
     """A pack compared with its own reference.
 
     Attributes:
-        engine: library, version and device. sampler, steps: of the pack.
-        noise_error: largest difference between the seed's noise and the pack's.
-        output_error: of the restored reference, relative to its largest value where that is above 1.
-        tolerance: of output_error.
+        engine: the library, its version and its device.
+        sampler: the name of the pack's sampler.
+        steps: how many steps the pack's table has.
+        noise_error: the largest difference between the seed's noise and the pack's.
+        output_error: the largest difference between the restored reference and the pack's, relative to the largest
+            value of the pack's where that is above 1.
+        tolerance: the most that `output_error` may be.
     """
 
     engine: str
@@ -44,8 +47,8 @@ class SelfTest:
     tolerance: float
 
     def require(self, folder: Path) -> None:
-        """Raise ParityError where a difference is too large."""
-        if not self.noise_error <= NOISE_TOLERANCE:
+        """Raise ParityError where a difference is too large, with the pack's folder in the sentence."""
+        if not self.noise_error <= NOISE_TOLERANCE:  # so written that NaN is too large
             raise ParityError(
                 f"{folder}: the seed's noise differs from the pack's by {self.noise_error:.3g}, which may be "
                 f"{NOISE_TOLERANCE:g}: one of them is damaged"
@@ -58,34 +61,34 @@ class SelfTest:
 
 
 def selftest(folder: Path, on_step: Callable[[int, int], None] | None = None) -> SelfTest:
-    """Restore a pack's reference input by its step table with its noise, and draw that noise from its seed.
+    """Restore a pack's reference input by its step table with its noise, and draw that noise anew from its seed.
+
+    Args:
+        folder: the pack.
+        on_step: called with (steps done, steps) while the reference is restored.
+
+    Returns:
+        How far both are from what the pack says; `SelfTest.require` judges it.
 
     Raises:
         InputFileError: the pack is incomplete or damaged.
         EngineError, MissingPackageError: its engine cannot be opened here.
     """
-    if not folder.is_dir():
-        why = "this is a file, and a pack is a folder" if folder.exists() else "there is no such folder"
-        raise InputFileError(f"{folder}: {why}: make one with 'irsde-deploy pack'")
+    _require_folder(folder)
     settings = read_steps_file(folder / "steps.txt")
     path = folder / settings.engine
-    require_pack_file(path)
-    if path.stat().st_size != settings.engine_bytes:
-        raise InputFileError(
-            f"{path}: it has {path.stat().st_size} bytes, and steps.txt says {settings.engine_bytes}: "
-            "pack the engine again"
-        )
+    _require_engine_file(path, settings.engine_bytes)
     engine = open_pack_engine(path)
     _require_card(folder, settings, engine.card)
     height, width, channels = settings.reference_height, settings.reference_width, settings.channels
-    fields = len(settings.table) + 1
-    shapes = ((height, width, channels), (fields, channels, height, width), (height, width, channels))
-    picture, noise, expected = (_array(folder, name, shape) for name, shape in zip(ARRAYS, shapes, strict=True))
-    _require_values(folder, engine.card, picture)
-    source = given_noise(noise[:, None], len(settings.table), (1, channels, height, width))
     steps = len(settings.table)
-    progress = None if on_step is None else lambda k: on_step(k, steps)
-    restored = loop_around(engine)(picture[None], settings.table, source, settings.clip, progress)[0]
+    picture = _array(folder, "input", (height, width, channels))
+    noise = _array(folder, "noise", (steps + 1, channels, height, width))
+    expected = _array(folder, "output", (height, width, channels))
+    _require_values(folder, engine.card, picture)
+    source = given_noise(noise[:, None], steps, (1, channels, height, width))
+    restore = loop_around(engine)
+    restored = restore(picture[None], settings.table, source, settings.clip, counted(on_step, steps))[0]
     return SelfTest(
         engine=engine.name,
         sampler=settings.sampler,
@@ -96,16 +99,42 @@ def selftest(folder: Path, on_step: Callable[[int, int], None] | None = None) ->
     )
 
 
+def counted(on_step: Callable[[int, int], None] | None, steps: int) -> Callable[[int], None] | None:
+    """Make what a loop calls after each step out of a function that takes (steps done, steps)."""
+    if on_step is None:
+        return None
+    return lambda done: on_step(done, steps)
+
+
 def open_pack_engine(path: Path) -> Engine:
-    """The engine of a pack, on the library that packs are for."""
-    return load(path, provider="openvino" if path.suffix.lower() == ".onnx" else None).engine
+    """Open the engine of a pack with the library that packs are for."""
+    if path.suffix.lower() == ".onnx":
+        return load(path, provider="openvino").engine
+    return load(path).engine
 
 
 def reference_noise(settings: PackSettings) -> npt.NDArray[np.float32]:
-    """The seed's noise for the reference of a pack, (N+1, C, H, W)."""
+    """Draw the noise of a pack's seed for its reference: (N+1, C, H, W) float32."""
     shape = (1, settings.channels, settings.reference_height, settings.reference_width)
     source = seeded_noise(settings.seed, shape)
     return np.concatenate([source(k) for k in range(len(settings.table) + 1)])
+
+
+def _require_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    why = "there is no such folder"
+    if folder.exists():
+        why = "this is a file, and a pack is a folder"
+    raise InputFileError(f"{folder}: {why}: make one with 'irsde-deploy pack'")
+
+
+def _require_engine_file(path: Path, size: int) -> None:
+    """Raise InputFileError unless the engine's file has as many bytes as steps.txt says."""
+    require_pack_file(path)
+    found = path.stat().st_size
+    if found != size:
+        raise InputFileError(f"{path}: it has {found} bytes, and steps.txt says {size}: pack the engine again")
 
 
 def _require_card(folder: Path, settings: PackSettings, own: ModelCard) -> None:
@@ -116,15 +145,17 @@ def _require_card(folder: Path, settings: PackSettings, own: ModelCard) -> None:
         card = ModelCard.from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:  # InvalidValueError, UnicodeDecodeError
         raise InputFileError(f"{path}: {error}: pack the engine again") from None
-    names = ("channels", "multiple_of", "pad_mode", "conditional", "precision")
     same = card == own and settings.latent == (card.value_range is None)
-    if not same or any(getattr(card, name) != getattr(settings, name) for name in names):
+    for name in ("channels", "multiple_of", "pad_mode", "conditional", "precision"):
+        same = same and getattr(card, name) == getattr(settings, name)
+    if not same:
         raise InputFileError(
             f"{folder}: card.json, steps.txt and the engine are not of one model: pack the engine again"
         )
 
 
 def _require_values(folder: Path, card: ModelCard, picture: npt.NDArray[np.float32]) -> None:
+    """Raise InputFileError where the reference input is no picture for the model."""
     try:
         check_picture(card, picture)
     except InvalidValueError as error:
@@ -132,12 +163,16 @@ def _require_values(folder: Path, card: ModelCard, picture: npt.NDArray[np.float
 
 
 def _array(folder: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """One of the reference arrays, float32 in C order as NumPy writes it; read_array in runtimes/cpp/src/pack.cpp."""
+    """Read a reference array of this shape, float32 in C order, as `write_pack` writes it.
+
+    Not by `numpy.load`, so that what is refused here is what the C library refuses (read_array of
+    runtimes/cpp/src/pack.cpp).
+    """
     path = folder / f"reference_{name}.npy"
     require_pack_file(path)
     expected = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
     with path.open("rb") as file:
-        prefix = file.read(10)
+        prefix = file.read(10)  # NumPy's magic, the format's version 1.0, and the length of the header in two bytes
         header = file.read(int.from_bytes(prefix[8:], "little"))
         if prefix[:8] != b"\x93NUMPY\x01\x00" or header.rstrip(b" \n") != expected.encode():
             raise InputFileError(f"{path}: it is not the array {expected}: pack the engine again")

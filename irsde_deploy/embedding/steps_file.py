@@ -7,7 +7,8 @@
     step 100 0x1.9p-1 ...                    t a c d s p r, one line a step, C's hexadecimal floats: nothing is lost
     end
 
-Lines that begin with # are comments, here the same numbers for people. runtimes/cpp/src/pack.cpp reads it too.
+Lines that begin with # are comments: the same numbers for people. runtimes/cpp/src/pack.cpp reads the file too, and
+whatever is refused here is refused there; a test gives both the same damaged packs.
 """
 
 from __future__ import annotations
@@ -28,34 +29,39 @@ from ..errors import InputFileError
 from ..system.files import require_readable
 
 HEADER = "irsde-steps 1"
-BACKENDS = {"openvino": "engine.onnx", "tensorrt": "engine.plan", "tensorrt-rtx": "engine.plan"}
-"""What runs a pack's engine -> the engine's file."""
+"""The first line of every file of this version."""
 
+BACKENDS = {"openvino": "engine.onnx", "tensorrt": "engine.plan", "tensorrt-rtx": "engine.plan"}
+"""Name of what runs a pack's engine -> name of the engine's file."""
+
+# What a file may hold at most, the same as in pack.cpp: far above what is written, so that a damaged file is found and
+# does not take the memory.
 MAX_BYTES = 4 * 2**20
 MAX_STEPS = 10_000
 MAX_REFERENCE_SIDE = 8192
 MAX_MULTIPLE = 256
 _MAX_T = 1_000_000
-_MAX_COEFFICIENT = 1e30
+_MAX_COEFFICIENT = 1e30  # still finite in float32, which runtimes compute in
 _MAX_TOLERANCE = 0.5
-_MAX_DIGITS, _MAX_EXPONENT = 15, 2000
+_MAX_DIGITS, _MAX_EXPONENT = 15, 2000  # of hexadecimal floats, where a double has 14 digits and an exponent of 1023
 _COLUMNS = ("a", "c", "d", "s", "p", "r")
 
 
 @dataclass(frozen=True, eq=False)
 class PackSettings:
-    """The content of steps.txt.
+    """What steps.txt says. The file has the fields in this order, and the table last.
 
     Attributes:
-        backend: one of `BACKENDS`.
-        engine_bytes: size of the engine's file.
+        backend: what runs the engine, one of `BACKENDS`.
+        engine_bytes: the size of the engine's file.
         channels, multiple_of, pad_mode, conditional, precision, task: as in the model card.
         latent: whether the network works on latents.
-        clip: keep the predicted picture within [0, 1] at each step.
-        seed: of the noise, where a run names none.
-        sampler: what the table was made of, for people.
-        reference_height, reference_width: of the reference arrays.
-        tolerance: of the reference output, relative to its largest value where that is above 1; above 0, at most 0.5.
+        clip: whether the predicted picture is kept within [0, 1] at each step.
+        seed: what noise is drawn from where a run names no seed.
+        sampler: the name of the sampler that the table was made of, for people.
+        reference_height, reference_width: the size of the reference arrays in pixels.
+        tolerance: how far the restored reference may be from the pack's, relative to its largest value where that is
+            above 1; above 0, at most 0.5.
         table: the step table.
     """
 
@@ -78,15 +84,18 @@ class PackSettings:
 
     @property
     def engine(self) -> str:
-        """The engine's file in the pack's folder."""
+        """The name of the engine's file in the pack's folder."""
         return BACKENDS[self.backend]
 
 
 def to_text(settings: PackSettings) -> str:
-    """The content of steps.txt."""
+    """Write the text of steps.txt."""
     table = settings.table
-    values = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "table"}
-    lines = [HEADER, *(f"{key} {_written(value)}".rstrip() for key, value in values.items())]
+    lines = [HEADER]
+    for field in fields(settings):
+        if field.name != "table":
+            value = getattr(settings, field.name)
+            lines.append(f"{field.name} {_written(value)}".rstrip())  # a text may be empty
     lines += [
         f"start {float(table.start).hex()}",
         f"# start {table.start:.9g}",
@@ -95,20 +104,24 @@ def to_text(settings: PackSettings) -> str:
     ]
     for k, t in enumerate(table.t.tolist()):
         row = [float(getattr(table, column)[k]) for column in _COLUMNS]
-        lines += [f"step {t} {' '.join(map(float.hex, row))}", f"# {t} {' '.join(f'{value:.9g}' for value in row)}"]
+        exact = " ".join(value.hex() for value in row)
+        rounded = " ".join(f"{value:.9g}" for value in row)
+        lines += [f"step {t} {exact}", f"# {t} {rounded}"]
     return "\n".join([*lines, "end", ""])
 
 
 def _written(value: Any) -> str:
+    """A value as it stands in the file; of a text, what fits on one line."""
     if isinstance(value, float):
         return value.hex()
     if isinstance(value, str):
-        return " ".join("".join(c if c.isprintable() else " " for c in value).split())[:200]
-    return str(int(value))
+        printable = "".join(c if c.isprintable() else " " for c in value)
+        return " ".join(printable.split())[:200]  # four bytes a character at most, of the 800 that are read
+    return str(int(value))  # True and False as 1 and 0
 
 
 def require_pack_file(path: Path) -> None:
-    """Raise InputFileError unless this file of a pack is an ordinary one with something in it."""
+    """Raise InputFileError unless a file of a pack is an ordinary one with something in it."""
     try:
         require_readable(path)
     except InputFileError as error:
@@ -116,8 +129,8 @@ def require_pack_file(path: Path) -> None:
 
 
 def is_steps_file(path: Path) -> bool:
-    """Whether a file begins as those of `to_text` do, of any version."""
-    begin = HEADER.partition(" ")[0].encode() + b" "
+    """Whether a file begins as steps.txt does in every version of it, whatever follows."""
+    begin = HEADER.partition(" ")[0].encode() + b" "  # without the version's number
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -134,12 +147,13 @@ def read_steps_file(path: Path) -> PackSettings:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError("it is larger than any of its kind")
-        return _parsed(path.read_bytes().decode("utf-8"))  # lines end as they are written, on every system
+        return _parsed(path.read_bytes().decode("utf-8"))  # not as text, which would take \r for an end of line too
     except ValueError as error:  # UnicodeDecodeError too
         raise InputFileError(f"{path}: {error}: pack the engine again with 'irsde-deploy pack'") from None
 
 
 def _parsed(text: str) -> PackSettings:
+    """Read the text of steps.txt; raises ValueError with what is wrong, as all that follows here."""
     values, steps = _split(text)
     content: dict[str, Any] = {}
     for key, parse in _PARSERS.items():
@@ -158,16 +172,10 @@ def _parsed(text: str) -> PackSettings:
 
 
 def _split(text: str) -> tuple[dict[str, str], list[str]]:
-    """The lines as key -> value, and the steps in order."""
-    first, *lines = text.split("\n")
-    if first != HEADER:
-        raise ValueError(f"its first line is not {HEADER!r}, which this irsde-deploy reads")
-    lines = [line for line in lines if line and not line.startswith("#")]
-    if lines[-1:] != ["end"]:
-        raise ValueError("it is cut off before its end")
+    """Return the lines as a dict of keys and values, and the values of the steps in order."""
     values: dict[str, str] = {}
     steps = []
-    for line in lines[:-1]:
+    for line in _lines(text):
         key, _, value = line.partition(" ")
         if key == "step":
             steps.append(value)
@@ -178,18 +186,36 @@ def _split(text: str) -> tuple[dict[str, str], list[str]]:
     return values, steps
 
 
+def _lines(text: str) -> list[str]:
+    """Return the lines between the first and the last one, without comments."""
+    first, *lines = text.split("\n")
+    if first != HEADER:
+        raise ValueError(f"its first line is not {HEADER!r}, which this irsde-deploy reads")
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if lines[-1:] != ["end"]:
+        raise ValueError("it is cut off before its end")
+    return lines[:-1]
+
+
 def _table(start: float, count: int, lines: list[str]) -> StepTable:
+    """Make the step table out of its lines, of which there must be `count`."""
     rows = [line.split(" ") for line in lines]
     if len(rows) != count or any(len(row) != 1 + len(_COLUMNS) for row in rows):
         raise ValueError("it has not as many steps as it says, of seven numbers each")
-    t = np.array([_whole(1, _MAX_T)(row[0]) for row in rows], dtype=np.int64)
+    timestep = _whole(1, _MAX_T)
+    t = np.array([timestep(row[0]) for row in rows], dtype=np.int64)
     if (np.diff(t) >= 0).any():
         raise ValueError("its timesteps do not decrease")
-    a, c, d, s, p, r = np.array([[_coefficient(word) for word in row[1:]] for row in rows]).T
+    coefficients = []
+    for row in rows:
+        coefficients.append([_coefficient(word) for word in row[1:]])
+    a, c, d, s, p, r = np.array(coefficients).T
     return StepTable(t, a, c, d, s, p, r, start)
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
+    """Make a parser of whole numbers in a range; int() alone would take signs, spaces and underscores too."""
+
     def parse(text: str) -> int:
         if not re.fullmatch("[0-9]{1,20}", text) or not low <= int(text) <= high:
             raise ValueError(f"{text[:40]!r} is no whole number from {low} to {high}")
@@ -217,16 +243,19 @@ def _tolerance(text: str) -> float:
 
 
 def _hexadecimal(text: str) -> float:
+    """Read a float as C and Python print it in hexadecimal; float.fromhex() alone takes more, such as "nan"."""
     found = re.fullmatch(r"-?0x([0-9a-f]+)(?:\.([0-9a-f]+))?p[+-]([0-9]{1,4})", text)
     if not found or len(found[1] + (found[2] or "")) > _MAX_DIGITS or int(found[3]) > _MAX_EXPONENT:
         raise ValueError(f"{text[:40]!r} is no hexadecimal float")
     try:
         return float.fromhex(text)
-    except OverflowError:
+    except OverflowError:  # where C says infinity
         return math.inf
 
 
 def _one_of(*known: str) -> Callable[[str], str]:
+    """Make a parser of texts that takes these alone."""
+
     def parse(text: str) -> str:
         if text not in known:
             raise ValueError(f"{text[:40]!r} is not one of {', '.join(known)}")
@@ -261,4 +290,4 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "start": _coefficient,
     "steps": _whole(1, MAX_STEPS),
 }
-"""Key -> how its value is read; all are there, each once."""
+"""Key -> function that reads its value. A file has all of them, each once."""

@@ -1,4 +1,4 @@
-"""Score graph -> proven whole-loop ONNX file: write it, compare one call of it with the loop, and only then keep it."""
+"""A whole loop as one ONNX file: made of a score graph, and kept only if one call of it equals the loop around that."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from ..runtimes.loops.numpy_loop import restore
 from ..system.files import write_atomically
 
 TOLERANCE = 1e-5
-"""Relative to the largest value. Both sides give ONNX Runtime the same float32 operations in the same order, which are
-bit for bit the same unless it fuses or lays out one of the two in another way."""
+"""How far both may be apart, relative to the largest value. ONNX Runtime is given the same float32 operations in the
+same order, which are bit for bit the same unless it fuses or lays out one of the two in another way."""
 
 CASES: tuple[tuple[int, Callable[[int], tuple[int, int]]], ...] = (
-    (1, lambda m: (2 * m - 1, max(1, 2 * m - 3))),
-    (2, lambda m: (max(1, m // 4), m)),
+    (1, lambda m: (2 * m - 1, max(1, 2 * m - 3))),  # both sides must be padded
+    (2, lambda m: (max(1, m // 4), m)),  # a batch; its height is too short to be padded by reflection
 )
-"""(batch, the card's multiple -> height and width) to compare at: padding on both sides; a batch, and a side that is
-too short to reflect."""
+"""What is compared: a batch, and a function from the card's `multiple_of` to height and width."""
 
 
 def export_whole_loop(
@@ -45,18 +44,19 @@ def export_whole_loop(
     """Write `path`, a whole-loop graph that has been proven equal to the NumPy loop around the score graph.
 
     Args:
-        model, card: the score graph.
-        plan: from `plan_loop`.
-        path: of the file; replaced if there, untouched when anything fails.
+        model, card: the score graph and its card.
+        plan: what the loop does, from `plan_loop`.
+        path: the file; one that is there is replaced, and stays as it is when anything fails.
         on_comparison: called with each comparison as it is made, passed or not.
 
     Raises:
-        ParityError: the two disagree. NotFiniteError: the loop itself diverges on these weights.
+        ParityError: the two disagree.
+        NotFiniteError: the loop itself diverges on these weights.
         MissingPackageError: ONNX Runtime is not installed.
     """
     with write_atomically(path) as temporary:
         graph = whole_loop(model, card, plan)
-        graph.metadata_props.extend(model.metadata_props)
+        graph.metadata_props.extend(model.metadata_props)  # before ours, which replace what they hold of the same name
         set_metadata(graph, LOOP_KEY, plan.to_json())
         write_model(graph, card, temporary)
         comparisons: list[Comparison] = []
@@ -73,15 +73,30 @@ def export_whole_loop(
 
 
 def compare_with_loop(session: Any, model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> Iterator[Comparison]:
-    """One call of a whole-loop session against `numpy_loop.restore`, at each of `CASES`."""
+    """Compare calls of a whole-loop session with `numpy_loop.restore`.
+
+    Args:
+        session: ONNX Runtime's, of the whole loop.
+        model, card: the score graph that the loop was made of, and its card.
+        plan: what the loop does.
+
+    Yields:
+        A comparison of the restored pictures for each of `CASES`.
+
+    Raises:
+        NotFiniteError: the loop itself diverges on these weights.
+        EngineError: ONNX Runtime fails.
+    """
     engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
-    tolerance = TOLERANCE if card.precision == "fp32" else HALF_TOLERANCE
+    tolerance = TOLERANCE
+    if card.precision != "fp32":  # where the last bit of float32 may round to another value
+        tolerance = HALF_TOLERANCE
     for batch, sides in CASES:
         lq = example_picture(card, batch, *sides(card.multiple_of))
         second, noise = example_noise(card, plan, lq)
         expected = restore(engine, lq, plan.table, noise, plan.clip)
         largest = float(np.abs(expected).max())
-        if not largest < DIVERGED:
+        if not largest < DIVERGED:  # NaN is not below anything either
             raise NotFiniteError(
                 f"the loop itself diverges on these weights (values of {largest:.1e}), so "
                 "that nothing can be compared with it: are they trained?"
@@ -91,20 +106,38 @@ def compare_with_loop(session: Any, model: onnx.ModelProto, card: ModelCard, pla
 
 
 def example_noise(card: ModelCard, plan: LoopPlan, lq: Float32) -> tuple[dict[str, Any], NoiseSource]:
-    """The same noise for both: (what the graph takes beside lq, what the loop takes)."""
+    """Make the same noise for a whole-loop graph and for the loop.
+
+    Args:
+        card: the model's card.
+        plan: says whether the graph takes a seed or noise, and which fields of noise it draws on.
+        lq: the degraded pictures (B, C, H, W).
+
+    Returns:
+        The inputs that the graph takes beside lq, by name, and the source that the loop takes.
+    """
     if plan.noise_input == "seed":
         return {"seed": np.array([SEED], np.uint64)}, seeded_noise(SEED, lq.shape)
     batch, _, height, width = lq.shape
     fields = normals(card, len(plan.table) + 1, batch, height, width)
-    given = {"noise": fields[list(plan.draws)]} if plan.draws else {}
-    return given, lambda k: fields[k]
+    inputs = {}
+    if plan.draws:  # a graph that draws nothing has no input for it
+        inputs["noise"] = fields[list(plan.draws)]
+    return inputs, lambda k: fields[k]
 
 
 def run_whole_loop(session: Any, inputs: dict[str, Any]) -> Float32:
-    """The restored pictures of one call.
+    """Call a whole-loop session once.
+
+    Args:
+        session: ONNX Runtime's.
+        inputs: by name; `lq` is (B, C, H, W) float32.
+
+    Returns:
+        The restored pictures, of the shape of `lq`.
 
     Raises:
-        EngineError: ONNX Runtime cannot.
+        EngineError: ONNX Runtime fails.
     """
     try:
         (restored,) = session.run(["restored"], inputs)

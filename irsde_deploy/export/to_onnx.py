@@ -1,4 +1,4 @@
-"""Score network -> ONNX: inputs x, mu (batch, C, height, width) and t (batch), output eps; the model card inside.
+"""A score network written as ONNX: inputs x, mu (batch, C, height, width) and t (batch), output eps; its card inside.
 
 A network that does not look at mu (Denoising-SDE) becomes a graph without that input.
 
@@ -23,7 +23,11 @@ from ..errors import InvalidValueError
 from ..graphs.onnx_file import write_model
 
 OPSET = 18
+"""The version of the ONNX operators that is written unless another is asked for."""
+
 OPSETS = range(17, 21)
+"""The versions that can be written: PyTorch's tracer knows none after 20."""
+
 PROTOBUF_LIMIT = 2**31 - 1
 """Bytes that one ONNX file can hold; a larger model would need external data."""
 
@@ -34,17 +38,17 @@ def write_onnx(model: nn.Module, card: ModelCard, path: Path, opset: int = OPSET
     """Write a self-contained ONNX file.
 
     Args:
-        model: (x, mu, t) -> eps, in eval mode, on the CPU.
-        card: put into the file's metadata.
-        path: of the file, replaced if there.
-        opset: version of the ONNX operators, 17..20.
+        model: the network, a function of x, mu and t that returns eps; in eval mode, on the CPU.
+        card: its card, which becomes the file's metadata.
+        path: the file, which is replaced if it is there.
+        opset: the version of the ONNX operators, 17..20.
 
     Raises:
         InvalidValueError: an opset out of range, or a model above 2 GB.
     """
     if opset not in OPSETS:
         raise InvalidValueError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, not {opset}")
-    size = sum(parameter.numel() * 4 for parameter in model.parameters())
+    size = sum(parameter.numel() * 4 for parameter in model.parameters())  # float32
     if size > PROTOBUF_LIMIT:
         raise InvalidValueError(f"the weights take {size / 1e9:.1f} GB and one ONNX file holds 2 GB at most")
     _trace(model, card, path, opset)
@@ -52,32 +56,36 @@ def write_onnx(model: nn.Module, card: ModelCard, path: Path, opset: int = OPSET
 
 
 def _trace(model: nn.Module, card: ModelCard, path: Path, opset: int) -> None:
+    """Let PyTorch trace the network on a small input and write what it did."""
     side = 2 * card.multiple_of
+    # Neither a batch of 1 nor a square, so that no axis can pass for another or for one that is always 1.
     x = torch.zeros(2, card.channels, side, side + card.multiple_of)
-    inputs = ["x", "mu", "t"] if card.conditional else ["x", "t"]
-    sample = {"x": x, "mu": x, "t": torch.ones(2)}
+    sample: dict[str, torch.Tensor] = {"x": x, "mu": x, "t": torch.ones(2)}
     axes = {"x": _DYNAMIC, "mu": _DYNAMIC, "t": {0: "batch"}, "eps": _DYNAMIC}
+    if not card.conditional:
+        model = _WithoutMu(model)
+        del sample["mu"], axes["mu"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # see the module's docstring
+        warnings.simplefilter("ignore", DeprecationWarning)  # the module's docstring says why not the newer exporter
         torch.onnx.export(
-            model if card.conditional else _WithoutMu(model),
-            tuple(sample[name] for name in inputs),
+            model,
+            tuple(sample.values()),
             path,
             dynamo=False,
-            input_names=inputs,
+            input_names=list(sample),
             output_names=["eps"],
-            dynamic_axes={name: axes[name] for name in (*inputs, "eps")},
+            dynamic_axes=axes,
             opset_version=opset,
         )
 
 
 class _WithoutMu(nn.Module):
-    """A network that does not look at mu, as a function of what it looks at."""
+    """A network that does not look at mu, as a function of x and t alone."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        eps: torch.Tensor = self.model(x, x, t)
+        eps: torch.Tensor = self.model(x, x, t)  # anything of the right shape will do for mu
         return eps

@@ -1,1 +1,1 @@
-"""Frameworks that ask for frames: what restores one by its number, VapourSynth, and GStreamer's element."""
+"""Plug-ins for video frameworks, which ask for frames: VapourSynth's filter, and what GStreamer's element uses."""

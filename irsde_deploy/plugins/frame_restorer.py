@@ -1,4 +1,4 @@
-"""What the plug-ins for video frameworks share: a frame's number and picture in, the restored picture out."""
+"""The part that plug-ins for video frameworks share: a frame's number and picture in, the restored picture out."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from ..restorer import load
 
 
 class FrameRestorer:
-    """Frames through one engine, one at a time: engines keep buffers, and frameworks ask from several threads.
+    """Restores the frames of a video with one engine, in any order and from any thread.
 
-    Without a noise level, a model of a Denoising-SDE gets an estimate of each frame's: frames can be asked for in any
-    order.
+    A frame depends on its number and its picture alone. So where no noise level is given, a model of a Denoising-SDE
+    gets an estimate for each frame by itself.
 
     Args:
-        engine: file of an engine for RGB pictures; `device`, `provider` and `fallback` as for `irsde_deploy.load`.
+        engine: the file of an engine for RGB pictures.
         sampling: the settings, for all frames.
         noise: `fixed`, the same field for all frames, or `per-frame`, a field for each frame's number.
+        device, provider, fallback: where and how the engine runs, as for `irsde_deploy.load`.
 
     Raises:
         IrsdeError: an engine that cannot be opened, or settings that do not fit it; before the first frame.
@@ -42,11 +43,22 @@ class FrameRestorer:
         restorer = load(engine, device, fallback=fallback, provider=provider)
         require_rgb_pictures(restorer.card, engine)
         self._restoring = Restoring(restorer, sampling)
-        self._restoring.way((1, 4096, 4096, 3))  # raises for wrong tiles
+        self._restoring.way((1, 4096, 4096, 3))  # raises for wrong tiles, which a small picture does not show
         self._numbered = noise == "per-frame"
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # engines keep buffers, and frameworks ask from several threads
 
     def __call__(self, number: int, picture: Pixels) -> Pixels:
-        """Restore frame `number` (0..2^32-1), a picture (H, W, 3) RGB of a type that a `Restorer` takes."""
+        """Restore a frame.
+
+        Args:
+            number: the frame's place in the video, 0..2^32-1.
+            picture: (H, W, 3) RGB, of a type that a `Restorer` takes.
+
+        Returns:
+            The restored picture, of the same shape and type.
+        """
+        frames = None
+        if self._numbered:
+            frames = [number]
         with self._lock:
-            return self._restoring(picture, frames=[number] if self._numbered else None)
+            return self._restoring(picture, frames=frames)

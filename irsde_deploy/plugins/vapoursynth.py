@@ -1,4 +1,4 @@
-"""A VapourSynth filter: clips through an engine (docs/plugins.md). Needs the package vapoursynth."""
+"""The VapourSynth filter, which restores the frames of a clip (docs/plugins.md). It needs the package vapoursynth."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import vapoursynth as vs
 
 FORMATS = ("RGB24", "RGB48", "RGBH", "RGBS")
+"""The formats of clips that can be restored, in VapourSynth's own terms: uint8, uint16, float16 and float32."""
 
 
 def restore(
@@ -41,10 +42,13 @@ def restore(
 
     Args:
         clip: RGB24, RGB48, RGBH or RGBS (floating point in [0, 1]), of constant format and size.
-        engine, device, provider, fallback: see `irsde_deploy.load`.
-        quality, sampler, steps, seed, noise_level, tile, overlap: see `irsde_deploy.core.sampling.Sampling`.
-        noise: `fixed` or `per-frame`, by the frame's number in this clip (`FrameRestorer`).
-        clamp: keep the predicted picture within [0, 1] at each step (the restorer's `clip`).
+        engine, device, provider, fallback: as for `irsde_deploy.load`.
+        quality, sampler, steps, seed, noise_level, tile, overlap: as for `irsde_deploy.core.sampling.Sampling`.
+        noise: `fixed`, the same noise in all frames, or `per-frame`, other noise by the frame's number in this clip.
+        clamp: whether to keep the predicted picture within [0, 1] at each step; it is what `Sampling` calls `clip`.
+
+    Returns:
+        The restored clip, whose frames are restored when they are asked for.
 
     Raises:
         IrsdeError: a clip of another format, an engine that cannot be opened, settings that do not fit. What goes
@@ -52,6 +56,7 @@ def restore(
     """
     with requires_extra("vapoursynth", "restoring a clip"):
         import vapoursynth as vs
+    # A script may hand over anything; what VapourSynth itself says of that is hard to understand.
     if not isinstance(clip, vs.VideoNode) or not isinstance(engine, (str, Path)):
         raise InvalidValueError(f"restore takes a clip and the name of an engine file, not {clip!r} and {engine!r}")
     _require_rgb(clip, vs.RGB)
@@ -67,9 +72,10 @@ def restore(
     )
     restored = FrameRestorer(engine, sampling, noise, device, provider, fallback)
 
-    def frame(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        picture = np.stack([np.asarray(f[plane]) for plane in range(3)], axis=-1)
-        out = f.copy()
+    def frame(n: int, f: vs.VideoFrame) -> vs.VideoFrame:  # the names that VapourSynth calls it with
+        planes = [np.asarray(f[plane]) for plane in range(3)]
+        picture = np.stack(planes, axis=-1)
+        out = f.copy()  # with its properties; its values are replaced
         for plane, values in enumerate(restored(n, picture).transpose(2, 0, 1)):
             np.copyto(np.asarray(out[plane]), values)
         return out
@@ -78,8 +84,9 @@ def restore(
 
 
 def _require_rgb(clip: vs.VideoNode, rgb: object) -> None:
-    """Raise InvalidValueError unless the clip has one of `FORMATS` (in VapourSynth's own terms) and one size."""
+    """Raise InvalidValueError unless a clip has one of `FORMATS` and one size; `rgb` is VapourSynth's constant."""
     kind = clip.format
+    # A format that varies is None in some versions of VapourSynth and called so in others; a size that varies is 0.
     if kind is None or 0 in (clip.width, clip.height) or kind.name == "None":
         raise InvalidValueError(
             "a clip to restore must have one format and size, and this one's vary: "

@@ -23,18 +23,29 @@ from ..pictures.files import read_picture
 from ..pictures.pairs import Pair, Size, enlarged, pair_folders, picture_size, pictures_below, require_fitting_sizes
 
 CACHE_BYTES = 2 << 30
+"""What decoded pictures may take in the memory of a training process and its data-loading workers together."""
+
 Entry = TypeVar("Entry")
 
 
 class Pairs(Protocol):
-    """Where pairs come from."""
+    """Where pairs of a degraded picture (LQ) and a clean one (GT) come from."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the pictures, without suffix."""
+        """The names of the pictures, without suffix."""
 
     def read(self, index: int, window: Callable[[Size], tuple[slice, slice]], seed: list[int]) -> tuple[Pixels, Pixels]:
-        """(LQ, GT) of one picture, (H, W, 3) float32 in [0, 1], cut to the window chosen for its size."""
+        """Return a part of one pair, (LQ, GT), both (H, W, 3) float32 in [0, 1].
+
+        Args:
+            index: the picture's place in `names`.
+            window: chooses the part, as slices of rows and columns, for a clean picture of a size (height, width).
+            seed: what the degradation is drawn from, where one is made on the fly.
+
+        Raises:
+            InputFileError: a picture cannot be read.
+        """
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class PairedFolders:
     def open(cls, lq: Path, gt: Path) -> PairedFolders:
         """Pair the pictures of two folders, see `pair_folders`."""
         pairs = pair_folders(lq, gt)
-        require_fitting_sizes(pairs)
+        require_fitting_sizes(pairs)  # by their headers: a pair that does not fit must not stop a run on its third day
         return cls(tuple(pairs), PictureCache())
 
     def read(self, index: int, window: Callable[[Size], tuple[slice, slice]], seed: list[int]) -> tuple[Pixels, Pixels]:
@@ -68,13 +79,16 @@ class PairedFolders:
         return _to_float(lq[part]), _to_float(gt[part])
 
     def subset(self, indices: Sequence[int]) -> PairedFolders:
-        """These pictures only."""
+        """The pairs at these indices alone, in this order; they share the cache."""
         return PairedFolders(_at(self.pairs, indices), self.cache)
 
 
 @dataclass(frozen=True)
 class DegradedFolder:
-    """Clean pictures, degraded on the fly; without a degradation LQ is GT (the Denoising-SDE makes its own noise)."""
+    """Clean pictures in one folder, which are degraded on the fly.
+
+    Without a degradation LQ is GT: the noise of a Denoising-SDE is all the degradation that its network ever sees.
+    """
 
     gt: tuple[Path, ...]
     names: tuple[str, ...]
@@ -83,46 +97,65 @@ class DegradedFolder:
 
     @classmethod
     def open(cls, folder: Path, degrade: Degradation | None) -> DegradedFolder:
-        """All pictures below a folder; InputFileError where a file is none."""
+        """Take all pictures below a folder; raises InputFileError where a file is none."""
         found = pictures_below(folder)
         for path in found.values():
-            picture_size(path)
+            picture_size(path)  # reads the header, so that a file that is no picture is found before the run begins
         return cls(tuple(found.values()), tuple(found), degrade, PictureCache())
 
     def read(self, index: int, window: Callable[[Size], tuple[slice, slice]], seed: list[int]) -> tuple[Pixels, Pixels]:
         """See `Pairs`."""
         picture = self.cache.read(self.gt[index])
-        gt = _to_float(picture[window((picture.shape[0], picture.shape[1]))])
-        return (gt if self.degrade is None else self.degrade(gt, seed)), gt
+        part = window((picture.shape[0], picture.shape[1]))
+        gt = _to_float(picture[part])
+        if self.degrade is None:
+            return gt, gt
+        return self.degrade(gt, seed), gt  # the part alone: what is cut off would be degraded for nothing
 
     def subset(self, indices: Sequence[int]) -> DegradedFolder:
-        """These pictures only."""
+        """The pictures at these indices alone, in this order; they share the cache."""
         return DegradedFolder(_at(self.gt, indices), _at(self.names, indices), self.degrade, self.cache)
 
 
 class PictureCache:
-    """Decoded pictures, kept until `CACHE_BYTES` are used (by all workers together); the rest is read each time."""
+    """Decoded pictures, kept until `CACHE_BYTES` are used; those that come later are read from disk each time.
+
+    Nothing is thrown out for a newer picture: every picture comes once an epoch, so the oldest is wanted as soon.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[Path, npt.NDArray[Any]] = {}
         self._bytes = 0
 
     def read(self, path: Path) -> npt.NDArray[Any]:
-        """(H, W, 3) uint8 or uint16."""
+        """Return a picture, (H, W, 3) uint8 or uint16."""
         if path in self._kept:
             return self._kept[path]
         pixels = read_picture(path).rgb
-        worker = get_worker_info()
-        if self._bytes + pixels.nbytes <= CACHE_BYTES // (worker.num_workers if worker else 1):
+        if self._bytes + pixels.nbytes <= CACHE_BYTES // _caches():
             self._kept[path] = pixels
             self._bytes += pixels.nbytes
         return pixels
 
 
-class Batch(NamedTuple):
-    """Training samples: clean pictures gt and degraded ones mu (B, C, H, W), timesteps t (B,), noise z (B, C, H, W).
+def _caches() -> int:
+    """How many copies of the cache there are: every data-loading process has its own."""
+    worker = get_worker_info()
+    if worker is None:  # this is the main process, which reads everything itself
+        return 1
+    return worker.num_workers
 
-    `left` (B,) is 1 where the state is y = a_t y_0 + sigma_t z and 0 where it is y = lam z, what sampling starts from.
+
+class Batch(NamedTuple):
+    """Training samples, from which a network's input is made: the state x = mu + y, mu and t.
+
+    Attributes:
+        gt: clean pictures (B, C, H, W) float32 in [0, 1].
+        mu: degraded pictures, of the same shape and range.
+        t: timesteps (B,), integers in 1..T.
+        z: normal noise (B, C, H, W) float32.
+        left: (B,), 1 where the state is y = a_t y_0 + sigma_t z with y_0 = gt - mu, and 0 where it is y = lam z, what
+            sampling starts from, in which nothing is left of the clean picture.
     """
 
     gt: Tensor
@@ -133,17 +166,18 @@ class Batch(NamedTuple):
 
 
 class TrainingSamples(Dataset[Batch]):
-    """Sample number i: a patch of a picture, degraded and flipped, a timestep and noise, all drawn from (seed, i).
+    """Training samples by number: a patch of a picture, degraded and turned, with a timestep and noise.
 
-    Every picture comes once before any comes twice.
+    Sample i is drawn from (seed, i) alone. Every picture comes once before any comes twice.
 
     Args:
         pairs: where pictures come from.
-        patch: side of the square patches; a smaller picture is reflected up to it.
-        sde: for T.
-        seed: of everything drawn.
-        flip, rotate: whether to mirror and to turn by quarters.
-        start_share: share of the samples that are states y = lam z at t = T.
+        patch: side of the square patches in pixels; a smaller picture is reflected up to it.
+        sde: the process that is trained for; its T bounds the timesteps.
+        seed: what all samples are drawn from.
+        flip: whether half of the patches are mirrored.
+        rotate: whether patches are turned by a random number of quarters.
+        start_share: the share, in [0, 1], of samples that are states y = lam z at t = T.
     """
 
     def __init__(
@@ -160,33 +194,48 @@ class TrainingSamples(Dataset[Batch]):
         self._flip, self._rotate, self._start_share = flip, rotate, start_share
 
     def __getitem__(self, number: int) -> Batch:
-        """The sample as tensors without the batch axis."""
+        """Return one sample as tensors without the batch axis."""
         epoch, place = divmod(number, len(self._pairs.names))
+        # The second entry of a seed keeps the streams of order (1), sample (2) and degradation (3) apart.
         order = np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._pairs.names))
         rng = np.random.default_rng([self._seed, 2, number])
+        # From here on the order of the draws must stay: in another order all samples of all seeds would be others, and
+        # a run that is resumed by a newer version would not be the one that was begun.
         corner = rng.random(2)
 
         def window(size: Size) -> tuple[slice, slice]:
-            top, left = (int(c * (max(side - self._patch, 0) + 1)) for c, side in zip(corner, size, strict=True))
+            top = _first(corner[0], size[0], self._patch)
+            left = _first(corner[1], size[1], self._patch)
             return slice(top, top + self._patch), slice(left, left + self._patch)
 
         lq, gt = self._pairs.read(int(order[place]), window, [self._seed, 3, number])
-        turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-        t = int(rng.integers(1, self._sde.T + 1))
-        lq, gt = (self._oriented(_filled(image, self._patch), turns, mirrored) for image in (lq, gt))
+        turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))  # drawn even where they are not used, see above
+        t, left = int(rng.integers(1, self._sde.T + 1)), 1.0
         z = rng.standard_normal((3, self._patch, self._patch), dtype=np.float32)
-        start = bool(rng.random() < self._start_share)
+        if rng.random() < self._start_share:
+            t, left = self._sde.T, 0.0
         return Batch(
-            _to_tensor(gt),
-            _to_tensor(lq),
-            torch.tensor(self._sde.T if start else t),
+            _to_tensor(self._placed(gt, turns, mirrored)),
+            _to_tensor(self._placed(lq, turns, mirrored)),
+            torch.tensor(t),
             torch.from_numpy(z),
-            torch.tensor(0.0 if start else 1.0),
+            torch.tensor(left),
         )
 
-    def _oriented(self, image: Pixels, turns: int, mirrored: bool) -> Pixels:
-        image = np.rot90(image, turns) if self._rotate else image
-        return image[:, ::-1] if mirrored and self._flip else image
+    def _placed(self, image: Pixels, turns: int, mirrored: bool) -> Pixels:
+        """The image filled up to a square patch, so that turning it keeps its size; then turned and mirrored."""
+        image = _filled(image, self._patch)
+        if self._rotate:
+            image = np.rot90(image, turns)
+        if mirrored and self._flip:
+            image = image[:, ::-1]
+        return image
+
+
+def _first(share: float, side: int, patch: int) -> int:
+    """The first row or column of a patch: `share`, uniform in [0, 1), makes all places along a side equally likely."""
+    places = max(side - patch, 0) + 1  # a side shorter than the patch has one place
+    return int(share * places)
 
 
 def _at(column: tuple[Entry, ...], indices: Sequence[int]) -> tuple[Entry, ...]:
@@ -200,9 +249,13 @@ def _to_float(pixels: npt.NDArray[Any]) -> Pixels:
 
 def _filled(image: Pixels, patch: int) -> Pixels:
     """Reflect a picture that is smaller than the patch, on the right and at the bottom."""
-    missing = [max(patch - side, 0) for side in image.shape[:2]]
-    return np.pad(image, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="symmetric") if any(missing) else image
+    below, right = max(patch - image.shape[0], 0), max(patch - image.shape[1], 0)
+    if not below and not right:
+        return image
+    # "symmetric" repeats the edge itself, so that it works on a side of one pixel too.
+    return np.pad(image, [(0, below), (0, right), (0, 0)], mode="symmetric")
 
 
 def _to_tensor(image: Pixels) -> Tensor:
+    # Turned and mirrored images are views with negative strides, which PyTorch does not take.
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -32,7 +32,14 @@ LOSSES: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """Coefficients (T+1,) of the prediction and its target, by timestep; entry 0 is unused."""
+    """The coefficients of a prediction and its target, each (T+1,) float64, by timestep; entry 0 is not used.
+
+    Attributes:
+        py: factor of the state y in the prediction.
+        pn: factor of the network's output n in the prediction.
+        ty: factor of the state y in the target.
+        tq: factor of the clean state y_0 in the target.
+    """
 
     py: Array
     pn: Array
@@ -40,30 +47,49 @@ class Objective:
     tq: Array
 
     def prediction(self, y: Tensor, output: Tensor, t: Tensor) -> Tensor:
-        """What the network's output (B, C, H, W) says the target is."""
+        """Return the prediction py y + pn n.
+
+        Args:
+            y: states (B, C, H, W).
+            output: the network's output n for them, of the same shape.
+            t: timesteps (B,), integers in 1..T.
+        """
         return at(self.py, t, y) * y + at(self.pn, t, y) * output
 
     def target(self, y: Tensor, y0: Tensor, t: Tensor) -> Tensor:
-        """What it should say."""
+        """Return the target ty y + tq y_0, which the prediction is compared with.
+
+        Args:
+            y: states (B, C, H, W).
+            y0: the clean states GT - LQ that they were made from, of the same shape.
+            t: timesteps (B,), integers in 1..T.
+        """
         return at(self.ty, t, y) * y + at(self.tq, t, y) * y0
 
 
 def make_objective(name: str, sde: SDE) -> Objective:
-    """The coefficients of an objective.
+    """Compute the coefficients of an objective for an SDE, at all its timesteps.
+
+    Args:
+        name: one of `OBJECTIVES`.
+        sde: the process that is trained for.
 
     Raises:
         InvalidValueError: an unknown name.
     """
     if name not in OBJECTIVES:
         raise InvalidValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {name!r}")
-    columns = [[0.0, 0.0, 0.0, 0.0]] + [_coefficients(name, sde, t) for t in range(1, sde.T + 1)]
-    return Objective(*np.array(columns, dtype=np.float64).T)
+    rows = [[0.0, 0.0, 0.0, 0.0]]  # t = 0, where there is no noise to predict
+    for t in range(1, sde.T + 1):
+        rows.append(_coefficients(name, sde, t))
+    return Objective(*np.array(rows, dtype=np.float64).T)
 
 
 def _coefficients(name: str, sde: SDE, t: int) -> list[float]:
+    """The row [py, pn, ty, tq] of one timestep."""
     a, sigma = sde.marginal(t)
     if name == "noise":
-        return [0.0, 1.0, 1 / sigma, -a / sigma]
+        return [0.0, 1.0, 1 / sigma, -a / sigma]  # eps = (y - a y_0) / sigma
     if name == "clean":
         return [1 / a, -sigma / a, 0.0, 1.0]
     cy, cq, _ = sde.posterior(t - 1, t)
@@ -75,5 +101,5 @@ def _coefficients(name: str, sde: SDE, t: int) -> list[float]:
 
 
 def at(column: Array, t: Tensor, like: Tensor) -> Tensor:
-    """The entries of a column at timesteps t (B,), shaped to multiply (B, C, H, W)."""
+    """Return the entries of a column (T+1,) at timesteps t (B,), shaped and typed to multiply `like` (B, C, H, W)."""
     return torch.tensor(column, dtype=like.dtype, device=like.device)[t].reshape(-1, 1, 1, 1)

@@ -1,5 +1,7 @@
-"""The folder of a training run: its checkpoints, log, curve and sample sheets. Its checkpoints and
-pictures appear whole or not at all; a row of the log that a killed process left unfinished is dropped when resuming.
+"""The folder of a training run: its checkpoints, log, curve and sample sheets.
+
+Checkpoints and pictures appear whole or not at all; a row of the log that a killed process left unfinished is dropped
+when the run is resumed.
 
 last.pt          averaged weights with the model card (what `export` and `run` take), and all that resuming needs
 best.pt          the same, from the best validation so far
@@ -30,8 +32,11 @@ from ..system.parsing import parse_json
 from ..system.tables import write_text
 
 _OWN_PART = re.compile(r"\.(last\.pt|best\.pt|log\.csv|curve\.png|\d+\.png)\.[0-9a-f]{12}\.part")
+"""Names of the temporary files of `write_atomically` that a killed run leaves, and of no others."""
+
 MAX_PLAN = 16_000_000
 """Characters of the plan in a checkpoint; names of held-out pictures can be many."""
+
 COLUMNS = ("iteration", "loss", "learning_rate", "seconds", "psnr")
 
 
@@ -40,63 +45,88 @@ class RunFolder:
     """A run's folder and its log so far.
 
     Attributes:
-        path: of the folder.
-        rows: of the log; a value that was not measured is None.
+        path: the folder.
+        rows: the rows of the log, values by `COLUMNS`; one that was not measured is None.
     """
 
     path: Path
     rows: list[dict[str, float | None]] = field(default_factory=list)
-    _board: Any = None
+    _board: Any = None  # TensorBoard's writer; None before it is first asked for, False where it is not installed
 
     @property
     def last(self) -> Path:
-        """Checkpoint to resume from."""
+        """The checkpoint to resume from."""
         return self.path / "last.pt"
 
     @property
     def best(self) -> Path:
-        """Checkpoint of the best validation."""
+        """The checkpoint of the best validation."""
         return self.path / "best.pt"
 
     @property
     def log_file(self) -> Path:
-        """One row every `log_every` iterations and at each validation."""
+        """The log: a row every `log_every` iterations and at each validation."""
         return self.path / "log.csv"
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """A new run's folder.
+        """Make a new run's folder.
 
         Raises:
             OutputFileError: there is a run in it already, or it cannot be written.
         """
         folder = cls(path)
         if path.exists() and not path.is_dir():
-            raise OutputFileError(f"{path}: is a file; a run needs a folder: give another name with -o")
+            raise OutputFileError(f"{path}: is a file; a run needs a folder: give another name with `output`")
         if folder.last.exists():
             raise OutputFileError(f"{path}: holds a training run already: `resume` {path} continues it")
-        for name in ("best.pt", "log.csv", "curve.png", "samples"):
+        for name in ("best.pt", "log.csv", "curve.png", "samples"):  # a run without last.pt: it would be written over
             if (path / name).exists():
-                raise OutputFileError(f"{path / name}: exists already, from another run: give another folder with -o")
+                raise OutputFileError(
+                    f"{path / name}: exists already, from another run: give another folder with `output`"
+                )
         require_writable(folder.last)
         return folder
 
     @classmethod
     def reopen(cls, path: Path, iteration: int) -> RunFolder:
-        """The folder of a run that continues after `iteration`; what was logged later is dropped."""
+        """Open the folder of a run that continues after `iteration`; what was logged later is dropped."""
         folder = cls(path)
-        for leftover in (*path.glob(".*.part"), *(path / "samples").glob(".*.part")):
-            if _OWN_PART.fullmatch(leftover.name):  # of a process that was killed
-                leftover.unlink(missing_ok=True)
+        folder._delete_leftovers()
         if folder.log_file.exists():
-            with folder.log_file.open(newline="", encoding="utf-8", errors="replace") as file:
-                folder.rows = [row for row in map(_parsed_row, csv.DictReader(file)) if row is not None]
-            folder.rows = [row for row in folder.rows if (row["iteration"] or 0) <= iteration]
+            folder.rows = folder._logged_until(iteration)
             write_text(folder.log_file, "".join([_line(COLUMNS), *map(_formatted, folder.rows)]))
         return folder
 
+    def _delete_leftovers(self) -> None:
+        """Delete the unfinished files of a process that was killed."""
+        for leftover in (*self.path.glob(".*.part"), *(self.path / "samples").glob(".*.part")):
+            if _OWN_PART.fullmatch(leftover.name):
+                leftover.unlink(missing_ok=True)
+
+    def _logged_until(self, iteration: int) -> list[dict[str, float | None]]:
+        """The rows of the log file up to an iteration, without any that cannot be read."""
+        rows = []
+        # A row that was cut off may end in half a character: that is no reason not to go on.
+        with self.log_file.open(newline="", encoding="utf-8", errors="replace") as file:
+            for read in csv.DictReader(file):
+                row = _parsed_row(read)
+                if row is not None and (row["iteration"] or 0) <= iteration:
+                    rows.append(row)
+        return rows
+
     def save(self, path: Path, card: ModelCard, averaged: Mapping[str, Any], training: Mapping[str, Any]) -> None:
-        """Write a checkpoint: what `read_checkpoint` reads, and under `training` what resuming needs."""
+        """Write a checkpoint: what `read_checkpoint` reads, and under `training` what resuming needs.
+
+        Args:
+            path: the file, which is replaced whole or stays.
+            card: describes the network.
+            averaged: the state dict that whoever uses the model gets.
+            training: all that resuming needs besides.
+
+        Raises:
+            OutputFileError: the file cannot be written.
+        """
         content = {
             "format": OWN_FORMAT,
             METADATA_KEY: card.to_json(),
@@ -110,17 +140,25 @@ class RunFolder:
                 raise OutputFileError(f"{path}: cannot be written ({reason(error)}): is the disk full?") from None
 
     def log(self, **values: float) -> None:
-        """Add a row to the log."""
-        self.rows.append({name: values.get(name) for name in COLUMNS})
-        new = not self.log_file.exists()
+        """Add a row to the log: the iteration, and other values by `COLUMNS`."""
+        row = {name: values.get(name) for name in COLUMNS}
+        self.rows.append(row)
+        text = _formatted(row)
+        if not self.log_file.exists():
+            text = _line(COLUMNS) + text
         with self.log_file.open("a", encoding="utf-8") as file:
-            file.write((_line(COLUMNS) if new else "") + _formatted(self.rows[-1]))
-        board = self._tensorboard(int(values["iteration"]))
-        if board is not None:
-            for name, value in values.items():
-                if name != "iteration":
-                    board.add_scalar(name, value, int(values["iteration"]))
-            board.flush()
+            file.write(text)  # in one piece, and closed at once: what is logged outlives the process
+        self._show(int(values["iteration"]), values)
+
+    def _show(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Give a row of the log to TensorBoard, where that is installed."""
+        board = self._tensorboard(iteration)
+        if board is None:
+            return
+        for name, value in values.items():
+            if name != "iteration":
+                board.add_scalar(name, value, iteration)
+        board.flush()
 
     def _tensorboard(self, iteration: int) -> Any:
         """TensorBoard's writer, or None where it is not installed."""
@@ -130,17 +168,18 @@ class RunFolder:
             except ImportError:
                 self._board = False
             else:
+                # TensorBoard hides what an earlier process of this run logged from this iteration on.
                 self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=iteration)
         return self._board or None
 
     def close(self) -> None:
-        """Finish what is open."""
+        """Close what is open."""
         if self._board:
             self._board.close()
 
     def write_curve(self) -> None:
         """Draw loss and PSNR against the iteration: curve.png."""
-        losses = [(row["iteration"], row["loss"]) for row in self.rows if row["loss"]]
+        losses = [(row["iteration"], row["loss"]) for row in self.rows if row["loss"]]  # 0 has no logarithm
         quality = [(row["iteration"], row["psnr"]) for row in self.rows if row["psnr"] is not None]
         with figure_file(self.path / "curve.png", size=(7, 4), dpi=110) as figure:
             loss_axis = figure.add_subplot()
@@ -178,11 +217,21 @@ def _line(values: Iterable[str]) -> str:
 
 
 def _formatted(row: Mapping[str, float | None]) -> str:
-    return _line("" if (value := row[name]) is None else f"{value:.10g}" for name in COLUMNS)
+    """A row as a line of the log; what was not measured is empty."""
+    texts = []
+    for name in COLUMNS:
+        value = row[name]
+        texts.append("" if value is None else f"{value:.10g}")
+    return _line(texts)
 
 
 def _parsed_row(row: Mapping[str, Any]) -> dict[str, float | None] | None:
+    """A row as `csv` reads it, its texts by column, with numbers for them; None where one is no number."""
+    values: dict[str, float | None] = dict.fromkeys(COLUMNS)
     try:
-        return {name: float(row[name]) if row[name] else None for name in COLUMNS}
+        for name in COLUMNS:
+            if row[name]:
+                values[name] = float(row[name])
     except (KeyError, ValueError, TypeError):
         return None
+    return values

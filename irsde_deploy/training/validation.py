@@ -26,14 +26,21 @@ from .data import Pairs
 from .plan import DataPlan
 
 SEED = 2024
+"""What degradations and noise of validations are drawn from: not the run's seed, so that runs can be compared."""
+
 MOST_VALIDATED = 32
+"""Pictures that are validated, so that a validation takes no longer than a small part of the training between two."""
+
 MOST_ROWS = 8
+"""Pictures on a sheet."""
+
 _GAP = 4
+"""Pixels between the pictures of a sheet."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One held-out pair, (1, C, H, W) float32 in [0, 1]."""
+    """A held-out pair: a name, the degraded and the clean picture, both (1, C, H, W) float32 in [0, 1]."""
 
     name: str
     lq: Float32
@@ -42,7 +49,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Validated:
-    """An example with its restoration, and the PSNR of both against the clean picture (8 bit, as written)."""
+    """An example and what was made of it.
+
+    Attributes:
+        example: the held-out pair.
+        restored: the restored picture (1, C, H, W) float32.
+        before: PSNR of the degraded picture against the clean one in dB, both rounded to 8 bit as files are.
+        after: PSNR of the restored picture, likewise.
+    """
 
     example: Example
     restored: Float32
@@ -51,26 +65,29 @@ class Validated:
 
 
 def read_examples(pairs: Pairs, card: ModelCard, data: DataPlan) -> list[Example]:
-    """The middle of each picture, at most `data.side` squared, degraded the same way each time it is read.
+    """Read the middle of each held-out picture, degraded the same way each time.
 
-    For a Denoising-SDE, normal noise of `data.noise_level` (0..255 scale) is the degradation. Of more than
-    `MOST_VALIDATED` pictures, as many evenly spaced ones are taken.
+    Args:
+        pairs: the held-out pictures; of more than `MOST_VALIDATED`, that many evenly spaced ones are taken at most.
+        card: the model's. For a Denoising-SDE, the degradation is normal noise of `data.noise_level`.
+        data: says how large the middle is at most (`side`), and the noise level, on the scale 0..255.
     """
     side = data.side
 
     def middle(size: Size) -> tuple[slice, slice]:
-        top, left = (max(0, (length - side) // 2) for length in size)
+        top, left = max(0, (size[0] - side) // 2), max(0, (size[1] - side) // 2)
         return slice(top, top + side), slice(left, left + side)
 
     examples = []
     count = len(pairs.names)
-    for index in range(0, count, -(-count // MOST_VALIDATED)):
-        name = pairs.names[index]
-        lq, gt = (_planes(image) for image in pairs.read(index, middle, [SEED, index]))
+    spacing = -(-count // MOST_VALIDATED)  # rounded up, so that there are no more than that
+    for index in range(0, count, spacing):
+        lq_image, gt_image = pairs.read(index, middle, [SEED, index])
+        lq, gt = _planes(lq_image), _planes(gt_image)
         if isinstance(card.sde, DenoisingSDE):
             noise = normal_field(SEED, index, lq.shape[1:])
             lq = (gt + np.float32(data.noise_level / 255) * noise).astype(np.float32)
-        examples.append(Example(name, lq, gt))
+        examples.append(Example(pairs.names[index], lq, gt))
     return examples
 
 
@@ -83,12 +100,26 @@ def validate(
     keep_going: Callable[[], bool] = lambda: True,
     debias: bool = False,
 ) -> list[Validated] | None:
-    """Restore every example with the card's sampler; None if `keep_going` said no on the way.
+    """Restore every example with the card's sampler, and measure what comes out.
 
-    An example whose restoration is not finite (training has diverged) counts as 0 dB.
+    Args:
+        model: the network.
+        card: its card.
+        examples: the held-out pairs, see `read_examples`.
+        noise_level: of the examples of a Denoising-SDE, on the scale 0..255; not looked at for another SDE.
+        device: `cpu` or `cuda`.
+        keep_going: asked after every step; where it says no, validation ends.
+        debias: take the training target's bias out, see `plan_steps`.
+
+    Returns:
+        The results in the order of the examples, or None where `keep_going` said no. An example whose restoration is
+        not finite (training has diverged) counts as 0 dB.
     """
     engine = TorchEngine(model, card, device)
-    table = card.plan(debias=debias, noise_level=noise_level if isinstance(card.sde, DenoisingSDE) else None).table
+    level = None
+    if isinstance(card.sde, DenoisingSDE):
+        level = noise_level
+    table = card.plan(debias=debias, noise_level=level).table
     results = []
     for example in examples:
         try:
@@ -99,36 +130,42 @@ def validate(
         except _StoppedError:
             return None
         except NotFiniteError:
-            restored, after = np.zeros_like(example.lq), 0.0
+            restored, after = np.zeros_like(example.lq), 0.0  # the run goes on: the loss says more about why
         results.append(Validated(example, restored, psnr(_eight_bit(example.lq), _eight_bit(example.gt)), after))
     return results
 
 
 def mean_psnr(results: Sequence[Validated]) -> float:
-    """Mean PSNR of the restored examples, dB."""
+    """The mean PSNR of the restored examples in dB."""
     return float(np.mean([result.after for result in results]))
 
 
 def write_sheet(path: Path, results: Sequence[Validated]) -> None:
-    """Write a picture with one row an example, at most 8: degraded, restored, clean, under their names and PSNR."""
-    rows = [
-        _row(
-            [
-                (f"{result.example.name}  {result.before:.2f} dB", result.example.lq),
-                (f"restored  {result.after:.2f} dB", result.restored),
-                ("clean", result.example.gt),
-            ]
-        )
-        for result in results[:MOST_ROWS]
-    ]
+    """Write a picture with a row for each of the first `MOST_ROWS` results: degraded, restored, clean.
+
+    Each is under its name and PSNR.
+    """
+    rows = [_row(result) for result in results[:MOST_ROWS]]
     width = max(row.shape[1] for row in rows)
-    sheet = np.vstack([np.pad(row, [(0, 0), (0, width - row.shape[1]), (0, 0)]) for row in rows])
+    filled = []
+    for row in rows:
+        filled.append(np.pad(row, [(0, 0), (0, width - row.shape[1]), (0, 0)]))
+    sheet = np.vstack(filled)
     write_picture(path, Picture(np.ascontiguousarray(sheet)))
 
 
-def _row(cells: Sequence[tuple[str, Float32]]) -> npt.NDArray[np.uint8]:
-    drawn = [labelled(_eight_bit(image)[0].transpose(1, 2, 0), text) for text, image in cells]
-    return np.hstack([np.pad(cell, [(0, _GAP), (0, _GAP), (0, 0)]) for cell in drawn])
+def _row(result: Validated) -> npt.NDArray[np.uint8]:
+    """One row of a sheet, (H, W, 3)."""
+    cells = [
+        (f"{result.example.name}  {result.before:.2f} dB", result.example.lq),
+        (f"restored  {result.after:.2f} dB", result.restored),
+        ("clean", result.example.gt),
+    ]
+    drawn = []
+    for text, image in cells:
+        cell = labelled(_eight_bit(image)[0].transpose(1, 2, 0), text)
+        drawn.append(np.pad(cell, [(0, _GAP), (0, _GAP), (0, 0)]))
+    return np.hstack(drawn)
 
 
 class _StoppedError(Exception):
@@ -136,6 +173,8 @@ class _StoppedError(Exception):
 
 
 def _stopping(keep_going: Callable[[], bool]) -> Callable[[int], None]:
+    """What a loop is to call after each step, so that it can be left in the middle: by an exception alone."""
+
     def on_step(step: int) -> None:
         if not keep_going():
             raise _StoppedError
@@ -144,10 +183,12 @@ def _stopping(keep_going: Callable[[], bool]) -> Callable[[int], None]:
 
 
 def _planes(image: npt.NDArray[Any]) -> Float32:
+    """A picture (H, W, C) as networks take it, (1, C, H, W) float32."""
     planes: Float32 = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
     return planes
 
 
 def _eight_bit(image: Float32) -> npt.NDArray[np.uint8]:
+    """Values in [0, 1] as a file of 8 bit holds them."""
     rounded: npt.NDArray[np.uint8] = np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
     return rounded

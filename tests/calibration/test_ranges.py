@@ -14,7 +14,8 @@ from onnx.reference import ReferenceEvaluator
 from small_quantisable import small_quantisable
 
 from irsde_deploy.calibration.layers import quantisable
-from irsde_deploy.calibration.ranges import BINS, METHODS, Magnitudes, Recorder, Statistics, collect, timestep_groups
+from irsde_deploy.calibration.ranges import BINS, METHODS, Magnitudes, Statistics, collect, timestep_groups
+from irsde_deploy.calibration.recorder import Recorder
 from irsde_deploy.calibration.states import PictureSource, exact_states
 from irsde_deploy.errors import EngineError
 

@@ -19,7 +19,8 @@ from irsde_deploy.calibration.calibrate import Problem
 from irsde_deploy.calibration.data import find_data
 from irsde_deploy.calibration.manifest import CalibrationSettings, read_manifest
 from irsde_deploy.calibration.range_table import read_table, states_of
-from irsde_deploy.calibration.ranges import METHODS, Magnitudes, Recorder
+from irsde_deploy.calibration.ranges import METHODS, Magnitudes
+from irsde_deploy.calibration.recorder import Recorder
 from irsde_deploy.graphs.onnx_file import read_model, write_model
 
 

@@ -28,10 +28,11 @@ from irsde_deploy.pictures.degradations import degradation
 from irsde_deploy.training import validation
 from irsde_deploy.training.data import Batch, DegradedFolder, TrainingSamples
 from irsde_deploy.training.plan import DataPlan, TrainingPlan, make_plan
+from irsde_deploy.training.processes import Process
 from irsde_deploy.training.run import Ending, train
 from irsde_deploy.training.run_folder import read_run
 from irsde_deploy.training.settings import TrainingSettings
-from irsde_deploy.training.trainer import Process, Trainer
+from irsde_deploy.training.trainer import Trainer
 
 SDE = MeanRevertingSDE(max_sigma=30, T=20, schedule="cosine", eps=0.02)
 TINY = {"width": 8, "enc_blk_nums": [1, 1], "middle_blk_num": 1, "dec_blk_nums": [1, 1]}

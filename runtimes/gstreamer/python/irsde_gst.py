@@ -18,13 +18,21 @@ LAYOUTS = {
     "BGRx": ("u1", 4, 0, -1),
     "ARGB64": ("u2", 4, 1, 1),
 }
-"""Format -> (type of a value, values a pixel, the first colour, 1 for red to blue or -1); alpha stays as it is."""
+"""GStreamer's name of a format -> (NumPy's type of a value, values a pixel, which of them is the first colour, 1 where
+colours go from red to blue or -1 where they go from blue to red). Alpha stays as it is."""
 
 CAPS = Gst.Caps.from_string(f"video/x-raw, format=(string){{ {', '.join(LAYOUTS)} }}")
 
 
+def _pad_template(name, direction):
+    return Gst.PadTemplate.new(name, direction, Gst.PadPresence.ALWAYS, CAPS)
+
+
 class Irsde(GstBase.BaseTransform):
-    """Frames in, restored frames out, of the same format, size and time."""
+    """The element: frames in, restored frames out, of the same format, size and time.
+
+    Properties stand for None by a value, since GObject has no None for numbers: 0 steps, and -1 for others.
+    """
 
     __gtype_name__ = "IrsdeFilter"
     __gstmetadata__ = (
@@ -33,17 +41,20 @@ class Irsde(GstBase.BaseTransform):
         "Restores pictures with a mean-reverting SDE",
         "irsde-deploy",
     )
-    __gsttemplates__ = tuple(
-        Gst.PadTemplate.new(name, direction, Gst.PadPresence.ALWAYS, CAPS)
-        for name, direction in (("sink", Gst.PadDirection.SINK), ("src", Gst.PadDirection.SRC))
-    )
+    __gsttemplates__ = (_pad_template("sink", Gst.PadDirection.SINK), _pad_template("src", Gst.PadDirection.SRC))
 
     engine = GObject.Property(type=str, nick="engine", blurb="Engine file: .onnx, .plan, .pt, .pth or .safetensors")
     quality = GObject.Property(type=str, nick="quality", blurb="A preset in place of sampler and steps")
     sampler = GObject.Property(type=str, nick="sampler", blurb="Sampler (the model card's if unset)")
     steps = GObject.Property(type=int, nick="steps", blurb="Network evaluations a frame (0: the model card's)")
+    # The ranges of seed and noise level are wider than what is allowed: Sampling says what is wrong with a value, in a
+    # sentence, and GObject only that it cannot be set.
     seed = GObject.Property(
-        type=GObject.TYPE_INT64, minimum=-(2**63), maximum=2**63 - 1, nick="seed", blurb="Of the noise field, 0 or more"
+        type=GObject.TYPE_INT64,
+        minimum=-(2**63),
+        maximum=2**63 - 1,
+        nick="seed",
+        blurb="What noise is drawn from, 0 or more",
     )
     noise = GObject.Property(
         type=str, default="fixed", nick="noise", blurb="fixed: one field for all frames; per-frame: one for each"
@@ -65,7 +76,9 @@ class Irsde(GstBase.BaseTransform):
         nick="tile",
         blurb="Side of tiles in pixels, whole, or auto: whole where memory allows",
     )
-    overlap = GObject.Property(type=int, default=-1, nick="overlap", blurb="Of tiles, in pixels (-1: as usual)")
+    overlap = GObject.Property(
+        type=int, default=-1, nick="overlap", blurb="Pixels that neighbouring tiles share (-1: as usual)"
+    )
     device = GObject.Property(type=str, nick="device", blurb="cpu, cuda or auto (unset: cuda for plans, else cpu)")
     provider = GObject.Property(type=str, nick="provider", blurb="What runs an .onnx: onnxruntime, openvino, ...")
     fallback = GObject.Property(
@@ -76,41 +89,54 @@ class Irsde(GstBase.BaseTransform):
         """Open the engine; a wrong setting stops the pipeline here, with one sentence."""
         self.frames, self.shown = None, 0
         try:
-            from irsde_deploy.core.sampling import Sampling
             from irsde_deploy.plugins.frame_restorer import FrameRestorer
-        except ImportError as error:
+        except ImportError as error:  # the system's Python does not see the environment that the package is in
             return self.fail(f"{error}: name the folders of irsde_deploy and its packages in PYTHONPATH")
         if not self.engine:
             return self.fail("irsde needs an engine: set engine=FILE")
         try:
-            sampling = Sampling(
-                sampler=self.sampler or None,
-                steps=self.steps or None,
-                quality=self.quality or None,
-                noise_level=None if self.noise_level == -1 else self.noise_level,
-                seed=self.seed,
-                clip=self.clamp,
-                tile=self.whole_or_side(),
-                overlap=None if self.overlap == -1 else self.overlap,
-            )
             self.frames = FrameRestorer(
-                self.engine, sampling, self.noise, self.device or None, self.provider or None, self.fallback or None
+                self.engine,
+                self.sampling(),
+                self.noise,
+                unless(self.device, ""),
+                unless(self.provider, ""),
+                unless(self.fallback, ""),
             )
-        except Exception as error:
+        except Exception as error:  # whatever it is: raised here it would only be printed, and the pipeline go on
             return self.fail(error)
         return True
 
-    def whole_or_side(self):
-        """The property `tile` as a Restorer takes it."""
-        return None if self.tile == "whole" else int(self.tile) if self.tile.isdecimal() else self.tile
+    def sampling(self):
+        """Make the settings out of the properties; raises InvalidValueError where one is out of range."""
+        from irsde_deploy.core.sampling import Sampling
+
+        return Sampling(
+            sampler=unless(self.sampler, ""),
+            steps=unless(self.steps, 0),
+            quality=unless(self.quality, ""),
+            noise_level=unless(self.noise_level, -1),
+            seed=self.seed,
+            clip=self.clamp,
+            tile=self.tile_setting(),
+            overlap=unless(self.overlap, -1),
+        )
+
+    def tile_setting(self):
+        """Read the property `tile`: None for "whole", a side in pixels, or a word, such as "auto", as it is."""
+        if self.tile == "whole":
+            return None
+        if self.tile.isdecimal():
+            return int(self.tile)
+        return self.tile
 
     def do_stop(self):
-        """Let go of the engine."""
+        """Let go of the engine and its memory."""
         self.frames = None
         return True
 
     def do_set_caps(self, incaps, outcaps):
-        """Remember the size and layout of frames."""
+        """Remember the size and layout of the frames to come."""
         self.info = GstVideo.VideoInfo.new_from_caps(incaps)
         return True
 
@@ -126,18 +152,20 @@ class Irsde(GstBase.BaseTransform):
         return Gst.FlowReturn.OK
 
     def rgb(self, buffer, data):
-        """The picture in a buffer's memory as an array (H, W, 3), red first: a view."""
+        """Return the picture in a buffer's memory as an array (H, W, 3), red first; a view, which can be written to."""
         import numpy as np
 
-        info, meta = self.info, GstVideo.buffer_get_video_meta(buffer)
-        stride, offset = (meta.stride[0], meta.offset[0]) if meta else (info.stride[0], info.offset[0])
+        info = self.info
+        layout = GstVideo.buffer_get_video_meta(buffer) or info  # a buffer's own layout goes before the usual one
         dtype, values, first, step = LAYOUTS[info.finfo.name]
         size = np.dtype(dtype).itemsize
-        pixels = np.ndarray((info.height, info.width, values), dtype, data, offset, (stride, values * size, size))
+        # Rows may be longer than their pixels: decoders align them.
+        strides = (layout.stride[0], values * size, size)
+        pixels = np.ndarray((info.height, info.width, values), dtype, data, layout.offset[0], strides)
         return pixels[:, :, first : first + 3][:, :, ::step]
 
     def number(self, buffer):
-        """A frame's number: by its time where the rate is known, so that seeking does not change it, else counted."""
+        """Return a frame's number: by its time, which seeking does not change, or counted where that is not known."""
         self.shown += 1
         time = self.segment.to_stream_time(Gst.Format.TIME, buffer.pts)
         if self.info.fps_n == 0 or time == Gst.CLOCK_TIME_NONE:
@@ -145,12 +173,19 @@ class Irsde(GstBase.BaseTransform):
         return round(time * self.info.fps_n / (self.info.fps_d * Gst.SECOND))
 
     def fail(self, reason):
-        """Post an error, a sentence or an exception; return False."""
+        """Post an error, a sentence or an exception, to the pipeline; returns False, which callers return in turn."""
         error = GLib.Error.new_literal(
             Gst.LibraryError.quark(), str(reason) or type(reason).__name__, Gst.LibraryError.FAILED
         )
         self.post_message(Gst.Message.new_error(self, error, ""))
         return False
+
+
+def unless(value, unset):
+    """Return None where a property has the value that stands for it, or none at all."""
+    if value is None or value == unset:
+        return None
+    return value
 
 
 GObject.type_register(Irsde)

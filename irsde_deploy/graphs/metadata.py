@@ -10,7 +10,7 @@ from ..core.card import ModelCard
 from ..errors import EngineError, InvalidValueError
 
 LOOP_KEY = "irsde_loop"
-"""Metadata property of a whole-loop graph: JSON of what it executes (`export.whole_loop`)."""
+"""Metadata property of a whole-loop graph: JSON of what it executes (`graphs.whole_loop`)."""
 
 INT8_KEY = "irsde_int8"
 """Metadata property of a quantised graph: JSON of how it was made (`calibration.calibrate`)."""

@@ -4,8 +4,8 @@ The score graph becomes the body of an ONNX `Loop` that runs once a row of the s
 initialisers, and so are the weights, inside the body: ONNX Runtime lays out convolutions with weights from outside in
 another way than the score graph's. Why not unrolled: docs/whole-loop.md.
 
-Numbers are those of `runtimes.numpy_loop`: float32 operations in the same order, the state at the picture's own size,
-padded afresh for each evaluation, eps cropped.
+Numbers are those of `runtimes.loops.numpy_loop`: float32 operations in the same order, the state at the picture's own
+size, padded afresh for each evaluation, eps cropped.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _Body:
         return helper.make_graph(nodes, "step", inputs, outputs, list(self._score.initializer))
 
     def _step(self, y: str, noise: str) -> tuple[str, str]:
-        """`runtimes.numpy_loop.states`, one turn of it -> y', q; terms that no step has are left out."""
+        """`runtimes.loops.numpy_loop.states`, one turn of it -> y', q; terms that no step has are left out."""
         w, table = self._w, self.plan.table
         eps = self._evaluate(y)
         q = ""
@@ -212,7 +212,7 @@ class _Body:
 
 
 def _padding(w: GraphWriter, card: ModelCard, height: str, width: str) -> tuple[Unary, Unary]:
-    """`runtimes.padding` and its inverse: (padding to the card's multiple, cropping to the picture)."""
+    """`runtimes.loops.padding` and its inverse: (padding to the card's multiple, cropping to the picture)."""
     if card.multiple_of == 1:
         return (lambda x: x), (lambda x: x)
     padded = [_next_multiple(w, side, card.multiple_of) for side in (height, width)]

@@ -1,9 +1,9 @@
 """What FP16 costs, measured on a CPU: an FP16 graph as an FP32 graph that rounds where the FP16 one does.
 
 ONNX Runtime's CPU provider computes most FP16 nodes in FP32 and drops the casts between them, so that a graph's FP16
-rounding cannot be seen there (tests/export/test_precision.py shows it). Here every FP16 tensor becomes an FP32 one that
-is rounded to FP16 and back: products and sums inside a node are FP32, each node's result has FP16's digits, range and
-subnormals. That is what tensor cores with FP32 accumulation give; kernels that accumulate in FP16 lose more.
+rounding cannot be seen there (tests/precision/test_lowering.py shows it). Here every FP16 tensor becomes an FP32 one
+that is rounded to FP16 and back: products and sums inside a node are FP32, each node's result has FP16's digits, range
+and subnormals. That is what tensor cores with FP32 accumulation give; kernels that accumulate in FP16 lose more.
 """
 
 from __future__ import annotations

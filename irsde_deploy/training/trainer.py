@@ -1,6 +1,6 @@
 """The training loop: samples in, checkpoints out.
 
-A run is fixed by its settings and seed. All randomness is addressed by the sample's number (see `datasets`), the
+A run is fixed by its settings and seed. All randomness is addressed by the sample's number (see `training.data`), the
 learning rate is a function of the iteration, and a checkpoint holds weights, averaged weights and the optimizer's
 state; so a resumed run continues bit for bit on the CPU, and N processes do together what one does alone.
 """

@@ -155,7 +155,7 @@ def _clock_of(frames: Iterator[Any]) -> tuple[str, bool]:
     times, and what is made up for them does not rise where there are B-frames.
     """
     seen = [(frame.pts, frame.dts) for frame in _readable(islice(frames, _LOOKED_AT))]
-    times = list(dropwhile(lambda entry: entry == (None, None), seen))  # before 0; see `video._timed`
+    times = list(dropwhile(lambda entry: entry == (None, None), seen))  # before 0; see `video.reading._timed`
     decoding = [dts for _, dts in times if dts is not None]
     presented = [pts for pts, _ in times if pts is not None]
     faulty = _not_rising(presented) + len(times) - len(presented)

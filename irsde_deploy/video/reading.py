@@ -139,7 +139,7 @@ class Losses:
     Attributes:
         damaged: packets that could not be decoded.
         retimed: frames whose time is missing or does not rise, and was made up.
-        missing: what the file's headers announce and its end lacks, in words; see `completeness.shortfall`.
+        missing: what the file's headers announce and its end lacks, in words; see `truncation.shortfall`.
         at_end: whether the file has been read to its end.
     """
 

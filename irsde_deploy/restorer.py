@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from .runtimes.loops.device_loop import DeviceLoop
 from .runtimes.loops.numpy_loop import NumpyLoop
 from .runtimes.loops.tile_choice import choices, first_that_fits
 from .runtimes.opening import open_engine
-from .runtimes.protocol import Engine
+from .runtimes.protocol import Engine, Loop
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -113,9 +113,8 @@ class Restorer:
         plan = self.card.plan(sampling)
         draw = self._noise(sampling.seed, noise, len(plan), batch.shape, frames)
 
-        def restore(loop: Any, tiling: Tiling | None) -> npt.NDArray[Any]:
-            restored: npt.NDArray[Any] = loop(batch, plan.table, draw, plan.clip, on_step, tiling)
-            return restored.reshape(picture.shape)
+        def restore(loop: Loop, tiling: Tiling | None) -> npt.NDArray[Any]:
+            return loop(batch, plan.table, draw, plan.clip, on_step, tiling).reshape(picture.shape)
 
         return self._run(restore, batch.shape, sampling.tile, sampling.overlap)
 
@@ -159,8 +158,9 @@ class Restorer:
         plan = self.card.plan(sampling)
         draw = self._noise(sampling.seed, None, len(plan), source.shape, frames)
 
-        def restore(loop: Any, tiling: Tiling | None) -> DeviceArray:
-            restored: DeviceArray = loop.on_device(source, plan.table, draw, plan.clip, target, stream, bgr, tiling)
+        def restore(loop: Loop, tiling: Tiling | None) -> DeviceArray:
+            on_device = cast(DeviceLoop, loop).on_device  # `_run` gives no other
+            restored = on_device(source, plan.table, draw, plan.clip, target, stream, bgr, tiling)
             return restored if len(given.shape) == 4 else restored.without_batch()
 
         return self._run(restore, source.shape, sampling.tile, sampling.overlap, on_device=True)
@@ -216,7 +216,7 @@ class Restorer:
 
     def _run(
         self,
-        restore: Callable[[Any, Tiling | None], Restored],
+        restore: Callable[[Loop, Tiling | None], Restored],
         shape: tuple[int, ...],
         tile: Tile,
         overlap: int | None,
@@ -237,7 +237,11 @@ class Restorer:
             return restored
 
     def _in_tiles(
-        self, restore: Callable[[Any, Tiling | None], Restored], shape: tuple[int, ...], tile: Tile, overlap: int | None
+        self,
+        restore: Callable[[Loop, Tiling | None], Restored],
+        shape: tuple[int, ...],
+        tile: Tile,
+        overlap: int | None,
     ) -> Restored:
         def restored(tiling: Tiling | None) -> Restored:
             self.tiling = tiling
@@ -246,7 +250,7 @@ class Restorer:
         return first_that_fits(choices(self.engine, shape, tile, overlap), restored)
 
 
-def loop_around(engine: Engine) -> DeviceLoop | NumpyLoop:
+def loop_around(engine: Engine) -> Loop:
     """The loop that an engine's arrays are made for: on its device, or in NumPy."""
     return DeviceLoop(engine) if isinstance(engine, DeviceEngine) else NumpyLoop(engine)
 

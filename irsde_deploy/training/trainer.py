@@ -1,8 +1,8 @@
 """One iteration of training: a batch of samples in, an optimizer step and a step of the averaged weights.
 
-A run is fixed by its settings and seed. All randomness is addressed by the sample's number (see `data`), the learning
-rate is a function of the iteration, and a checkpoint holds weights, averaged weights and the optimizer's state; so a
-resumed run continues bit for bit on the CPU, and N processes do together what one does alone.
+A run is fixed by its settings and seed. All randomness is addressed by the sample's number (see `training.data`), the
+learning rate is a function of the iteration, and a checkpoint holds weights, averaged weights and the optimizer's
+state; so a resumed run continues bit for bit on the CPU, and N processes do together what one does alone.
 """
 
 from __future__ import annotations

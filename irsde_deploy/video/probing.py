@@ -216,7 +216,7 @@ def _clock_of(frames: Iterator[Any]) -> tuple[str, bool]:
     times, and what is made up for them does not rise where there are B-frames.
     """
     seen = [(frame.pts, frame.dts) for frame in _readable(islice(frames, _LOOKED_AT))]
-    times = list(dropwhile(lambda entry: entry == (None, None), seen))  # before 0; see `reading._timed`
+    times = list(dropwhile(lambda entry: entry == (None, None), seen))  # before 0; see `video.reading._timed`
     presented = [pts for pts, _ in times if pts is not None]
     decoding = [dts for _, dts in times if dts is not None]
     faulty = _not_rising(presented) + len(times) - len(presented)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ..core.comparison import DIVERGENCE, format_comparison
 from ..core.samplers import SAMPLERS
 from ..core.sampling import Sampling
 from ..core.tiling import Tiling
-from ..errors import InvalidValueError, requires_extra
+from ..errors import InvalidValueError, refuse, requires_extra
 from .common import PATH, SEED, device_options, note_uncalibrated, progress, require_rgb, say
 
 if TYPE_CHECKING:
@@ -67,35 +68,9 @@ def verify(
     With PyTorch: single evaluations, then a whole trajectory with the same noise; exit code 3 where anything is out of
     tolerance. Writes the error of every state, or along every row and column, as CSV and as a plot.
     """
-    kind = "parity" if tiled is None else "tiles"
-    csv_path = csv_path or engine.with_suffix(f".{kind}.csv")
-    plot_path = plot_path or engine.with_suffix(f".{kind}.png")
-    refusals = (
-        (
-            (against is None) == (tiled is None),
-            "give --against CKPT to compare with PyTorch, or --tiled SIDE with the whole",
-        ),
-        (
-            (csv_path.suffix.lower(), plot_path.suffix.lower()) != (".csv", ".png") or plot_path == picture,
-            f"--csv must end in .csv and --plot in .png, and neither be an input, not {csv_path} and {plot_path}",
-        ),
-        (
-            tiled is not None and picture is None,
-            "--tiled needs a picture larger than a tile: add --picture FILE",
-        ),
-        (
-            tiled is not None and tolerance is not None,
-            "--tolerance is for --against: leave it out with --tiled",
-        ),
-        (
-            tolerance is not None and not 0 < tolerance <= 1,
-            f"--tolerance must be above 0 and at most 1, not {tolerance}",
-        ),
-    )
-    for refused, sentence in refusals:
-        if refused:
-            raise InvalidValueError(sentence)
-    written = _Outputs(csv_path, plot_path)
+    written = _Outputs.beside(engine, "parity" if tiled is None else "tiles", csv_path, plot_path)
+    refuse(_contradictions(against, tiled, picture, tolerance))
+    written.check(picture)
     if tiled is not None and picture is not None:
         sampling = Sampling(sampler=sampler, steps=steps, seed=seed)
         _verify_tiles(engine, device_settings, Tiling.of(tiled, overlap), picture, sampling, written)
@@ -109,12 +84,38 @@ def verify(
         _verify_parity(candidate, engine, against, sampling, picture, tolerance, written)
 
 
+def _contradictions(
+    against: Path | None, tiled: int | None, picture: Path | None, tolerance: float | None
+) -> Iterator[tuple[bool, str]]:
+    """(what does not go together, the sentence to say then)."""
+    one_reference = (against is None) != (tiled is None)
+    yield not one_reference, "give --against CKPT to compare with PyTorch, or --tiled SIDE with the whole"
+    if tiled is not None:
+        yield picture is None, "--tiled needs a picture larger than a tile: add --picture FILE"
+        yield tolerance is not None, "--tolerance is for --against: leave it out with --tiled"
+    if tolerance is not None:
+        yield not 0 < tolerance <= 1, f"--tolerance must be above 0 and at most 1, not {tolerance}"
+
+
 @dataclass(frozen=True)
 class _Outputs:
     """Where a comparison is written."""
 
     csv: Path
     plot: Path
+
+    @classmethod
+    def beside(cls, engine: Path, kind: str, csv: Path | None, plot: Path | None) -> _Outputs:
+        """The files that are named, else those beside the engine."""
+        return cls(csv or engine.with_suffix(f".{kind}.csv"), plot or engine.with_suffix(f".{kind}.png"))
+
+    def check(self, picture: Path | None) -> None:
+        """Raise InvalidValueError where a file is not what its name says, or would replace the picture."""
+        endings = (self.csv.suffix.lower(), self.plot.suffix.lower())
+        if endings != (".csv", ".png") or self.plot == picture:
+            raise InvalidValueError(
+                f"--csv must end in .csv and --plot in .png, and neither be an input, not {self.csv} and {self.plot}"
+            )
 
     def __str__(self) -> str:
         return f"{self.csv} and {self.plot}"

@@ -56,8 +56,7 @@ def restore(
     """
     with requires_extra("vapoursynth", "restoring a clip"):
         import vapoursynth as vs
-    # A script may hand over anything; what VapourSynth itself says of that is hard to understand.
-    if not isinstance(clip, vs.VideoNode) or not isinstance(engine, (str, Path)):
+    if not isinstance(clip, vs.VideoNode) or not isinstance(engine, (str, Path)):  # a script may hand over anything
         raise InvalidValueError(f"restore takes a clip and the name of an engine file, not {clip!r} and {engine!r}")
     _require_rgb(clip, vs.RGB)
     sampling = Sampling(
@@ -73,8 +72,7 @@ def restore(
     restored = FrameRestorer(engine, sampling, noise, device, provider, fallback)
 
     def frame(n: int, f: vs.VideoFrame) -> vs.VideoFrame:  # the names that VapourSynth calls it with
-        planes = [np.asarray(f[plane]) for plane in range(3)]
-        picture = np.stack(planes, axis=-1)
+        picture = np.stack([np.asarray(f[plane]) for plane in range(3)], axis=-1)
         out = f.copy()  # with its properties; its values are replaced
         for plane, values in enumerate(restored(n, picture).transpose(2, 0, 1)):
             np.copyto(np.asarray(out[plane]), values)

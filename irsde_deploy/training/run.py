@@ -84,11 +84,14 @@ def train(
         finally:
             session.folder.close()
         session.save()
-        if session.done:  # even where an interrupt came in the last iteration
-            return Ending.COMPLETE
-        if interrupted.is_set():
-            return Ending.INTERRUPTED
-        return Ending.STOPPED
+        return _ending(session.done, interrupted.is_set())
+
+
+def _ending(done: bool, interrupted: bool) -> Ending:
+    """How a run ended: complete even where an interrupt came in the last iteration."""
+    if done:
+        return Ending.COMPLETE
+    return Ending.INTERRUPTED if interrupted else Ending.STOPPED
 
 
 def _require_means(device: str) -> None:

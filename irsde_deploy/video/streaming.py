@@ -74,6 +74,9 @@ class PipeOutcome:
         return float(np.percentile(self.latencies, percent))
 
 
+_INTERLACED = "the stream is interlaced, and its frames are restored as if they were not: deinterlace it first"
+
+
 def restore_pipe(
     restorer: Restorer,
     given: BinaryIO,
@@ -122,7 +125,7 @@ def restore_pipe(
     restoring = restoring_for(restorer, sampling, picture, on_note)
     on_start(PipeStart(restorer.engine.name, str(restoring), form))
     if form.interlaced:
-        on_note("the stream is interlaced, and its frames are restored as if they were not: deinterlace it first")
+        on_note(_INTERLACED)
     stream = _Stream(form, output, restoring, settings.noise == "per-frame", on_frame)
     try:
         write_header(output, form)

@@ -110,8 +110,7 @@ def restore_pipe(
 
     Raises:
         InputFileError: no stream of this kind, or it ends within a frame; the whole frames were written.
-        InvalidValueError: settings that do not fit each other or the model.
-        EngineError: an evaluation has failed.
+        InvalidValueError: settings that do not fit each other or the model. EngineError: an evaluation has failed.
     """
     settings, sampling = settings or PipeSettings(), sampling or USUAL
     require_rgb_pictures(restorer.card, name_of(restorer))

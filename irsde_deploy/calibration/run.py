@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,12 +168,23 @@ class _Run:
     listener: Listener
 
     def carried_out(self) -> Calibrated:
-        files, problem, original, tell = self.files, self.problem, self.original, self.listener.line
-        tell(_heading(problem))
+        original = self.original
+        self.listener.line(_heading(self.problem))
         table, table_file = self._range_table()
         float_layers = self._float_layers(table) if original is None else original.manifest.float_layers
-        keeps = original is not None and files.in_place and not files.overwrite
-        check = original.require_same if original is not None and keeps else None
+        calibrated = self._written(table, table_file, float_layers)
+        if original is not None:
+            self._compare(original, calibrated.manifest)
+        if self.files.report is not None:
+            self._report(table, self.files.report)
+        return calibrated
+
+    def _written(self, table: RangeTable, table_file: Path, float_layers: Sequence[str]) -> Calibrated:
+        """Write the graph and its manifest."""
+        files, problem, original, tell = self.files, self.problem, self.original, self.listener.line
+        check = None
+        if original is not None and files.in_place and not files.overwrite:
+            check = original.require_same
         cost = write_int8(problem, table, float_layers, files.output, check)
         made = made_of(problem, table, table_file, float_layers, files.source, files.output)
         if original is None or not files.in_place or not original.repeated_by(made):
@@ -181,10 +193,6 @@ class _Run:
         tell(f"{quantised} of {layers} layers in INT8, the rest in {problem.settings.rest}\n{cost}")
         megabytes = files.output.stat().st_size / 1e6
         tell(f"wrote {files.output} ({megabytes:.1f} MB), {files.new_manifest.name} and {table_file.name}")
-        if original is not None:
-            self._compare(original, made)
-        if files.report is not None:
-            self._report(table, files.report)
         return Calibrated(files.output, table_file, made, cost)
 
     def _range_table(self) -> tuple[RangeTable, Path]:

@@ -81,8 +81,9 @@ def export(
         return
     output = output or checkpoint.with_suffix(LOOP_SUFFIX if whole_loop else ".onnx")
     require_output(output, ".onnx", overwrite)
-    plan = None if engine is None else _plan_order(engine, overwrite, build_settings)
-    precision = precision or ("fp32" if engine is None and psnr_budget is None else "mixed")
+    plan = _plan_order(engine, overwrite, build_settings)
+    if precision is None:
+        precision = "fp32" if engine is None and psnr_budget is None else "mixed"
     exported = ExportSettings(opset, precision, psnr_budget, pictures)
     with requires_extra("export", "exporting a checkpoint"):
         from ..export.exporter import export_files
@@ -90,7 +91,9 @@ def export(
     export_files(checkpoint, output, read_sources(model), exported, plan, rewriter_for, TERMINAL)
 
 
-def _plan_order(plan: Path, overwrite: bool, settings: dict[str, Any]) -> PlanOrder:
+def _plan_order(plan: Path | None, overwrite: bool, settings: dict[str, Any]) -> PlanOrder | None:
+    if plan is None:
+        return None
     require_output(plan, ".plan", overwrite, "a plan's name")
     return PlanOrder(plan, partial(read_build_options, settings=settings), build)
 

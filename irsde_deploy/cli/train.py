@@ -153,16 +153,21 @@ def _new_run(
     from ..training.plan import make_plan
 
     initial = None if init is None else read_checkpoint(init)
-    if init is None and model["opt"] is None and model["recipe"] is None:
-        model = {**model, "recipe": DEFAULT_RECIPE}
-        click.echo(f"neither --recipe, --opt nor --init: taking the recipe {DEFAULT_RECIPE}")
-    sources = read_sources(model)
+    sources = read_sources(model if initial else _with_recipe(model))
     pictures = choose_data(data, [source.data for source in sources])
     for source in sources:
         if source.note:
             tell(f"note: {source.note}")
     plan = make_plan(sources, pictures, settings, initial)
     return _Start(plan, output, "\n".join(plan.origins), initial)
+
+
+def _with_recipe(model: dict[str, Any]) -> dict[str, Any]:
+    """The same, with the recipe to take where nothing names a network; says so."""
+    if model["opt"] is not None or model["recipe"] is not None:
+        return model
+    click.echo(f"neither --recipe, --opt nor --init: taking the recipe {DEFAULT_RECIPE}")
+    return {**model, "recipe": DEFAULT_RECIPE}
 
 
 def _settings(training: Mapping[str, Any], assigned: Sequence[str]) -> dict[str, Any]:

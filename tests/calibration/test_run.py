@@ -51,7 +51,7 @@ def test_options_become_settings_with_the_models_card(source: Path) -> None:
     _, card = read_model(source)
     settings = CalibrationOptions(Sampling(steps=2, debias=True, seed=4), psnr_budget=40).settings(card)
     assert (settings.sampler, settings.debias, settings.seed) == (card.sampler, True, 4)
-    assert settings.timesteps == tuple(card.plan(steps=2).t.tolist())
+    assert settings.timesteps == tuple(card.plan(steps=2).table.t.tolist())
     assert (settings.rest, settings.most_states) == ("fp16", 2048)
     assert CalibrationOptions().settings(card).rest == "fp32"
     with pytest.raises(InvalidValueError, match="`states` says how many: leave out `most_states`"):
@@ -63,7 +63,7 @@ def test_options_become_settings_with_the_models_card(source: Path) -> None:
 def test_a_denoising_model_needs_a_level(denoising: Path) -> None:
     card: ModelCard = read_model(denoising)[1]
     assert isinstance(card.sde, DenoisingSDE)
-    with pytest.raises(InvalidValueError, match="give the pictures' `noise_level`, or `t0`"):
+    with pytest.raises(InvalidValueError, match="give `noise_level`"):
         CalibrationOptions().settings(card)
     assert CalibrationOptions(Sampling(t0=3)).settings(card).timesteps[0] == 3
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("engines", nargs=-1, required=True, type=PATH)
-@click.option("--size", "sizes", multiple=True, metavar="HxW", help="Of the pictures [default: 256x256].")
+@click.option("--size", "sizes", multiple=True, metavar="HxW", help="Size of the pictures [default: 256x256].")
 @click.option("--batch", type=click.IntRange(1, 64), default=1, show_default=True, help="Pictures an evaluation.")
 @click.option(
     "--engine-provider",
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     type=click.Choice(list(PRESETS)),
     help="Presets that whole pictures are restored by; repeat for more [default: all].",
 )
-@click.option("--repeats", type=click.IntRange(1, 1000), default=7, show_default=True, help="Of each, in turns.")
+@click.option(
+    "--repeats", type=click.IntRange(1, 1000), default=7, show_default=True, help="Measurements of each, in turns."
+)
 @click.option("--data", type=PATH, help="Folder with LQ and GT: measures PSNR beside time.")
 @click.option("-o", "--output", type=PATH, help="Folder for bench.json and bench.png.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")

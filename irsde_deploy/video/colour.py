@@ -65,16 +65,18 @@ class Layout:
     @classmethod
     def of(cls, name: str) -> Layout | None:
         """The layout of one of FFmpeg's planar pixel formats without alpha; None for any other."""
+        layout = None
         if match := _YUV.fullmatch(name):
-            subsampling = SUBSAMPLINGS.get(match[1])
-            layout = None if subsampling is None else cls("yuv", int(match[2] or 8), *subsampling)
+            if match[1] in SUBSAMPLINGS:
+                layout = cls("yuv", int(match[2] or 8), *SUBSAMPLINGS[match[1]])
         elif match := _RGB.fullmatch(name):
             layout = cls("rgb", int(match[1] or 8))
         elif match := _GREY.fullmatch(name):
             layout = cls("grey", int(match[1] or 8))
-        else:
+        # FFmpeg has gray32le, for one, which is none of ours.
+        if layout is None or not 8 <= layout.bits <= 16:
             return None
-        return layout if layout is not None and 8 <= layout.bits <= 16 else None
+        return layout
 
     @property
     def name(self) -> str:
@@ -92,13 +94,14 @@ class Layout:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the planes."""
+        """The type of the planes' values."""
         return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
 
     def shapes(self, height: int, width: int) -> list[tuple[int, int]]:
         """(H, W) of each plane."""
         if self.kind == "grey":
             return [(height, width)]
+        # Sides that the subsampling does not divide are rounded up: the last sample is then that of fewer pixels.
         chroma = (-(-height >> self.down), -(-width >> self.across))
         return [(height, width), chroma, chroma]
 
@@ -134,6 +137,7 @@ def to_rgb(planes: Planes, layout: Layout, colour: Colour) -> Float32:
         return np.repeat(grey[:, :, None], 3, axis=2)
     chroma = [upsampled(plane, layout, colour, planes[0].shape) for plane in planes[1:]]
     rgb = _transformed(_merged((planes[0], *chroma)), *_to_rgb_matrix(layout, colour))
+    # Codes that mean no colour lie further out, and a restorer would take the picture for one of another scale.
     return np.clip(rgb, -FLOAT_LIMIT, FLOAT_LIMIT, out=rgb)
 
 
@@ -154,8 +158,10 @@ def to_planes(rgb: Float32, layout: Layout, colour: Colour, source: Planes | Non
         return (luma,)
     chroma = []
     for c in (1, 2):
-        before = None if source is None or not (layout.across or layout.down) else source[c]
-        chroma.append(_codes(_subsampled(values[:, :, c], layout, colour, before), layout))
+        plane = values[:, :, c]
+        if layout.across or layout.down:
+            plane = _subsampled(plane, layout, colour, None if source is None else source[c])
+        chroma.append(_codes(plane, layout))
     return (luma, *chroma)
 
 
@@ -163,6 +169,7 @@ def _subsampled(values: Float32, layout: Layout, colour: Colour, before: Plane |
     """A chroma plane of the full size, brought down; relative to the plane that was there before."""
     if before is None:
         return downsampled(values, layout, colour)
+    # Up and down again is not the identity; so what did not change is left out of it.
     change = values - upsampled(before, layout, colour, values.shape)
     return before + downsampled(change, layout, colour)
 
@@ -171,7 +178,7 @@ def upsampled(plane: Plane, layout: Layout, colour: Colour, shape: tuple[int, ..
     """A subsampled plane at the luma's shape (H, W), float32."""
     values = plane.astype(np.float32)
     for axis, times in enumerate((layout.down, layout.across)):
-        for k in reversed(range(times)):
+        for k in reversed(range(times)):  # twice for 4:1:1 and 4:1:0
             side = -(-shape[axis] >> k)
             values = np.moveaxis(_doubled(np.moveaxis(values, axis, 1), side, colour.cosited[1 - axis]), 1, axis)
     return values
@@ -189,6 +196,7 @@ def _doubled(values: Float32, width: int, cosited: bool) -> Float32:
     """(H, W/2) -> (H, W): sample i at 2i where cosited, else at 2i + 1/2."""
     out = np.empty((len(values), width), dtype=np.float32)
     half = width // 2
+    # Beyond the edges the outermost samples are repeated.
     left = np.concatenate([values[:, :1], values[:, :-1]], axis=1)
     right = np.concatenate([values[:, 1:], values[:, -1:]], axis=1)
     if cosited:
@@ -202,9 +210,9 @@ def _doubled(values: Float32, width: int, cosited: bool) -> Float32:
 
 def _halved(values: Float32, cosited: bool) -> Float32:
     """(H, W) -> (H, W/2), averaged around where `_doubled` takes the samples to be."""
-    last = values[:, -1:]
-    even = values[:, ::2]
-    odd = values[:, 1::2] if values.shape[1] % 2 == 0 else np.concatenate([values[:, 1::2], last], axis=1)
+    even, odd = values[:, ::2], values[:, 1::2]
+    if values.shape[1] % 2:
+        odd = np.concatenate([odd, values[:, -1:]], axis=1)
     if not cosited:
         return np.asarray((even + odd) / 2, dtype=np.float32)
     before = np.concatenate([values[:, :1], odd[:, :-1]], axis=1)
@@ -212,10 +220,12 @@ def _halved(values: Float32, cosited: bool) -> Float32:
 
 
 def _codes(values: Float32, layout: Layout) -> Plane:
+    """Values in units of the code, rounded and saturated."""
     return np.clip(np.rint(values), 0, layout.white).astype(layout.dtype)
 
 
 def _merged(planes: Planes) -> Float32:
+    """Three planes of one size as (H, W, 3)."""
     merged: Float32 = np.empty((*planes[0].shape, 3), dtype=np.float32)
     for c, plane in enumerate(planes):
         merged[:, :, c] = plane
@@ -236,6 +246,7 @@ def _scales(layout: Layout, colour: Colour) -> tuple[float, float, float, float]
 
 
 def _grey_values(codes: Float32, layout: Layout, colour: Colour) -> Float32:
+    """Luma codes -> values, white at 1."""
     scale, offset, _, _ = _scales(layout, colour)
     return np.asarray((codes - np.float32(offset)) / np.float32(scale), dtype=np.float32)
 

@@ -204,4 +204,5 @@ def configure(context: Any, encoding: Encoding, source: VideoSource) -> None:
     context.color_range, context.colorspace = encoding.tags.range, encoding.tags.matrix
     context.color_primaries, context.color_trc = encoding.tags.primaries, encoding.tags.transfer
     os.environ.setdefault("SVT_LOG", "1")  # of SVT-AV1, which otherwise describes itself on stderr
+    # x265 describes itself too, on its own log.
     context.options = {**dict(encoding.options), **_QUIET.get(encoding.codec, {})}

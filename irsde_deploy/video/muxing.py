@@ -148,9 +148,9 @@ def join(
     first = begin_of(source, pieces)
     kept = Cut(first if cut or first < 0 else None, end)
     muxer = require_container(target)
-    options = {"avoid_negative_ts": "disabled"}
+    options = {"avoid_negative_ts": "disabled"}  # else FFmpeg moves all times where a decoding time is below 0
     if muxer in ("mp4", "mov"):
-        options = {"movflags": "+faststart"}
+        options = {"movflags": "+faststart"}  # players can begin before they have the whole file
     with (
         write_atomically(target) as temporary,
         _failures_of(target),
@@ -163,6 +163,7 @@ def join(
         _set_chapters(given, out, kept)
         video = _video_packets(source, pieces, streams[source.index], kept, muxer)
         rest = _other_packets(given, streams, others, kept)
+        # Packets lie in a file in the order in which they are decoded, whatever their stream.
         for _, _, packet in heapq.merge(video, rest, key=lambda entry: entry[:2]):
             out.mux_one(packet)
 
@@ -188,11 +189,11 @@ def _add_streams(given: Any, encoded: Any, out: Any, source: VideoSource, others
     for stream in given.streams:
         if stream.index == source.index:
             added = out.add_stream_from_template(encoded.streams.video[0], opaque=True)
-            added.time_base = source.time_base
+            added.time_base = source.time_base  # in which the frames' times are whole numbers
             if added.codec_context.name == "hevc" and out.format.name in ("mp4", "mov"):
                 added.codec_context.codec_tag = "hvc1"  # what Apple's players ask for
         elif stream.index in others:
-            added = out.add_stream_from_template(stream, opaque=True)
+            added = out.add_stream_from_template(stream, opaque=True)  # of any codec, also one that is unknown here
         else:
             continue
         added.metadata.update(_kept_metadata(stream.metadata))
@@ -265,7 +266,7 @@ def _other_packets(given: Any, streams: dict[int, Any], others: Sequence[int], k
         if time is None:
             continue
         if kept.end is not None and time >= kept.end + _INTERLEAVING:
-            return
+            return  # nothing that is wanted comes so late, and the rest of the file may be long
         if kept.has_instant(time):
             yield _moved(packet, time, streams, kept)
 

@@ -60,6 +60,7 @@ class PieceEncoder:
     def add(self, frame: TimedFrame, rgb: Float32) -> None:
         """Encode a restored picture."""
         picture = video_frame(frame, rgb, self.source, self.encoding.layout, self.encoding.colour)
+        # Its own time goes into the list, and from there to the muxer.
         picture.pts, picture.duration, picture.time_base = self.frames, 1, 1 / self.source.rate
         self._times.append((frame.pts, frame.duration))
         with self._closed_on_failure():
@@ -78,6 +79,7 @@ class PieceEncoder:
 
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
+            # The muxer may have chosen another unit: back to the frame's number.
             self._order.append(round(packet.pts * packet.time_base * self.source.rate))
             self._container.mux(packet)
 
@@ -124,6 +126,7 @@ class PieceWriter:
         self.pieces = list(pieces)
         self._work, self._encoding, self._source = work, encoding, source
         self._piece_frames, self._losses = piece_frames, losses
+        # An interrupt asks for the tail in another thread than the one that adds; and adding finishes pieces.
         self._lock = threading.RLock()
         self._muxer = require_container(work.target)
         self._encoder: PieceEncoder | None = None

@@ -84,6 +84,7 @@ def run_pipeline(
     before: _Channel[In] = _Channel(depth, halt)
     after: _Channel[Out] = _Channel(depth, drop)
     failure: list[BaseException] = []
+    # Daemons: a source that waits for ever on a pipe must not keep the process.
     reader = threading.Thread(target=_read, args=(source, before), name="source", daemon=True)
     writer = threading.Thread(target=_write, args=(after, sink, failure, (halt, drop)), name="sink", daemon=True)
     reader.start()
@@ -96,6 +97,7 @@ def run_pipeline(
     except _Stopped:
         pass  # the sink has failed
     except BaseException:
+        # The source stops at once; what is restored already is still written.
         halt.set()
         _finish(after, writer, patience)
         raise
@@ -118,7 +120,7 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
             if len(batch) == size:
                 yield batch
                 batch = []
-    except Exception:
+    except Exception:  # but not GeneratorExit: a generator that is closed must not yield
         if batch:
             yield batch
         raise
@@ -143,6 +145,7 @@ def _finish(after: _Channel[Out], writer: threading.Thread, patience: float | No
 
 
 def _read(source: Iterable[In], before: _Channel[In]) -> None:
+    """The source's thread: items, and at last its end or its error."""
     error: BaseException | None = None
     iterator = iter(source)
     try:
@@ -153,6 +156,7 @@ def _read(source: Iterable[In], before: _Channel[In]) -> None:
     except BaseException as raised:
         error = raised
     finally:
+        # Here, not where the garbage collector pleases: a decoder is closed by the thread that used it.
         close = getattr(iterator, "close", None)
         if close is not None:
             close()
@@ -168,6 +172,7 @@ def _write(
     failure: list[BaseException],
     stops: tuple[threading.Event, threading.Event],
 ) -> None:
+    """The sink's thread; an error there stops all."""
     try:
         while not isinstance(item := after.get(), _End):
             sink(item)

@@ -51,7 +51,7 @@ def probe(path: Path, matrix: str | None = None, start: Fraction = Fraction(0)) 
         context = stream.codec_context
         _check_size(path, context.height, context.width)
         frames = decoded(container, stream, Losses())
-        first = _first_of(path, frames)
+        first = _first_of(path, frames)  # headers may say another size and pixel format than is decoded
         layout = _layout_of(path, first.format)
         tags = _tags_of(context)
         turn = _turn_of(first)
@@ -179,7 +179,7 @@ def _colour_of(path: Path, layout: Layout, tags: ColourTags, first: Any, codec: 
     """
     full = tags.range == _FULL or "yuvj" in first.format.name
     if layout.kind == "grey" and tags.range != _LIMITED:
-        full = True
+        full = True  # as FFmpeg takes grey that does not say
     cosited = (codec not in _CENTRED, False)
     if tags.matrix in _MATRICES:
         return Colour(_MATRICES[tags.matrix], full, cosited)

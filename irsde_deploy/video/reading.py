@@ -145,7 +145,7 @@ def _frames_of(
     container: Any, source: VideoSource, losses: Losses, wanted: Callable[[int | None], bool]
 ) -> Iterator[tuple[Any, int]]:
     """Decoded frames with their times from where a container is; what is wrong is counted from 0."""
-    losses.damaged = losses.retimed = 0
+    losses.damaged = losses.retimed = 0  # an attempt that began too late has counted already
     return _timed(decoded(container, container.streams[source.index], losses, wanted), source, losses)
 
 
@@ -204,7 +204,8 @@ def decoded(container: Any, stream: Any, losses: Losses, wanted: Callable[[int |
     import av
 
     if not stream.codec_context.is_open:
-        stream.thread_type = "AUTO"
+        stream.thread_type = "AUTO"  # as many as the codec can use; frames are the same
+        # FFmpeg then refuses larger frames before it takes memory for them.
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     try:
         for packet in container.demux(stream):

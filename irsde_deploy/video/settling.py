@@ -58,6 +58,7 @@ def restoring_for(restorer: Restorer, sampling: Sampling, picture: Float32, tell
     Raises:
         InvalidValueError: settings that do not fit each other or the model.
     """
+    # One level for all frames: estimates of each would flicker, and so would what is restored with them.
     settled = settled_by(sampling, restorer, picture)
     if settled != sampling:
         level = f"{settled.noise_level:.1f}"

@@ -167,6 +167,7 @@ class _Stream:
     def run(self, frames: Iterator[PipeFrame], batch: int) -> None:
         """Restore every frame."""
         batches = in_batches(self._arriving(frames), batch)
+        # A frame that waits is late: no more than one does before each stage.
         run_pipeline(batches, self._work, self._write, depth=1, patience=_PATIENCE)
 
     def _arriving(self, frames: Iterator[PipeFrame]) -> Iterator[_Item]:

@@ -118,6 +118,7 @@ class WorkFolder:
             return []
         ours = re.compile(rf"{_EARLY.pattern}|\d{{6,}}\.json|\d{{6,}}{re.escape(self.target.suffix.lower())}")
         found = [path for path in self.folder.iterdir() if ours.fullmatch(path.name) and not path.is_dir()]
+        # A deletion that is cut off leaves the manifest, by which the folder is known as ours.
         return sorted(found, key=lambda path: path == self._manifest)
 
     @property
@@ -180,7 +181,7 @@ class WorkFolder:
         Raises:
             InputFileError: the settings differ, or the folder is damaged.
         """
-        earlier, settings = self.settings, json.loads(json.dumps(settings))
+        earlier, settings = self.settings, json.loads(json.dumps(settings))  # tuples are lists in a file
         different = sorted(key for key in {*settings, *earlier} if settings.get(key) != earlier.get(key))
         if different:
             raise InputFileError(
@@ -190,7 +191,7 @@ class WorkFolder:
         pieces: list[Piece] = []
         while (path := self._times(len(pieces))).exists():
             piece = _piece(self.path(len(pieces)), path)
-            piece.packets()  # all are there
+            piece.packets()  # raises now, rather than when all is restored, where they are not all there
             pieces.append(piece)
         return pieces
 
@@ -217,6 +218,7 @@ class WorkFolder:
             about = {"times": piece.times, "retimed": piece.retimed, "file": _size_and_hash(piece.path)}
             try:
                 temporary.write_text(json.dumps(about))
+                # Both before the name appears: whoever finds the description may rely on the piece.
                 _flush(piece.path)
                 _flush(temporary)
             except OSError as error:

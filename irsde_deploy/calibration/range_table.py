@@ -170,7 +170,9 @@ def measure_table(
     """
     recorder = Recorder(model, (name for layer in layers for name in layer.inputs))
     groups, first = timestep_groups(settings.timesteps), settings.first_states
-    most = first if settings.states is not None else settings.most_states
+    most = settings.most_states
+    if settings.states is not None:
+        most = first
     statistics, rounds = collect(recorder, states, groups, settings.method, first, most, on_state)
     tensors: dict[str, dict[str, Any]] = summary_of(statistics)
     done = rounds[-1]
@@ -193,7 +195,9 @@ def find_table(
         settings: of the calibration.
         expected: the only file that will do, by its name and SHA-256; None: any file that fits.
     """
-    paths = sorted(folder.glob(f"ranges-{key[:16]}-*.json")) if expected is None else [folder / expected.name]
+    paths = sorted(folder.glob(f"ranges-{key[:16]}-*.json"))
+    if expected is not None:
+        paths = [folder / expected.name]
     for path in paths:
         try:
             table = read_table(path)

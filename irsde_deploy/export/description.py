@@ -15,7 +15,7 @@ from .._version import __version__
 from ..core.card import DEFAULT_SAMPLER, DEFAULT_STEPS, ModelCard
 from ..core.samplers import ADJACENT_ONLY
 from ..core.sde import SDES, DenoisingSDE, MeanRevertingSDE
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, refuse
 from ..networks.checkpoints import Checkpoint, naming
 from ..networks.detection import detect_network, outline, require_agreement
 from ..networks.nafnet import FORMS
@@ -112,20 +112,21 @@ def _choose(sources: Sequence[SettingsSource], origins: list[str]) -> dict[str, 
 
 def _settled_sde(chosen: dict[str, Any], conditional: bool, origins: list[str]) -> MeanRevertingSDE | DenoisingSDE:
     """The SDE from the chosen settings; its kind follows from the network where nothing states it."""
-    implied = MeanRevertingSDE.kind if conditional else DenoisingSDE.kind
+    implied, sees = MeanRevertingSDE.kind, "sees"
+    if not conditional:
+        implied, sees = DenoisingSDE.kind, "does not see"
     kind = chosen.setdefault("kind", implied)
-    if kind not in SDES:
-        raise InvalidValueError(f"the SDE's kind must be one of {', '.join(SDES)}, not {kind!r}")
-    if kind != implied:
-        sees = "sees" if conditional else "does not see"
-        raise InvalidValueError(
-            f"the SDE is said to be of kind {kind!r}, and the network {sees} mu, as one for {implied!r} does"
-        )
+    refuse(
+        [
+            (kind not in SDES, f"the SDE's kind must be one of {', '.join(SDES)}, not {kind!r}"),
+            (
+                kind != implied,
+                f"the SDE is said to be of kind {kind!r}, and the network {sees} mu, as one for {implied!r} does",
+            ),
+        ]
+    )
     if kind == DenoisingSDE.kind:
-        for key, default in (("eps", DenoisingSDE.eps), ("schedule", "cosine")):
-            if key not in chosen:
-                chosen[key] = default
-                origins.append(f"{key} = {default} (fixed by the Denoising-SDE of the reference)")
+        _fix_by_reference(chosen, origins)
     missing = [key for key in SDE_SETTINGS if key not in chosen]
     if missing:
         raise InvalidValueError(
@@ -134,6 +135,14 @@ def _settled_sde(chosen: dict[str, Any], conditional: bool, origins: list[str]) 
             "`eps`)"
         )
     return SDES[kind](**{key: chosen[key] for key in SDE_SETTINGS})
+
+
+def _fix_by_reference(chosen: dict[str, Any], origins: list[str]) -> None:
+    """Settle what the reference never asks of its Denoising-SDE."""
+    for key, default in (("eps", DenoisingSDE.eps), ("schedule", "cosine")):
+        if key not in chosen:
+            chosen[key] = default
+            origins.append(f"{key} = {default} (fixed by the Denoising-SDE of the reference)")
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..errors import InputFileError, InvalidValueError, IrsdeError
-from .parsing import require_bounded, shortened, shown
+from .parsing import require_bounded, shortened, shown, subject
 
 T = TypeVar("T")
 
@@ -55,7 +55,10 @@ def convert(
         read = msgspec.convert(values, struct)
     except msgspec.ValidationError as error:
         raise InvalidValueError(_advised(_sentence(str(error), values, struct, what, advice), advice)) from None
-    made = {name: make(getattr(read, name)) for name, make in parts.items() if name in values}
+    made = {}
+    for name, make in parts.items():
+        if name in values:
+            made[name] = make(getattr(read, name))
     try:
         return kind(**{**_given(read), **made})
     except InvalidValueError as error:
@@ -112,7 +115,9 @@ def _struct(kind: Any, parts: frozenset[str] = frozenset(), complete: bool = Fal
     hints = get_type_hints(kind)
     columns: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for field in fields(kind):
-        hint = Any if field.name in parts else _as_written(hints[field.name], complete)
+        hint = Any
+        if field.name not in parts:
+            hint = _as_written(hints[field.name], complete)
         optional = field.default is not MISSING or field.default_factory is not MISSING
         if optional and not complete:
             columns.append((field.name, Union[hint, msgspec.UnsetType], msgspec.UNSET))  # noqa: UP007
@@ -132,15 +137,21 @@ def _as_written(hint: Any, complete: bool) -> Any:
     if not arguments:
         return hint
     origin = get_origin(hint)
-    return Union[arguments] if origin in (Union, UnionType) else origin[arguments]  # noqa: UP007
+    if origin in (Union, UnionType):
+        return Union[arguments]  # noqa: UP007
+    return origin[arguments]
 
 
 def _given(read: Any) -> dict[str, Any]:
     """Those fields of a Struct that were there, with dataclasses for the Structs in them."""
     import msgspec
 
-    values = {name: getattr(read, name) for name in read.__struct_fields__}
-    return {name: _made(value) for name, value in values.items() if value is not msgspec.UNSET}
+    given = {}
+    for name in read.__struct_fields__:
+        value = getattr(read, name)
+        if value is not msgspec.UNSET:
+            given[name] = _made(value)
+    return given
 
 
 def _made(value: Any) -> Any:
@@ -175,22 +186,25 @@ def _sentence(said: str, values: Any, struct: Any, what: str, advice: str) -> st
     place = _PLACE.fullmatch(said)
     assert place is not None  # the pattern takes any text
     said, where = place["said"], place["where"] or ""
-    inner = f"{shortened(where)} in {what}" if where else what
-    subject = f"in {what}, {shortened(where)}" if where else what
+    whole = f"{shortened(where)} in {what}" if where else what
     if place["key"]:
-        return f"names in {inner} must be text"
+        return f"names in {whole} must be text"
     if field := _FIELD.fullmatch(said):
         if field["verb"] == "missing required":
-            return f"{inner} lacks {field['name']}"
-        known = "" if where or advice else f": it has {', '.join(struct.__struct_fields__)}"
-        return f"{inner} has the unknown field {shown(field['name'])}{known}"
+            return f"{whole} lacks {field['name']}"
+        unknown = f"{whole} has the unknown field {shown(field['name'])}"
+        if where or advice:
+            return unknown
+        return f"{unknown}: it has {', '.join(struct.__struct_fields__)}"
     if expected := _TYPE.fullmatch(said):
-        return f"{subject} must be {_in_words(expected)}, not {_found(values, where, expected['got'])}"
-    return f"{subject}: {said}"
+        return f"{subject(where, what)} must be {_in_words(expected)}, not {_found(values, where, expected['got'])}"
+    return f"{subject(where, what)}: {said}"
 
 
 def _advised(sentence: str, advice: str) -> str:
-    return f"{sentence}: {advice}" if advice else sentence
+    if not advice:
+        return sentence
+    return f"{sentence}: {advice}"
 
 
 def _in_words(expected: re.Match[str]) -> str:
@@ -199,7 +213,9 @@ def _in_words(expected: re.Match[str]) -> str:
     if "float" in kinds and "int" in kinds:
         kinds.remove("int")
     words = " or ".join(_KINDS.get(kind, kind) for kind in kinds)
-    return f"{words} of {expected['length']} entries" if expected["length"] else words
+    if expected["length"]:
+        return f"{words} of {expected['length']} entries"
+    return words
 
 
 def _found(values: Any, where: str, got: str | None) -> str:

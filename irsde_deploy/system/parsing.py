@@ -58,7 +58,10 @@ def parse_json(text: str, what: str, most: int, rest: bool = False) -> Any:
         raise InvalidValueError(f"{what} has at most {most} characters, not {len(text)}")
     decoder = json.JSONDecoder(object_pairs_hook=_without_duplicates)
     with _parsing(what, "JSON"):
-        values = decoder.raw_decode(text)[0] if rest else decoder.decode(text)
+        if rest:
+            values, _ = decoder.raw_decode(text)
+        else:
+            values = decoder.decode(text)
     require_bounded(values, what)
     return values
 
@@ -120,22 +123,29 @@ def require_bounded(values: Any, what: str, most: int | None = None) -> None:
             raise InvalidValueError(f"{what} is nested too deeply: {MOST_DEPTH} levels are the most")
         if most is not None and count > most:
             raise InvalidValueError(f"{what} repeats itself without end, by aliases: write its values out")
-        subject = f"in {what}, {shortened(where)}" if where else what
         if isinstance(value, float) and not math.isfinite(value):
-            raise InvalidValueError(f"{subject} must be a finite number, not {value}")
+            raise InvalidValueError(f"{subject(where, what)} must be a finite number, not {value}")
         if isinstance(value, int) and abs(value) > MOST_WHOLE:
-            raise InvalidValueError(f"{subject} is a whole number beyond 64 bits: give a smaller one")
+            raise InvalidValueError(f"{subject(where, what)} is a whole number beyond 64 bits: give a smaller one")
 
 
 def _walk(value: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, int, Any]]:
     """(where it is, how deep, the value) of every value inside another, that one first."""
     yield where, depth, value
     if isinstance(value, Mapping):
+        prefix = f"{where}." if where else ""
         for name, entry in value.items():
-            yield from _walk(entry, f"{where}.{name}" if where else str(name), depth + 1)
+            yield from _walk(entry, f"{prefix}{name}", depth + 1)
     elif isinstance(value, (list, tuple)):
         for k, entry in enumerate(value):
             yield from _walk(entry, f"{where}[{k}]", depth + 1)
+
+
+def subject(where: str, what: str) -> str:
+    """What a sentence is about: a place such as `profiles[0].min` in something, or all of it."""
+    if not where:
+        return what
+    return f"in {what}, {shortened(where)}"
 
 
 class _Short(reprlib.Repr):
@@ -154,4 +164,6 @@ def shown(value: Any) -> str:
 
 def shortened(text: str) -> str:
     """The beginning of a text, in at most `MOST_SHOWN` characters."""
-    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
+    if len(text) <= MOST_SHOWN:
+        return text
+    return f"{text[: MOST_SHOWN - 3]}..."

@@ -136,13 +136,16 @@ class DataPlan:
         return pairs.subset(kept), pairs.subset(held)
 
     def _held_out(self, names: Sequence[str]) -> list[int]:
-        wanted = {name if name in names else str(Path(name).with_suffix("")) for name in self.hold_out}
+        wanted = set()
+        for name in self.hold_out:
+            wanted.add(name if name in names else str(Path(name).with_suffix("")))  # people give the file's name, too
         missing = sorted(wanted - set(names))
         if missing:
             raise InvalidValueError(f"{self.gt}: has no picture called {missing[0]} to hold out")
         if wanted:
             return [i for i, name in enumerate(names) if name in wanted]
-        return list(range(0, len(names), max(10, -(-len(names) // MOST_HELD_OUT))))
+        every = max(10, -(-len(names) // MOST_HELD_OUT))
+        return list(range(0, len(names), every))
 
     def _open(self, gt: str, lq: str | None) -> PairedFolders | DegradedFolder:
         if lq is not None:
@@ -202,8 +205,11 @@ def make_plan(
     origins: list[str] = []
     checkpoint = initial or _blank(sources)
     description = describe(checkpoint, sources)
+    offered = [("flag", given)]
+    for source in sources:
+        offered.append((source.name, source.training))
     chosen: dict[str, Any] = {}
-    for name, values in [("flag", given), *((source.name, source.training) for source in sources)]:
+    for name, values in offered:
         for key, value in values.items():
             if key not in chosen:
                 chosen[key] = value

@@ -88,7 +88,8 @@ def parse_profiles(
             raise InvalidValueError(
                 "give either `min_size`, `opt_size`, `max_size` and `batch`, or trtexec's --minShapes and so on"
             )
-        triples = _triples([[_trtexec(text, channels) for text in texts] for texts in shapes], smallest)
+        columns = [[_trtexec(text, channels) for text in texts] for texts in shapes]
+        triples = _triples(columns, smallest)
     else:
         columns = [[(1, side, side)] for side in (smallest, usual, largest)]
         if any(sizes):
@@ -154,7 +155,9 @@ def _trtexec(text: str, channels: int) -> Shape:
     given = dict(re.findall(r"(\w+):([\dx]+)", text))
     if "x" not in given or re.fullmatch(r"\w+:\d+(x\d+)*(,\w+:\d+(x\d+)*)*", text.strip()) is None:
         raise InvalidValueError(f"shapes are written x:BxCxHxW, such as x:1x{channels}x64x64, not {text!r}")
-    numbers = {name: tuple(int(number) for number in sizes.split("x")) for name, sizes in given.items()}
+    numbers = {}
+    for name, sizes in given.items():
+        numbers[name] = tuple(map(int, sizes.split("x")))
     x = numbers["x"]
     if len(x) != 4 or x[1] != channels:
         raise InvalidValueError(f"x must be BxCxHxW with {channels} channels, not {given['x']}")

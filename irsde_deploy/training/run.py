@@ -81,7 +81,7 @@ def _train(
     on_progress: Callable[[TrainingProgress], None],
     interrupted: Event,
 ) -> None:
-    """Do the iterations that are left, until an interrupt is noted, and save; what goes wrong is raised after saving."""
+    """Do the iterations that are left, or those until an interrupt is noted, and save, even if something goes wrong."""
 
     def keep_going() -> bool:
         return not interrupted.is_set()

@@ -1,4 +1,6 @@
-"""Where a model's settings come from when the weights cannot tell: flags, an options file, a recipe, the checkpoint.
+"""A checkpoint described in full: what its weights show, and the settings that they cannot show, from where they are.
+
+Those come from the command line, an options file, a recipe or the checkpoint itself (`sources`).
 
 Precedence is in that order, setting by setting, and each choice can be printed with its source. A missing setting of
 the SDE is an error: a guess would restore pictures wrongly without a word.
@@ -27,8 +29,8 @@ class Description:
     """A checkpoint, fully described.
 
     Attributes:
-        card: what the exported engine will carry.
-        origins: a line for each setting: its value and where it came from.
+        card: the model card that an exported engine will carry.
+        origins: a line for each setting, with its value and where it came from.
     """
 
     card: ModelCard
@@ -36,7 +38,12 @@ class Description:
 
 
 def describe(checkpoint: Checkpoint, sources: Sequence[SettingsSource]) -> Description:
-    """Settle every setting of a checkpoint; the first source that has it wins, the checkpoint's own card is last.
+    """Settle every setting of a checkpoint.
+
+    Args:
+        checkpoint: the weights, which show the network and most of its hyper-parameters.
+        sources: where other settings come from. The first one that has a setting wins; the checkpoint's own card, if
+            there is one, comes after all of them.
 
     Raises:
         CheckpointError: the weights are of no known score network, or contradict a source.
@@ -47,7 +54,7 @@ def describe(checkpoint: Checkpoint, sources: Sequence[SettingsSource]) -> Descr
         name, hyper = detect_network(checkpoint.weights)
         for source in sources:
             if source.network and source.binding:
-                with naming(Path(source.name)):
+                with naming(Path(source.name)):  # after the checkpoint's, so that the sentence has both
                     require_agreement(*source.network, checkpoint.weights)
         network = outline(name, hyper)
     origins = [f"network = {name} {_listed(hyper)} (from the weights' shapes)"]
@@ -59,7 +66,7 @@ def describe(checkpoint: Checkpoint, sources: Sequence[SettingsSource]) -> Descr
         if "form" not in chosen:
             origins.append("form = pixel (default; shapes cannot tell, `form` latent is the other)")
     sampler = chosen.get("sampler", DEFAULT_SAMPLER)
-    steps = chosen.get("t0", sde.T)
+    steps = chosen.get("t0", sde.T)  # all of them: samplers that only go from t to t - 1 take no other number
     if sampler not in ADJACENT_ONLY:
         steps = min(chosen.get("steps", DEFAULT_STEPS), steps)
     card = ModelCard(
@@ -74,7 +81,7 @@ def describe(checkpoint: Checkpoint, sources: Sequence[SettingsSource]) -> Descr
         steps=steps,
         t0=chosen.get("t0"),
         global_operators=network.global_operators,
-        value_range=None if form == "latent" else (0.0, 1.0),
+        value_range=None if form == "latent" else (0.0, 1.0),  # latents have no bounds
         checkpoint_sha256=checkpoint.sha256,
         tool_version=__version__,
     )
@@ -82,11 +89,12 @@ def describe(checkpoint: Checkpoint, sources: Sequence[SettingsSource]) -> Descr
 
 
 def flags(**values: Any) -> SettingsSource:
-    """The settings given on the command line; None means not given."""
+    """Make a source of the settings given on the command line, by name; None means that one is not given."""
     return SettingsSource("flag", {key: value for key, value in values.items() if value is not None})
 
 
 def _own_card(checkpoint: Checkpoint) -> list[SettingsSource]:
+    """The card in a checkpoint of ours as a source, if there is one; the reference's have none."""
     card = checkpoint.card
     if card is None:
         return []
@@ -94,15 +102,17 @@ def _own_card(checkpoint: Checkpoint) -> list[SettingsSource]:
     values |= {"kind": card.sde.kind, "task": card.task, "sampler": card.sampler, "steps": card.steps}
     if card.t0 is not None:
         values["t0"] = card.t0
-    values["form"] = card.settings.get("form") or ("pixel" if card.value_range else "latent")
+    implied = "pixel" if card.value_range else "latent"  # U-Nets have no form among their settings
+    values["form"] = card.settings.get("form") or implied
     return [SettingsSource("the checkpoint's card", values, (card.network, card.settings))]
 
 
 def _choose(sources: Sequence[SettingsSource], origins: list[str]) -> dict[str, Any]:
+    """Take each setting from the first source that has it, and add a line about it to `origins`."""
     chosen: dict[str, Any] = {}
     for source in sources:
         for key, value in source.values.items():
-            if key not in chosen and value != "":
+            if key not in chosen and value != "":  # a task that is empty is not stated
                 chosen[key] = value
                 origins.append(f"{key} = {value} (from {source.name})")
     if "form" in chosen and chosen["form"] not in FORMS:
@@ -111,7 +121,7 @@ def _choose(sources: Sequence[SettingsSource], origins: list[str]) -> dict[str, 
 
 
 def _settled_sde(chosen: dict[str, Any], conditional: bool, origins: list[str]) -> MeanRevertingSDE | DenoisingSDE:
-    """The SDE from the chosen settings; its kind follows from the network where nothing states it."""
+    """Make the SDE of the chosen settings; its kind follows from the network where nothing states it."""
     implied, sees = MeanRevertingSDE.kind, "sees"
     if not conditional:
         implied, sees = DenoisingSDE.kind, "does not see"
@@ -146,4 +156,5 @@ def _fix_by_reference(chosen: dict[str, Any], origins: list[str]) -> None:
 
 
 def _listed(settings: Mapping[str, Any]) -> str:
+    """Hyper-parameters in words, such as "nf 64, depth 4"."""
     return ", ".join(f"{key} {value}" for key, value in settings.items())

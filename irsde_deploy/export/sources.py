@@ -17,7 +17,10 @@ from ..system.parsing import parse_toml, parse_yaml, read_text
 from .training_options import data_options, training_mode, training_options
 
 SDE_SETTINGS = ("max_sigma", "T", "schedule", "eps")
+"""The settings of an SDE, by the names of its dataclass."""
+
 MAX_SETTINGS_FILE = 1 << 20
+"""Bytes of a recipe or an options file; those that there are have a few thousand."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,13 @@ class SettingsSource:
     """One place that settings come from.
 
     Attributes:
-        name: for people, such as `--opt derain.yml`.
-        values: the settings it has: any of kind, max_sigma, T, schedule, eps, form, task, sampler, steps, t0.
-        network: the network it states, (class name, hyper-parameters), if any.
+        name: what to call it, such as "`opt` derain.yml".
+        values: the settings that it has: any of kind, max_sigma, T, schedule, eps, form, task, sampler, steps, t0.
+        network: the network that it states, as (class name, hyper-parameters), if it does.
         binding: whether the stated network must agree with the weights. A recipe's is a proposal for training.
-        note: something its user should know.
-        training: settings of a training run (`TrainingSettings`).
-        data: where its pictures are (`DataPlan`).
+        note: a sentence for whoever uses it; empty where there is nothing to say.
+        training: the settings of a training run that it has, by the names of `TrainingSettings`.
+        data: what it says of pictures to train on, by the names of `DataPlan`.
     """
 
     name: str
@@ -48,7 +51,10 @@ class SettingsSource:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What a recipe may hold; of its last three sections, what the network, training and the degradation take."""
+    """What a recipe may hold.
+
+    The sections `network`, `training` and `degradation` are checked by what takes them.
+    """
 
     task: str = ""
     note: str = ""
@@ -61,7 +67,7 @@ class _Recipe:
 
 @dataclass(frozen=True)
 class _Sde:
-    """The section [sde]."""
+    """What the section [sde] of a recipe may hold."""
 
     kind: str = ""
     max_sigma: float = 0.0
@@ -72,7 +78,7 @@ class _Sde:
 
 @dataclass(frozen=True)
 class _Sampling:
-    """The section [sampling]."""
+    """What the section [sampling] of a recipe may hold."""
 
     sampler: str = ""
     steps: int = 0
@@ -81,7 +87,7 @@ class _Sampling:
 
 @dataclass(frozen=True)
 class _Network:
-    """What every network of a recipe may have."""
+    """What the section [network] of a recipe may hold for any network."""
 
     name: str = ""
     form: str = ""
@@ -89,21 +95,21 @@ class _Network:
 
 @dataclass(frozen=True)
 class _Settings(_Sde):
-    """What is taken of an options file."""
+    """What is taken of an options file, whose section `sde` has all but the task."""
 
     task: str = ""
 
 
 def _typed(values: Any, kind: type[Any], what: str) -> dict[str, Any]:
-    """The values, in their order, of the types that a dataclass has; its defaults are not added."""
+    """Return the values, in their order, with the types that a dataclass says; its defaults are not added."""
     made = convert(numbers_from_text(values, kind), kind, what)
     return {name: getattr(made, name) for name in values}
 
 
 def _network(section: Any) -> dict[str, Any]:
-    """The section [network]: what else it holds is for the network to judge."""
+    """Check what any network has in the section [network]; what else it holds is for the network to judge."""
     known = section
-    if isinstance(section, dict):
+    if isinstance(section, dict):  # what is none is refused by what follows
         known = {key: section[key] for key in ("name", "form") if key in section}
     named = _typed(known, _Network, "[network] of the recipe")
     return {**section, **named}
@@ -114,13 +120,17 @@ _SECTIONS: dict[str, Callable[[Any], Any]] = {
     "sampling": lambda section: _typed(section, _Sampling, "[sampling] of the recipe"),
     "network": _network,
 }
+"""Name of a section -> function that checks it and returns its values."""
 
 
 # -- recipes --------------------------------------------------------------------------------------------------------
 
 
 def read_recipe(name: str) -> SettingsSource:
-    """Read a recipe by its name (a TOML file of the package) or from a path that ends in `.toml`.
+    """Read a recipe, a TOML file.
+
+    Args:
+        name: the name of one that comes with the package (`recipe_names`), or a path that ends in `.toml`.
 
     Raises:
         InputFileError: no such recipe, or not a recipe.
@@ -134,12 +144,13 @@ def read_recipe(name: str) -> SettingsSource:
     with inside(path):
         recipe = convert(parse_toml(text, "the recipe"), _Recipe, "the recipe", parts=_SECTIONS)
     values = {**recipe.sde, **recipe.sampling, "task": recipe.task}
-    values.setdefault("kind", MeanRevertingSDE.kind)
+    values.setdefault("kind", MeanRevertingSDE.kind)  # stated even so: a checkpoint of another kind is refused
     if "form" in recipe.network:
         values["form"] = recipe.network["form"]
     network = None
     if "name" in recipe.network:
-        network = recipe.network["name"], {key: value for key, value in recipe.network.items() if key != "name"}
+        settings = dict(recipe.network)
+        network = settings.pop("name"), settings
     data = {}
     if recipe.degradation is not None:
         data["degradation"] = recipe.degradation
@@ -155,13 +166,15 @@ def read_recipe(name: str) -> SettingsSource:
 
 
 def recipe_folder() -> Path:
-    """Where the recipes are: inside the installed package, or `export/` of a source tree."""
+    """Find the recipes' folder: inside the installed package, or `export/` of a source tree."""
     installed = Path(__file__).parent / "recipes"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "export"
+    if installed.is_dir():
+        return installed
+    return Path(__file__).parents[2] / "export"
 
 
 def recipe_names() -> list[str]:
-    """Names that `read_recipe` takes."""
+    """List the names that `read_recipe` takes, in alphabetical order."""
     return sorted(path.stem for path in recipe_folder().glob("*.toml"))
 
 
@@ -169,7 +182,10 @@ def recipe_names() -> list[str]:
 
 
 def read_options_file(path: str | Path) -> SettingsSource:
-    """Read the reference's YAML options file: its sections `sde`, `network_G` and the keys `model`, `distortion`.
+    """Read an options file of the reference, in YAML.
+
+    Its sections `sde` and `network_G` and the keys `model` and `distortion` describe the model; `train`, `datasets`,
+    `logger` and `degradation` say how the reference trained it (`training_options`).
 
     Raises:
         InputFileError: no such file, too large, or not an options file.
@@ -189,6 +205,7 @@ def read_options_file(path: str | Path) -> SettingsSource:
     if "eps" not in values and training_mode(options) == "GT":
         values["kind"] = DenoisingSDE.kind  # the reference fixes its eps, and trains it on clean pictures alone
         if network is not None and network[0] == "ConditionalUNet":
+            # The reference's denoising U-Net has full attention in the middle, which no options file says.
             network = network[0], {"mid_attention": "full", **network[1]}
     return SettingsSource(
         f"`opt` {path.name}",
@@ -201,7 +218,10 @@ def read_options_file(path: str | Path) -> SettingsSource:
 
 
 def _sampling_note(sde: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    """Some options files carry sample_T, a schedule rebuilt for fewer steps; here fewer steps are a subset of T."""
+    """Say that `sample_T` is not used, where an options file asks for fewer steps with it; else nothing.
+
+    The reference rebuilds the schedule for them; here they are a subset of the timesteps of training.
+    """
     asked = sde.get("sample_T")
     if asked is None or asked == values.get("T"):
         return ""
@@ -209,10 +229,12 @@ def _sampling_note(sde: Mapping[str, Any], values: Mapping[str, Any]) -> str:
 
 
 def _stated_network(section: Any) -> tuple[str, Mapping[str, Any]] | None:
+    """The network that the section `network_G` states, as (class name, hyper-parameters), where there is one."""
     if section is None:
         return None
-    section = section if isinstance(section, dict) else {}
-    name = section.get("which_model_G") or section.get("which_model")
+    if not isinstance(section, dict):
+        section = {}  # which has no name, and is refused below
+    name = section.get("which_model_G") or section.get("which_model")  # the reference's latent models have the latter
     setting = section.get("setting") or {}
     if not isinstance(name, str) or not isinstance(setting, dict):
         raise InvalidValueError("network_G must name a network (which_model_G) and its setting")

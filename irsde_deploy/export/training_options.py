@@ -1,6 +1,6 @@
-"""The reference's options files, as far as training goes: its names and units translated into ours.
+"""Training settings in the reference's options files: its names and units translated into ours.
 
-Nothing is checked here; `TrainingSettings` and `DataPlan` do that when a run is planned.
+Nothing is checked here: `TrainingSettings` and `DataPlan` do that when a run is planned.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 REFERENCE_EMA = 0.995 ** (1 / 10)
-"""The reference averages every 10 iterations with 0.995."""
+"""The decay of averaged weights for every iteration: the reference averages every 10 iterations with 0.995."""
 
 _TRAIN = {
     "lr_G": "learning_rate",
@@ -31,15 +31,23 @@ _LOGGER = {"print_freq": "log_every", "save_checkpoint_freq": "save_every"}
 
 
 def training_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Training settings out of the sections `train`, `datasets.train` and `logger`; empty where there is no `train`."""
+    """Take training settings out of the sections `train`, `datasets.train` and `logger`.
+
+    Args:
+        options: the options file as plain data.
+
+    Returns:
+        Values by the names of `TrainingSettings`; none where there is no section `train`, as in files for testing.
+    """
     train = _section(options, "train")
     if not train:
         return {}
+    # What the reference does whatever its options say, where our own defaults are others.
     values: dict[str, Any] = {"objective": "ml", "ema": REFERENCE_EMA, "warmup": 0}
     dataset = _section(_section(options, "datasets"), "train")
     for section, names in ((train, _TRAIN), (dataset, _DATASET), (_section(options, "logger"), _LOGGER)):
         for theirs, ours in names.items():
-            if section.get(theirs) is not None:
+            if section.get(theirs) is not None:  # YAML reads a key without a value as null
                 values[ours] = section[theirs]
     if "optimizer" in train:
         values["optimizer"] = str(train["optimizer"]).lower()
@@ -54,13 +62,20 @@ def training_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Folders out of the section `datasets`, by the names of `DataPlan`; the noise level out of `degradation`."""
+    """Take folders out of the section `datasets`, and the noise level out of the section `degradation`.
+
+    Args:
+        options: the options file as plain data.
+
+    Returns:
+        Values by the names of `DataPlan`.
+    """
     datasets = _section(options, "datasets")
     found: dict[str, Any] = {}
     for phase, prefix in (("train", ""), ("val", "validation_")):
         section = _section(datasets, phase)
         for ours, theirs in (("gt", "dataroot_GT"), ("lq", "dataroot_LQ")):
-            if isinstance(section.get(theirs), str):
+            if isinstance(section.get(theirs), str):  # it may be a list of folders, which `DataPlan` does not take
                 found[f"{prefix}{ours}"] = section[theirs]
     sigma = _section(options, "degradation").get("sigma")
     if isinstance(sigma, (int, float)) and not isinstance(sigma, bool):  # it may be a list, of no use here
@@ -69,11 +84,12 @@ def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training_mode(options: Mapping[str, Any]) -> Any:
-    """What the training data set holds: `LQGT`, `GT` alone, or nothing said."""
+    """Return what the training data set holds: "LQGT", "GT" alone, or None where an options file does not say."""
     return _section(_section(options, "datasets"), "train").get("mode")
 
 
 def _section(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of an options file; an empty one where it is missing, or no section."""
     section = options.get(name)
     if isinstance(section, Mapping):
         return section

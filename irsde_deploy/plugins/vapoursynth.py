@@ -36,7 +36,7 @@ def restore(
     provider: str | None = None,
     fallback: str | Path | None = None,
 ) -> vs.VideoNode:
-    """Restore every frame of a clip; format, size, length and frame properties stay.
+    """Return a clip whose frames are those of another one, restored; format, size, length and frame properties stay.
 
     Frames can be asked for in any order and from any thread, and come out the same; the engine works on one at a time.
 
@@ -46,9 +46,6 @@ def restore(
         quality, sampler, steps, seed, noise_level, tile, overlap: as for `irsde_deploy.core.sampling.Sampling`.
         noise: `fixed`, the same noise in all frames, or `per-frame`, other noise by the frame's number in this clip.
         clamp: whether to keep the predicted picture within [0, 1] at each step; it is what `Sampling` calls `clip`.
-
-    Returns:
-        The restored clip, whose frames are restored when they are asked for.
 
     Raises:
         IrsdeError: a clip of another format, an engine that cannot be opened, settings that do not fit. What goes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -65,33 +66,40 @@ def train(
     if stop_at is not None and stop_at <= session.trainer.iteration:
         raise InvalidValueError(f"{output}: {session.trainer.iteration} iterations are done: give a larger `stop_at`")
     with interrupts_noted() as interrupted:
-
-        def keep_going() -> bool:
-            return not interrupted.is_set()
-
-        def after(loss: float) -> None:
-            on_progress(session.after_iteration(loss, keep_going))
-
-        try:
-            session.catch_up(keep_going)
-            loader = session.loader(workers, stop_at)
-            run_iterations(session.trainer, loader, process, after, interrupted)
-        except DivergedError:
-            raise  # what it has now is not to replace the last checkpoint
-        except Exception:
-            session.save()  # between two iterations the state is whole
-            raise
-        finally:
-            session.folder.close()
-        session.save()
-        return _ending(session.done, interrupted.is_set())
-
-
-def _ending(done: bool, interrupted: bool) -> Ending:
-    """How a run ended: complete even where an interrupt came in the last iteration."""
-    if done:
+        _train(session, workers, stop_at, on_progress, interrupted)
+    if session.done:  # even where an interrupt came in the last iteration
         return Ending.COMPLETE
-    return Ending.INTERRUPTED if interrupted else Ending.STOPPED
+    if interrupted.is_set():
+        return Ending.INTERRUPTED
+    return Ending.STOPPED
+
+
+def _train(
+    session: Session,
+    workers: int,
+    stop_at: int | None,
+    on_progress: Callable[[TrainingProgress], None],
+    interrupted: Event,
+) -> None:
+    """Do the iterations that are left, or those until an interrupt is noted, and save, even if something goes wrong."""
+
+    def keep_going() -> bool:
+        return not interrupted.is_set()
+
+    def after(loss: float) -> None:
+        on_progress(session.after_iteration(loss, keep_going))
+
+    try:
+        session.catch_up(keep_going)
+        run_iterations(session.trainer, session.loader(workers, stop_at), session.process, after, interrupted)
+    except DivergedError:
+        raise  # what it has now is not to replace the last checkpoint
+    except Exception:
+        session.save()  # between two iterations the state is whole
+        raise
+    finally:
+        session.folder.close()
+    session.save()
 
 
 def _require_means(device: str) -> None:

@@ -193,18 +193,28 @@ class RunFolder:
 
 
 def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the plan as plain data, the training state) of the run in a folder, or of one of its checkpoints.
+    """Read what is needed to continue a run.
+
+    Args:
+        path: the run's folder, or one of its checkpoints.
+
+    Returns:
+        The plan as plain data, and the training state for `train`.
 
     Raises:
         InputFileError: no run there.
         CheckpointError: the checkpoint is damaged or holds no training state.
     """
-    file = path if path.is_file() else path / "last.pt"
+    file = path
+    if not path.is_file():
+        file = path / "last.pt"
     if not file.exists():
         raise InputFileError(f"{path}: no training run to resume there (looked for {file})")
     require_readable(file)
     content = load_safely(file)
-    training = content.get("training") if isinstance(content, Mapping) else None
+    if not isinstance(content, Mapping):
+        content = {}  # some other file of PyTorch's, which is refused as one without a training state
+    training = content.get("training")
     if not isinstance(training, Mapping) or not isinstance(training.get("plan"), str):
         raise CheckpointError(f"{file}: holds no training state: start anew from its weights with `init` {file}")
     with inside(file, CheckpointError, f"start anew with `init` {file}"):

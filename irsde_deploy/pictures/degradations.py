@@ -121,15 +121,14 @@ def _settled(kind: str, name: str, value: Any, default: Any) -> Any:
         if not isinstance(value, bool):
             raise InvalidValueError(f"{name} of {kind} must be true or false, not {value!r}")
         return value
-    ranged = isinstance(default, tuple) or name == "sigma"  # whose default is a number, since 25 is what papers take
+    most, shape = 1, "a number"
+    if isinstance(default, tuple) or name == "sigma":  # whose default is a number, since 25 is what papers take
+        most, shape = 2, "a number or a pair low, high"
     ends = list(value) if isinstance(value, (list, tuple)) else [value]  # TOML and JSON have lists for pairs
     low, high = _LIMITS[name]
-    if not _are_within(ends, low, high) or len(ends) > (2 if ranged else 1) or ends != sorted(ends):
-        shape = "a number or a pair low, high" if ranged else "a number"
+    if not _are_within(ends, low, high) or len(ends) > most or ends != sorted(ends):
         raise InvalidValueError(f"{name} of {kind} must be {shape} from {low:g} to {high:g}, not {value!r}")
-    if len(ends) == 2:
-        return tuple(ends)
-    return ends[0]
+    return tuple(ends) if len(ends) == 2 else ends[0]
 
 
 def _are_within(values: list[Any], low: float, high: float) -> bool:

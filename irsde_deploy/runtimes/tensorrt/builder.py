@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import threading
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +20,7 @@ from .backend import load_backend, make_logger
 from .options import BuildOptions
 from .plan_card import PlanCard
 from .profiles import Profile
+from .watching import in_thread, make_monitor
 
 if TYPE_CHECKING:
     import onnx
@@ -68,47 +66,13 @@ def build_plan(
     if device is not None and options.timing_cache:  # without a GPU at hand nothing is timed
         cache = timing_cache_path(path, trt.__version__, device)
     work = _Work(trt, options, cache)
-    plan = _in_thread(lambda: work.build(model, plan_card.network_name()), work.monitor, on_time)
+    plan = in_thread(lambda: work.build(model, plan_card.network_name()), work.monitor, on_time)
     with write_atomically(path) as temporary:
         temporary.write_bytes(plan)
     if cache is not None:
         with write_atomically(cache) as temporary:
             temporary.write_bytes(work.timings)
     return plan_card
-
-
-def _in_thread(work: Callable[[], bytes], monitor: Any, on_time: Callable[[float, str], None] | None) -> bytes:
-    """What `work` returns or raises, done in a thread of its own.
-
-    TensorRT calls back into Python, where an interrupt would be lost. This thread shows the time, hears interrupts, and
-    then waits until the build has let go.
-    """
-    done = threading.Event()
-    outcome: list[bytes | BaseException] = []
-    started = time.monotonic()
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:
-            outcome.append(error)
-        finally:
-            done.set()
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        while not done.wait(0.2):
-            if on_time is not None:
-                on_time(time.monotonic() - started, monitor.phase)
-    except BaseException:
-        monitor.cancelled = True  # heard at TensorRT's next step
-        while not done.is_set():
-            with suppress(KeyboardInterrupt):  # once is enough; TensorRT must not be left working
-                done.wait()
-        raise
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
 
 
 def timing_cache_path(plan: Path, version: str, device: Device) -> Path:
@@ -186,7 +150,7 @@ class _Work:
         self._name = options.backend
         self._options = options
         self._timing_file = cache
-        self.monitor = _monitor(trt)
+        self.monitor = make_monitor(trt)
         self.timings = b""
 
     def build(self, model: onnx.ModelProto, name: str) -> bytes:
@@ -294,29 +258,6 @@ _ADVICE = {
     "Turing": "TensorRT-RTX has no FP32 matrix product there, which the time embedding needs: build for 8.0 and later",
 }
 """A word in TensorRT's messages -> what to do about it."""
-
-
-def _monitor(trt: Any) -> Any:
-    """A progress monitor for a build, as TensorRT asks for; it tells the phase, and stops the build when cancelled."""
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """What the build is doing; stops it when cancelled."""
-
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.phase = ""
-            self.cancelled = False
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self.phase = phase_name
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            return not self.cancelled
-
-        def phase_finish(self, phase_name: str) -> None:
-            pass
-
-    return Monitor()
 
 
 def _line(text: str) -> str:

@@ -72,7 +72,9 @@ def test_the_loop_around_pytorch_is_the_cpus(driver: Driver, name: str) -> None:
     reference = torch_engine(load_case(name))
     expected = Restorer(reference)(picture(2, 37, 50, 3), sampler="sde-2m", steps=10)
     model = torch_engine(load_case(name)).model
-    found = Restorer(TorchDeviceEngine(model, reference.card, driver))(picture(2, 37, 50, 3), "sde-2m", 10)
+    found = Restorer(TorchDeviceEngine(model, reference.card, driver))(
+        picture(2, 37, 50, 3), sampler="sde-2m", steps=10
+    )
     assert relative(found, expected) < 1e-3
 
 

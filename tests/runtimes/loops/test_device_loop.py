@@ -72,8 +72,8 @@ def test_injected_noise_gives_the_numpy_loops_picture(pair, sampler: str, steps:
     mu = picture((2, 21, 34, 3))
     count = len(numpy_loop.plan(sampler=sampler, steps=steps))
     noise = np.random.default_rng(1).normal(size=(count + 1, 2, 3, 21, 34)).astype(np.float32)
-    expected = numpy_loop(mu, sampler, steps, noise=noise, clip=clip)
-    assert relative(device_loop(mu, sampler, steps, noise=noise, clip=clip), expected) < 1e-6
+    expected = numpy_loop(mu, sampler=sampler, steps=steps, noise=noise, clip=clip)
+    assert relative(device_loop(mu, sampler=sampler, steps=steps, noise=noise, clip=clip), expected) < 1e-6
 
 
 @pytest.mark.parametrize("seed", [0, 2**40 + 1])
@@ -111,13 +111,14 @@ def test_sizes_take_turns_without_new_memory_and_without_new_graphs(pair, driver
     assert captures == 3
     for turn in range(6):
         mu = picture(sizes[turn % 3], seed=turn)
-        found = device_loop(mu, "ode-2m" if turn % 2 else "posterior", 3, seed=turn)
-        assert relative(found, numpy_loop(mu, "ode-2m" if turn % 2 else "posterior", 3, seed=turn)) < 1e-6
+        sampler = "ode-2m" if turn % 2 else "posterior"
+        found = device_loop(mu, sampler=sampler, steps=3, seed=turn)
+        assert relative(found, numpy_loop(mu, sampler=sampler, steps=3, seed=turn)) < 1e-6
     assert (driver.allocations, driver.captures) == (allocations, captures), "tables and seeds are data, not graphs"
-    device_loop(picture((1, 40, 40, 3)), "sde-2m", 3)
+    device_loop(picture((1, 40, 40, 3)), sampler="sde-2m", steps=3)
     held = len(driver._memory)
     for side in (48, 56, 64):
-        device_loop(picture((1, side, side, 3)), "sde-2m", 3)
+        device_loop(picture((1, side, side, 3)), sampler="sde-2m", steps=3)
     assert len(driver._memory) == held, "a size that is dropped gives its memory back"
 
 
@@ -133,7 +134,7 @@ def test_a_longer_table_after_a_shorter_one(pair) -> None:
 
 def test_progress_is_told_at_both_ends_of_a_graph(pair) -> None:
     told: list[int] = []
-    pair[1](picture((16, 16, 3)), "sde-2m", 4, on_step=told.append)
+    pair[1](picture((16, 16, 3)), sampler="sde-2m", steps=4, on_step=told.append)
     assert told == [0, 4]
 
 
@@ -291,10 +292,10 @@ def test_a_state_that_is_not_finite_names_its_step(pair) -> None:
     with pytest.raises(
         NotFiniteError, match=rf"after step 3 of 4 \(t = {t[2]}\) the state is not finite .* in fp32 on"
     ):
-        bad.on_device(picture((16, 16, 3), np.uint8), "mean", 4, out=out)
+        bad.on_device(picture((16, 16, 3), np.uint8), sampler="mean", steps=4, out=out)
     assert np.all(out == 77), "nothing was written"
     with pytest.raises(NotFiniteError, match="after step 3 of 4"):
-        bad(picture((16, 16, 3), np.uint8), "mean", 4)
+        bad(picture((16, 16, 3), np.uint8), sampler="mean", steps=4)
 
 
 def test_the_fallback_does_the_picture_again(pair) -> None:
@@ -341,20 +342,20 @@ def test_memory_that_runs_out_anywhere_costs_that_picture_alone(onnx_of: Callabl
     ]
     failures = 0
     for mu, settings in works:
-        expected = numpy_loop(mu, "sde-2m", **settings)
+        expected = numpy_loop(mu, sampler="sde-2m", **settings)
         for nth in range(1, 12):
             driver.left = nth
             try:
-                device_loop(mu, "sde-2m", **settings)
+                device_loop(mu, sampler="sde-2m", **settings)
             except EngineError:
                 failures += 1
             driver.left = -1
-            assert relative(device_loop(mu, "sde-2m", **settings), expected) < 1e-6
+            assert relative(device_loop(mu, sampler="sde-2m", **settings), expected) < 1e-6
     assert failures >= 3
     held = len(driver._memory)
     for _ in range(3):
         for mu, settings in works:
-            device_loop(mu, "sde-2m", **settings)
+            device_loop(mu, sampler="sde-2m", **settings)
     assert len(driver._memory) == held
 
 
@@ -365,15 +366,15 @@ def test_threads_take_turns(pair) -> None:
     pictures = [picture((16 + 4 * (k % 3), 20, 3), seed=k) for k in range(24)]
     with ThreadPoolExecutor(4) as pool:
         restorers = [(device_loop, other)[k % 2] for k in range(24)]
-        found = list(pool.map(lambda k: restorers[k](pictures[k], "sde-2m", 2, seed=k), range(24)))
+        found = list(pool.map(lambda k: restorers[k](pictures[k], sampler="sde-2m", steps=2, seed=k), range(24)))
     for k in range(24):
         assert relative(found[k], numpy_loop(pictures[k], sampler="sde-2m", steps=2, seed=k)) < 1e-6
 
 
 def test_big_endian_pictures(pair) -> None:
     mu = picture((16, 20, 3), np.uint16)
-    expected = pair[1](mu, "mean", 2)
-    found = pair[1](mu.astype(">u2"), "mean", 2)
+    expected = pair[1](mu, sampler="mean", steps=2)
+    found = pair[1](mu.astype(">u2"), sampler="mean", steps=2)
     assert found.dtype == ">u2"
     np.testing.assert_array_equal(found, expected)
 
@@ -426,7 +427,7 @@ def test_frames_that_are_still_being_written_are_waited_for(onnx_of: Callable[[s
     device_loop.on_device(Exporter(frame.array), sampler="mean", steps=2, out=Exporter(out.array))
     assert 1 in driver.waited, "an array interface that names no stream"
     with pytest.raises(InvalidValueError, match="on device 1 of DLPack's type 2, and engines run on the first GPU"):
-        device_loop.on_device(Producer(frame.array, (2, 1)), "mean", 2)
+        device_loop.on_device(Producer(frame.array, (2, 1)), sampler="mean", steps=2)
 
 
 def test_memory_that_is_not_there_is_one_sentence(driver: CountingDriver) -> None:

@@ -15,7 +15,7 @@ from places import ROOT
 
 HERE = Path(__file__).parent
 PACKAGE = ROOT / "irsde_deploy" / "runtimes" / "tensorrt"
-SOURCES = ("backend.py", "builder.py", "engine.py")
+SOURCES = ("backend.py", "builder.py", "engine.py", "watching.py")
 LISTS = sorted(HERE.glob("*.json"))
 RTX_ONLY = {
     "ComputeCapability",

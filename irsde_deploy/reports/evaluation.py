@@ -22,6 +22,7 @@ from ..pictures.sheets import labelled
 from ..system.tables import markdown_table, write_csv, write_json, write_text
 
 _CELL = 320
+"""Width in pixels of a picture on the sheet of the worst."""
 
 Pixels = npt.NDArray[Any]
 Perceptual = Callable[[Pixels, Pixels], "float | None"]
@@ -55,7 +56,7 @@ class Evaluation:
         return list(dict.fromkeys(name for m in self.measurements for name in m.values))
 
     def mean(self, column: str) -> float | None:
-        """Over the pictures that have a finite value of it."""
+        """The mean over the pictures that have a finite value of a column; None without any."""
         found = [m.values.get(column) for m in self.measurements]
         finite = [value for value in found if value is not None and math.isfinite(value)]
         return float(np.mean(finite)) if finite else None
@@ -112,42 +113,66 @@ def evaluate(
     """
     for pair in pairs:
         try:
-            lq, gt = read_picture(pair.lq).rgb, read_picture(pair.gt).rgb
-            if lq.dtype != gt.dtype:
-                lq, gt = to_eight_bit(lq), to_eight_bit(gt)
-            lq = enlarged(lq, gt, pair)
+            lq, gt = _read(pair)
             started = time.perf_counter()
             restored, evaluations = restore(lq)
             seconds = time.perf_counter() - started
-            values = measure(restored, gt, crop_border)
-            before = _compared(_inside(lq, crop_border), _inside(gt, crop_border))
-            values |= {f"input_{name}": value for name, value in before.items()}
-            values |= {
-                name: distance(to_eight_bit(restored), to_eight_bit(gt)) for name, distance in perceptual.items()
-            }
+            values = _all_values(lq, restored, gt, crop_border, perceptual)
             values |= {"seconds": seconds, "evaluations": float(evaluations)}
             measurement = Measurement(pair.name, values)
             keep(measurement, lq, restored, gt)
         except (IrsdeError, MemoryError) as error:
-            message = str(error) or "not enough memory"
-            yield Measurement(pair.name, {}, message if isinstance(error, OSError) else f"{pair.lq}: {message}")
+            yield Measurement(pair.name, {}, _failure(error, pair))
         else:
             yield measurement
+
+
+def _read(pair: Pair) -> tuple[Pixels, Pixels]:
+    """Both pictures, of one type and size."""
+    lq, gt = read_picture(pair.lq).rgb, read_picture(pair.gt).rgb
+    if lq.dtype != gt.dtype:
+        # What has 16 bits comes down: the other cannot show what the lower eight say.
+        lq, gt = to_eight_bit(lq), to_eight_bit(gt)
+    return enlarged(lq, gt, pair), gt
+
+
+def _failure(error: Exception, pair: Pair) -> str:
+    """What to say of a picture that failed; errors of files name theirs already."""
+    message = str(error) or "not enough memory"
+    return message if isinstance(error, OSError) else f"{pair.lq}: {message}"
+
+
+def _all_values(
+    lq: Pixels, restored: Pixels, gt: Pixels, crop_border: int, perceptual: Mapping[str, Perceptual]
+) -> dict[str, float | None]:
+    """Everything that is measured of a picture, in the order of the columns of pictures.csv."""
+    values = measure(restored, gt, crop_border)
+    for name, value in _compared(_inside(lq, crop_border), _inside(gt, crop_border)).items():
+        values[f"input_{name}"] = value
+    for name, distance in perceptual.items():
+        values[name] = distance(to_eight_bit(restored), to_eight_bit(gt))
+    return values
 
 
 def measure(restored: Pixels, gt: Pixels, crop_border: int) -> dict[str, float | None]:
     """PSNR and SSIM of RGB and of luma, without the border; SSIM is None where the picture is too small for it."""
     restored, gt = _inside(restored, crop_border), _inside(gt, crop_border)
-    of_luma = _compared(luma(restored), luma(gt))
-    return {**_compared(restored, gt), **{f"{name}_y": value for name, value in of_luma.items()}}
+    values = _compared(restored, gt)
+    for name, value in _compared(luma(restored), luma(gt)).items():
+        values[f"{name}_y"] = value
+    return values
 
 
 def _compared(image: Pixels, reference: Pixels) -> dict[str, float | None]:
-    large = min(reference.shape[:2]) >= SSIM_WINDOW
-    return {"psnr": psnr(image, reference), "ssim": ssim(image, reference) if large else None}
+    """PSNR and SSIM of two pictures."""
+    values: dict[str, float | None] = {"psnr": psnr(image, reference), "ssim": None}
+    if min(reference.shape[:2]) >= SSIM_WINDOW:
+        values["ssim"] = ssim(image, reference)
+    return values
 
 
 def _inside(image: Pixels, border: int) -> Pixels:
+    """A picture without its border, which the reference does not measure: networks see less there."""
     height, width = image.shape[:2]
     if min(height, width) <= 2 * border:
         raise InvalidValueError(f"a border of {border} pixels leaves nothing of {width}x{height}: use `crop_border` 0")

@@ -19,12 +19,13 @@ from ..system.files import require_writable
 from .encoding import Encoding
 from .fingerprints import file_identity
 from .muxing import begin_of, end_of, holdable, join
+from .piece_files import Piece
 from .pieces import PieceWriter
 from .pipeline import in_batches, run_pipeline
 from .reading import read_frames
 from .source import Losses, Span, TimedFrame, VideoSource
 from .truncation import shortfall
-from .work_folder import Piece, Settings, WorkFolder
+from .work_folder import Settings, WorkFolder
 
 RestoreFrames: TypeAlias = Callable[[Float32, Sequence[int]], Float32]
 """RGB pictures (B, H, W, 3) float32 and their frames' numbers -> restored, same shape."""

@@ -18,8 +18,8 @@ from typing import Any
 from ..errors import IrsdeError, OutputFileError
 from ..system.files import not_writable, write_atomically
 from .containers import WHEN_FULL, open_input, require_container, why
+from .piece_files import Piece
 from .source import VideoSource
-from .work_folder import Piece
 
 _OF_THE_FILE = ("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration")
 _OF_THE_STREAM = ("_STATISTICS", "BPS", "NUMBER_OF_", "DURATION")

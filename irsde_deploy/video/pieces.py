@@ -14,8 +14,9 @@ from ..system.files import not_writable
 from .containers import WHEN_FULL, require_container, why
 from .encoding import Encoding, configure
 from .frames import video_frame
+from .piece_files import Piece
 from .source import Losses, TimedFrame, VideoSource
-from .work_folder import Piece, WorkFolder
+from .work_folder import WorkFolder
 
 
 class PieceEncoder:

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputFileError, InvalidValueError, OutputFileError, refuse
+from ..errors import InputFileError, InvalidValueError, OutputFileError
 from ..system.decoding import convert
-from ..system.files import file_sha256, not_writable, require_writable, write_atomically
+from ..system.files import not_writable, require_writable, write_atomically
 from ..system.locks import LockFile
-from ..system.parsing import parse_json, read_text
-from .containers import WHEN_FULL, open_input, require_container
+from .containers import require_container
+from .piece_files import ANEW, Piece, describe_piece, read_json, read_piece
 
 Settings = dict[str, Any]
 
@@ -32,37 +32,6 @@ _VERSION = "version of irsde-deploy"
 """Setting that every manifest has."""
 _EARLY = re.compile(r"manifest\.json|partial\.json|lock|\..*\.part")
 """Names of files that are there before the first piece."""
-_MAX_JSON = 1 << 26
-"""Bytes of the largest file that describes a piece: three million packets, 14 hours of 60 frames a second."""
-_MOST_TIME = 1 << 62
-_ANEW = "pass `overwrite` to begin anew"
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A whole piece: its file, (pts, duration) of each packet in it, and how many times were made up until its end."""
-
-    path: Path
-    times: tuple[tuple[int, int], ...]
-    retimed: int = 0
-
-    def packets(self) -> list[Any]:
-        """The packets in the file, in its order.
-
-        Raises:
-            InputFileError: they are not as many as there are times.
-        """
-        import av
-
-        packets: list[Any] = []
-        with (
-            suppress(InputFileError, av.error.FFmpegError),
-            open_input(self.path, ignore_editlist="1") as container,
-        ):
-            packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
-        if len(packets) != len(self.times):
-            raise InputFileError(f"{self.path}: is damaged, and cannot be resumed from: {_ANEW}")
-        return packets
 
 
 class WorkFolder:
@@ -147,7 +116,7 @@ class WorkFolder:
 
     def _own_partial(self) -> Path | None:
         try:
-            note = convert(_read_json(self._note), _Note, "it", complete=True)
+            note = convert(read_json(self._note), _Note, "it", complete=True)
         except (InputFileError, InvalidValueError):
             return None
         for path in self._partials():
@@ -186,11 +155,11 @@ class WorkFolder:
         if different:
             raise InputFileError(
                 f"{self.target}: cannot resume: not as in the run that was cut off: {', '.join(different)}: "
-                f"give the same, or leave `resume` out and {_ANEW}"
+                f"give the same, or leave `resume` out and {ANEW}"
             )
         pieces: list[Piece] = []
         while (path := self._times(len(pieces))).exists():
-            piece = _piece(self.path(len(pieces)), path)
+            piece = read_piece(self.path(len(pieces)), path)
             piece.packets()  # raises now, rather than when all is restored, where they are not all there
             pieces.append(piece)
         return pieces
@@ -202,7 +171,7 @@ class WorkFolder:
         Raises:
             InputFileError: the manifest is damaged.
         """
-        return _read_json(self._manifest)
+        return read_json(self._manifest)
 
     def path(self, k: int) -> Path:
         """Where piece k is, or will be."""
@@ -214,15 +183,7 @@ class WorkFolder:
         Raises:
             OutputFileError: for want of room, for one.
         """
-        with write_atomically(piece.path.with_suffix(".json")) as temporary:
-            about = {"times": piece.times, "retimed": piece.retimed, "file": _size_and_hash(piece.path)}
-            try:
-                temporary.write_text(json.dumps(about))
-                # Both before the name appears: whoever finds the description may rely on the piece.
-                _flush(piece.path)
-                _flush(temporary)
-            except OSError as error:
-                raise not_writable(piece.path, error, WHEN_FULL) from None
+        describe_piece(piece)
         return piece
 
     def remove(self) -> None:
@@ -247,55 +208,6 @@ class _Note:
 
     name: str
     state: tuple[int, int] | None
-
-
-@dataclass(frozen=True)
-class _About:
-    """What a piece's JSON file holds: see `Piece`, and the size and SHA-256 of its file."""
-
-    times: tuple[tuple[int, int], ...]
-    retimed: int
-    file: tuple[int, str]
-
-    def __post_init__(self) -> None:
-        beyond = [time for time in self.times if max(map(abs, time)) >= _MOST_TIME]
-        refuse([(not self.times, "it has no times"), (bool(beyond), "its times are beyond 62 bits")])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """What a file of ours holds; one of another form holds nothing."""
-    try:
-        content = parse_json(read_text(path, _MAX_JSON, "a file of a run"), "it", _MAX_JSON)
-    except (OSError, InvalidValueError) as error:
-        why = str(error).removeprefix(f"{path}: ")
-        raise InputFileError(f"{path}: cannot be resumed from ({why}): {_ANEW}") from None
-    return content if isinstance(content, dict) else {}
-
-
-def _piece(path: Path, about: Path) -> Piece:
-    """A piece, by the file that describes it."""
-    try:
-        content = convert(_read_json(about), _About, "it", complete=True)
-    except InvalidValueError as error:
-        raise InputFileError(f"{about}: is damaged, and cannot be resumed from ({error}): {_ANEW}") from None
-    try:
-        intact = content.file == _size_and_hash(path)
-    except OSError:
-        intact = False
-    if not intact:
-        raise InputFileError(f"{path}: is damaged, and cannot be resumed from: {_ANEW}")
-    return Piece(path, content.times, content.retimed)
-
-
-def _size_and_hash(path: Path) -> tuple[int, str]:
-    """Size and SHA-256 of a piece's file."""
-    return path.stat().st_size, file_sha256(path)
-
-
-def _flush(path: Path) -> None:
-    """Put a file on the disk, so that it is whole even if the power goes."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def partial_of(target: Path) -> Path:

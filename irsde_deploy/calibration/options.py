@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ..core.card import ModelCard
 from ..core.sampling import Sampling
-from ..errors import InvalidValueError
+from ..errors import refuse
 from .manifest import CalibrationSettings
 
 MOST_STATES = 2048
@@ -45,8 +45,19 @@ class CalibrationOptions:
         Raises:
             InvalidValueError: settings that do not go together, or do not fit the model.
         """
-        if self.states is not None and self.most_states is not None:
-            raise InvalidValueError("`states` says how many: leave out `most_states`, which is where doubling ends")
+        refuse(
+            [
+                (
+                    self.states is not None and self.most_states is not None,
+                    "`states` says how many: leave out `most_states`, which is where doubling ends",
+                ),
+                (
+                    self.sampling.blind_sde(card.sde) is not None,
+                    "a denoising model starts at the picture's noise level, and is calibrated from there: give the "
+                    "pictures' `noise_level`, or `t0`",
+                ),
+            ]
+        )
         plan = card.plan(self.sampling)
         most_states = MOST_STATES if self.most_states is None else self.most_states
         rest = self.rest or ("fp32" if self.psnr_budget is None else "fp16")

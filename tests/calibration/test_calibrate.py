@@ -348,7 +348,7 @@ def test_timesteps_of_estimated_noise_levels_are_told(
     visited = set[int]()
     for name in "012":
         picture = cv2.imread(str(pairs / "LQ" / f"{name}.png"))
-        visited |= set(restorer.plan(noise_level=estimate_start(picture, restorer.sde)).t.tolist())
+        visited |= set(restorer.plan(noise_level=estimate_start(picture, restorer.sde)).table.t.tolist())
         restoring(picture)
     assert restoring.uncalibrated == {t for t in visited if t > 3} != set()
     printed = told("run", pairs / "LQ", "-o", tmp_path / "restored", "--engine", output)

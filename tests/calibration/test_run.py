@@ -63,7 +63,7 @@ def test_options_become_settings_with_the_models_card(source: Path) -> None:
 def test_a_denoising_model_needs_a_level(denoising: Path) -> None:
     card: ModelCard = read_model(denoising)[1]
     assert isinstance(card.sde, DenoisingSDE)
-    with pytest.raises(InvalidValueError, match="give `noise_level`"):
+    with pytest.raises(InvalidValueError, match="give the pictures' `noise_level`, or `t0`"):
         CalibrationOptions().settings(card)
     assert CalibrationOptions(Sampling(t0=3)).settings(card).timesteps[0] == 3
 

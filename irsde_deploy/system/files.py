@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import InputFileError, InvalidValueError, IrsdeError, OutputFileError
 
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quota error
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # not every system has quotas
 
 
 @contextmanager

@@ -10,8 +10,9 @@ import onnx
 
 from ..core.card import ModelCard
 from ..core.pixels import require_rgb_pictures
-from ..errors import InvalidValueError, refuse, requires_extra
+from ..errors import InvalidValueError, refuse
 from ..graphs.onnx_file import read_model
+from ..system.figures import require_plotting
 from ..system.files import require_new, require_output, require_writable
 from ..system.listener import SILENT, Listener
 from .calibrate import Cost, Problem, search_float_layers, write_int8
@@ -151,8 +152,7 @@ class _Files:
             self._check_report(self.report)
 
     def _check_report(self, folder: Path) -> None:
-        with requires_extra("export", "plotting a report"):
-            import matplotlib  # noqa: F401 (said before anything long starts)
+        require_plotting()  # said before anything long starts
         for name in REPORTS:
             require_new(folder / name, self.overwrite)
         require_writable(folder / REPORTS[0])

@@ -29,8 +29,8 @@ from irsde_deploy.export.to_onnx import write_onnx
 from irsde_deploy.graphs.flops import count_flops
 from irsde_deploy.graphs.onnx_file import read_model
 from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet
-from irsde_deploy.reports.bench import in_turns
 from irsde_deploy.reports.machine import matrix_product_peak
+from irsde_deploy.reports.timing import in_turns
 from irsde_deploy.runtimes.engines.torch_engine import TorchEngine
 from irsde_deploy.runtimes.opening import open_engine
 from irsde_deploy.runtimes.protocol import Engine

@@ -18,8 +18,8 @@ import click
 import numpy as np
 
 from irsde_deploy import Restorer, load
-from irsde_deploy.reports.bench import Contestant
 from irsde_deploy.reports.machine import peak_memory
+from irsde_deploy.reports.timing import Contestant
 
 SIZES = ((1, 256, 256), (1, 512, 512), (1, 1024, 1024), (1, 2048, 2048), (2, 256, 256), (4, 256, 256), (8, 256, 256))
 STEPS, REPEATS = 4, 5

@@ -26,9 +26,9 @@ from irsde_deploy import ModelCard, load
 from irsde_deploy.core.tiling import Tiling
 from irsde_deploy.export.to_onnx import write_onnx
 from irsde_deploy.pictures.files import Picture, read_picture, write_picture
-from irsde_deploy.reports.bench import Contestant
 from irsde_deploy.reports.machine import peak_memory
 from irsde_deploy.reports.tiles import compare_tiled
+from irsde_deploy.reports.timing import Contestant
 
 TILINGS = [(side, overlap) for side in (128, 256, 384) for overlap in (0, 16, 32, 64)]
 PATH = click.Path(path_type=Path, exists=True)

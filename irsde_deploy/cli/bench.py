@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..core.presets import PRESETS
-from ..errors import InvalidValueError, MissingPackageError, OutputFileError, requires_extra
+from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..runtimes.tensorrt.profiles import parse_size
-from ..system.threads import usable_threads
-from .common import PATH, PROVIDERS, require_rgb, say
+from .common import PATH, PROVIDERS, TERMINAL, require_rgb, say
 
 if TYPE_CHECKING:
     from ..pictures.pairs import Pair
-    from ..reports.bench import Contestant
+    from ..reports.timing import Contestant
 
 
 @click.command()
@@ -61,29 +57,16 @@ def bench(
     overwrite: bool,
 ) -> None:
     """Measure ENGINES: one evaluation and whole pictures, in turns; share of the machine's peak, memory, PSNR."""
-    from ..reports import bench as measuring
-    from ..reports.machine import matrix_product_peak, peak_memory
+    from ..reports.bench import run, write_reports
 
     if output is not None:
         _require_output(output, overwrite)
-    measure = None if data is None else partial(measuring.mean_psnr, pairs=_pairs(data))
+    pairs = [] if data is None else _pairs(data)
     wanted = list(dict.fromkeys(map(_size, sizes))) or [(256, 256)]
     chosen = list(dict.fromkeys(qualities)) or list(PRESETS)
-    contestants = _open(engines, providers, device)
-    peak = matrix_product_peak()
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {usable_threads()} threads"
-    click.echo(f"{machine}; matrix products at {peak / 1e9:.1f} GFLOP/s")
-    evaluations = list(measuring.time_evaluations(contestants, wanted, batch, repeats, peak))
-    click.echo(measuring.format_evaluations(evaluations))
-    memory = {each.name: peak_memory(each, wanted[-1], batch) for each in contestants}
-    for name, size in memory.items():
-        click.echo(f"{name}: {'memory not measured' if size is None else f'{size / 1e6:.0f} MB at most'}")
-    pictures = list(measuring.time_pictures(contestants, wanted[-1], chosen, max(1, repeats // 3), measure))
-    click.echo(measuring.format_pictures(pictures))
+    benchmark = run(_open(engines, providers, device), wanted, batch, repeats, chosen, pairs, TERMINAL)
     if output is not None:
-        opened = {each.name: each.restorer.engine.name for each in contestants}
-        benchmark = measuring.Benchmark(machine, opened, peak, evaluations, pictures, memory)
-        first, *others = measuring.write_reports(benchmark, output)
+        first, *others = write_reports(benchmark, output)
         click.echo(" and ".join([f"wrote {first}", *(path.name for path in others)]))
 
 
@@ -99,7 +82,7 @@ def _require_output(output: Path, overwrite: bool) -> None:
 
 def _open(engines: tuple[Path, ...], providers: tuple[str, ...], device: str | None) -> list[Contestant]:
     """Every engine; .onnx files once a provider. Files of one name are told apart by their folders."""
-    from ..reports.bench import Contestant
+    from ..reports.timing import Contestant
     from ..restorer import load
 
     paths = list(dict.fromkeys(engines))
@@ -123,15 +106,16 @@ def _providers(path: Path, wanted: tuple[str, ...]) -> list[str | None]:
 
 def _operations(path: Path) -> Callable[[int, int, int], int] | None:
     """(batch, height, width) -> operations of one evaluation; None where they cannot be counted."""
-    from ..reports.bench import counted_operations
-
     if path.suffix.lower() != ".onnx":
         return None
     try:
-        return counted_operations(path)
-    except MissingPackageError:
+        from ..graphs.flops import counter
+        from ..graphs.onnx_file import read_model
+    except ImportError:
         say("note: operations are counted with the package onnx, which is not installed")
         return None
+    model, card = read_model(path)
+    return counter(model, card.multiple_of)
 
 
 def _pairs(data: Path) -> list[Pair]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import onnx
 
@@ -21,6 +21,15 @@ def count_flops(model: onnx.ModelProto, batch: int, height: int, width: int) -> 
     """
     sizes = _sizes(model, batch, height, width)
     return sum(_products(node, sizes) for node in model.graph.node)
+
+
+def counter(model: onnx.ModelProto, multiple: int) -> Callable[[int, int, int], int]:
+    """(batch, height, width) -> `count_flops` for pictures of that size, padded to multiples."""
+
+    def count(batch: int, height: int, width: int) -> int:
+        return count_flops(model, batch, height + -height % multiple, width + -width % multiple)
+
+    return count
 
 
 def operations(model: onnx.ModelProto, batch: int, height: int, width: int) -> dict[str, int]:

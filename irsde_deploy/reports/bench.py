@@ -1,154 +1,79 @@
-"""Speed measured beside quality: one evaluation and whole pictures, engines in turns, medians.
-
-Engines take turns within every repeat, so that a machine that slows down slows all of them. The peak that evaluations
-are compared with is measured too (`machine`).
-"""
+"""Speed measured beside quality: what `irsde-deploy bench` runs, prints and writes."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+import os
+import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from ..core.presets import PRESETS
-from ..core.sampling import Sampling
-from ..errors import InputFileError, requires_extra
-from ..restorer import Restorer
+from ..errors import InputFileError
 from ..system.figures import figure_file
+from ..system.listener import SILENT, Listener
 from ..system.tables import markdown_table, write_json
+from ..system.threads import usable_threads
+from .machine import matrix_product_peak, peak_memory
+from .timing import Contestant, EvaluationTiming, PictureTiming, time_evaluations, time_pictures
 
 if TYPE_CHECKING:
     from ..pictures.pairs import Pair
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """An engine that is measured.
+class Benchmark:
+    """All that one run has measured.
 
     Attributes:
-        name: for tables. restorer: around it. path: its file.
-        provider, device: what it was opened with.
-        operations: (batch, height, width) -> floating-point operations of one evaluation; None where uncounted.
+        machine: in words. engines: name of each contestant -> what runs it.
+        peak: float32 operations a second of the machine, as `machine.matrix_product_peak` has it.
+        memory: name of each contestant -> bytes that it needs at most; None where it was not measured.
     """
 
-    name: str
-    restorer: Restorer
-    path: Path
-    provider: str | None = None
-    device: str | None = None
-    operations: Callable[[int, int, int], int] | None = None
-
-    @property
-    def sampling(self) -> Sampling:
-        """The card's settings; models that start at a noise level, which nobody says here, start at the highest."""
-        blind = Sampling().blind_sde(self.restorer.sde)
-        return Sampling() if blind is None else Sampling(t0=blind.T)
+    machine: str
+    engines: dict[str, str]
+    peak: float
+    evaluations: Sequence[EvaluationTiming]
+    pictures: Sequence[PictureTiming]
+    memory: dict[str, int | None]
 
 
-@dataclass(frozen=True)
-class EvaluationTiming:
-    """One evaluation, with the update after it, at one size.
-
-    Attributes:
-        engine, precision: which. size: "HxW". batch: pictures at a time.
-        median, p95: seconds.
-        gflops: 10^9 floating-point operations a second (convolutions and matrix products of the
-            graph as exported, of which a rewritten one needs fewer); None where uncounted.
-        share: of the machine's matrix-product peak.
-    """
-
-    engine: str
-    precision: str
-    size: str
-    batch: int
-    median: float
-    p95: float
-    gflops: float | None = None
-    share: float | None = None
-
-
-@dataclass(frozen=True)
-class PictureTiming:
-    """A whole picture by a preset.
-
-    Attributes:
-        engine, size, quality: which. made_of: the preset in words.
-        median: seconds a picture.
-        psnr: dB on pairs, mean; None without any.
-    """
-
-    engine: str
-    size: str
-    quality: str
-    made_of: str
-    median: float
-    psnr: float | None = None
-
-
-def time_evaluations(
+def run(
     contestants: Sequence[Contestant],
     sizes: Sequence[tuple[int, int]],
     batch: int,
     repeats: int,
-    peak: float | None,
-) -> Iterator[EvaluationTiming]:
-    """Each engine at each size, in turns.
+    qualities: Sequence[str],
+    pairs: Sequence[Pair] = (),
+    listener: Listener = SILENT,
+) -> Benchmark:
+    """Measure evaluations at every size, then memory and whole pictures at the last one.
 
     Args:
         contestants: the engines.
-        sizes: (height, width). batch: pictures at a time. repeats: of each, after a warm-up.
-        peak: operations a second of the machine.
+        sizes: (height, width) of pictures. batch: pictures of an evaluation. repeats: of each evaluation.
+        qualities: presets that whole pictures are restored by, a third as often.
+        pairs: what PSNR is measured on; it is not without any.
+        listener: is told each table as soon as it is there.
     """
-    for height, width in sizes:
-        picture = np.full((batch, height, width, 3), 128, dtype=np.uint8)
-        taken = in_turns([partial(c.restorer.seconds_per_evaluation, picture, repeats=1) for c in contestants], repeats)
-        for contestant, seconds in zip(contestants, taken, strict=True):
-            speed = share = None
-            if contestant.operations is not None:
-                speed = contestant.operations(batch, height, width) / statistics.median(seconds)
-                share = None if peak is None else speed / peak
-            yield EvaluationTiming(
-                contestant.name,
-                contestant.restorer.card.precision,
-                f"{height}x{width}",
-                batch,
-                statistics.median(seconds),
-                float(np.quantile(seconds, 0.95)),
-                None if speed is None else speed / 1e9,
-                share,
-            )
-
-
-def time_pictures(
-    contestants: Sequence[Contestant],
-    size: tuple[int, int],
-    qualities: Sequence[str],
-    repeats: int,
-    measure: Callable[[Contestant, str], float | None] | None = None,
-) -> Iterator[PictureTiming]:
-    """Whole pictures by each engine and quality, in turns.
-
-    Args:
-        contestants: the engines. size: (height, width) of the picture. qualities: presets. repeats: after a warm-up.
-        measure: (engine, quality) -> PSNR in dB.
-    """
-    picture = np.full((*size, 3), 128, dtype=np.uint8)
-    for quality in qualities:
-        taken = in_turns([_restoring(contestant, picture, quality) for contestant in contestants], repeats)
-        for contestant, seconds in zip(contestants, taken, strict=True):
-            decibels = None
-            if measure is not None:
-                decibels = measure(contestant, quality)
-            median = statistics.median(seconds)
-            made_of = str(PRESETS[quality])
-            yield PictureTiming(contestant.name, f"{size[0]}x{size[1]}", quality, made_of, median, decibels)
+    peak = matrix_product_peak()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {usable_threads()} threads"
+    listener.line(f"{machine}; matrix products at {peak / 1e9:.1f} GFLOP/s")
+    evaluations = list(time_evaluations(contestants, sizes, batch, repeats, peak))
+    listener.line(format_evaluations(evaluations))
+    memory = {}
+    for each in contestants:
+        memory[each.name] = peak_memory(each, sizes[-1], batch)
+        listener.line(f"{each.name}: {_megabytes(memory[each.name])}")
+    measure = partial(mean_psnr, pairs=pairs) if pairs else None
+    pictures = list(time_pictures(contestants, sizes[-1], qualities, max(1, repeats // 3), measure))
+    listener.line(format_pictures(pictures))
+    opened = {each.name: each.restorer.engine.name for each in contestants}
+    return Benchmark(machine, opened, peak, evaluations, pictures, memory)
 
 
 def mean_psnr(contestant: Contestant, quality: str, pairs: Sequence[Pair]) -> float | None:
@@ -169,65 +94,6 @@ def mean_psnr(contestant: Contestant, quality: str, pairs: Sequence[Pair]) -> fl
             raise InputFileError(measurement.error)
         evaluation.measurements.append(measurement)
     return evaluation.mean("psnr")
-
-
-def counted_operations(path: Path) -> Callable[[int, int, int], int]:
-    """(batch, height, width) -> operations of one evaluation of an exported graph, with its padding.
-
-    Raises:
-        MissingPackageError: the package onnx is not installed.
-    """
-    with requires_extra("cpu", "counting operations"):
-        from ..graphs.flops import count_flops
-        from ..graphs.onnx_file import read_model
-    model, card = read_model(path)
-    multiple = card.multiple_of
-
-    def count(batch: int, height: int, width: int) -> int:
-        return count_flops(model, batch, height + -height % multiple, width + -width % multiple)
-
-    return count
-
-
-def _restoring(contestant: Contestant, picture: npt.NDArray[Any], quality: str) -> Callable[[], float]:
-    def work() -> float:
-        started = time.perf_counter()
-        contestant.restorer(picture, contestant.sampling, quality=quality)
-        return time.perf_counter() - started
-
-    return work
-
-
-def in_turns(works: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
-    """Seconds of every work, once to warm up and then `repeats` times, each in its turn."""
-    taken: list[list[float]] = [[] for _ in works]
-    for repeat in range(repeats + 1):
-        for times, work in zip(taken, works, strict=True):
-            seconds = work()
-            if repeat:  # the first one warms up
-                times.append(seconds)
-    return taken
-
-
-# -- reports -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """All that one run has measured.
-
-    Attributes:
-        machine: in words. engines: name of each contestant -> what runs it.
-        peak: float32 operations a second of the machine, as `machine.matrix_product_peak` has it.
-        memory: name of each contestant -> bytes that it needs at most; None where it was not measured.
-    """
-
-    machine: str
-    engines: dict[str, str]
-    peak: float
-    evaluations: Sequence[EvaluationTiming]
-    pictures: Sequence[PictureTiming]
-    memory: dict[str, int | None]
 
 
 def write_reports(benchmark: Benchmark, folder: Path) -> list[Path]:
@@ -264,6 +130,10 @@ def _write_plot(path: Path, pictures: Sequence[PictureTiming]) -> None:
         axes.set(xscale="log", xlabel=f"seconds a picture of {pictures[0].size}", ylabel="PSNR, dB")
         axes.grid(alpha=0.3)
         axes.legend()
+
+
+def _megabytes(size: int | None) -> str:
+    return "memory not measured" if size is None else f"{size / 1e6:.0f} MB at most"
 
 
 def format_evaluations(timings: Sequence[EvaluationTiming]) -> str:

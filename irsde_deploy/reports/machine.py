@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .bench import Contestant
+    from .timing import Contestant
 
 PEAK_SIDE, PEAK_REPEATS = 1536, 7
 """Side of the square matrices whose product is timed for the machine's peak, and how often."""

@@ -20,7 +20,8 @@ from irsde_deploy.graphs.flops import count_flops, operations
 from irsde_deploy.graphs.onnx_file import read_model
 from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet
 from irsde_deploy.pictures.files import Picture, write_picture
-from irsde_deploy.reports import bench, machine
+from irsde_deploy.reports.machine import peak_memory
+from irsde_deploy.reports.timing import Contestant, in_turns, time_evaluations
 
 
 def counted_by_pytorch(model: torch.nn.Module, side: int) -> int:
@@ -82,11 +83,11 @@ class Sleeper:
 
 def test_speed_is_each_engines_own_operations_over_its_median() -> None:
     contestants = [
-        bench.Contestant("a", Sleeper(0.01), Path("a.onnx"), operations=lambda batch, h, w: batch * h * w * 10**5),
-        bench.Contestant("b", Sleeper(0.002), Path("b.onnx"), operations=lambda batch, h, w: 10**7),
-        bench.Contestant("c", Sleeper(0.002), Path("c.plan")),
+        Contestant("a", Sleeper(0.01), Path("a.onnx"), operations=lambda batch, h, w: batch * h * w * 10**5),
+        Contestant("b", Sleeper(0.002), Path("b.onnx"), operations=lambda batch, h, w: 10**7),
+        Contestant("c", Sleeper(0.002), Path("c.plan")),
     ]
-    timings = list(bench.time_evaluations(contestants, [(8, 8)], 3, 3, 4e9))
+    timings = list(time_evaluations(contestants, [(8, 8)], 3, 3, 4e9))
     assert [(t.engine, t.batch) for t in timings] == [("a", 3), ("b", 3), ("c", 3)]
     assert [t.gflops for t in timings[:2]] == pytest.approx([1.92, 5.0])
     assert [t.share for t in timings[:2]] == pytest.approx([0.48, 1.25])
@@ -95,13 +96,13 @@ def test_speed_is_each_engines_own_operations_over_its_median() -> None:
 
 def test_memory_is_of_a_process_of_its_own(unet_onnx: Path) -> None:
     ballast = np.ones(400_000_000, np.uint8)
-    contestant = bench.Contestant("a", load(unet_onnx), unet_onnx)
-    size = machine.peak_memory(contestant, (64, 64))
+    contestant = Contestant("a", load(unet_onnx), unet_onnx)
+    size = peak_memory(contestant, (64, 64))
     assert size is not None
     assert 30e6 < size < ballast.nbytes, "this process's memory does not count"
-    more = machine.peak_memory(contestant, (128, 128), 8)
+    more = peak_memory(contestant, (128, 128), 8)
     assert more > size + 8 * 3 * 4 * 128 * 128, "a batch takes its states at least"
-    assert machine.peak_memory(bench.Contestant("a", load(unet_onnx), unet_onnx, device="cuda"), (64, 64)) is None
+    assert peak_memory(Contestant("a", load(unet_onnx), unet_onnx, device="cuda"), (64, 64)) is None
 
 
 def test_a_report_of_engines_qualities_and_psnr(
@@ -166,5 +167,5 @@ def test_several_engines_of_one_name_and_of_both_kinds(
 
 def test_every_engine_takes_its_turn() -> None:
     order: list[str] = []
-    bench.in_turns([lambda: order.append("a") or 1.0, lambda: order.append("b") or 2.0], 2)
+    in_turns([lambda: order.append("a") or 1.0, lambda: order.append("b") or 2.0], 2)
     assert "".join(order) == "ababab"

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..errors import requires_extra
-from ..export.settings import PRECISIONS
+from ..export.export_settings import PRECISIONS
 from ..system.files import require_output
 from .common import PATH, TERMINAL
 from .engines import build as build_plan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import refuse, requires_extra
-from ..export.settings import PRECISIONS, ExportSettings, PlanOrder
+from ..export.export_settings import PRECISIONS, ExportSettings, PlanOrder
 from ..system.files import require_output
 from .common import PATH, TERMINAL, given_options, model_options, read_sources
 from .engines import BUILD_SETTINGS, build, build_options, read_build_options
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
     from ..core.card import ModelCard
-    from ..export.settings import Rewriter
+    from ..export.export_settings import Rewriter
 
 
 @click.command()

@@ -18,8 +18,8 @@ from ..runtimes.tensorrt.builder import build_plan
 from ..system.files import write_atomically
 from ..system.listener import SILENT, Listener
 from .description import Description, describe
+from .export_settings import ExportSettings, PlanOrder, Rewriter
 from .parity import compare_evaluations, compare_trajectories, require
-from .settings import ExportSettings, PlanOrder, Rewriter
 from .sources import SettingsSource
 from .to_onnx import OPSET, write_onnx
 

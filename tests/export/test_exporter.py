@@ -13,8 +13,8 @@ from places import ROOT
 from irsde_deploy.core.card import ModelCard
 from irsde_deploy.errors import InputFileError, InvalidValueError
 from irsde_deploy.export.description import flags
+from irsde_deploy.export.export_settings import ExportSettings, PlanOrder
 from irsde_deploy.export.exporter import export_files
-from irsde_deploy.export.settings import ExportSettings, PlanOrder
 from irsde_deploy.export.sources import read_recipe
 from irsde_deploy.graphs.onnx_file import read_model
 from irsde_deploy.precision.pictures import MAX_PICTURES, read_pictures

@@ -1,4 +1,4 @@
-# make demo: set up, export the committed checkpoint, restore a rainy picture. make test: set up, lint, types, tests.
+# make demo: set up, export the committed checkpoint, restore a rainy picture. make test: set up, lint, types, arrows, tests.
 # make test-vapoursynth: the tests with the real VapourSynth, whose wheels need Python 3.12 or later.
 # Another interpreter or PyTorch build: make demo PYTHON=python3.12 TORCH="torch==2.13.0 --index-url ..."
 
@@ -37,4 +37,4 @@ test-vapoursynth: .venv-vapoursynth/stamp
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vapoursynth demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-vapoursynth demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

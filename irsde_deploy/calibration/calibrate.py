@@ -62,7 +62,7 @@ class Problem:
         """Find the layers that may be quantised; raises InvalidValueError where there is none or it is not FP32."""
         if card.precision != "fp32":
             raise InvalidValueError(
-                f"the graph is {card.precision} already: calibrate the one that 'export --precision fp32' wrote"
+                f"the graph is {card.precision} already: calibrate the one that was exported with `precision` fp32"
             )
         return cls(model, card, tuple(quantisable(model, settings.residuals)), data, settings)
 

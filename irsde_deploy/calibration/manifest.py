@@ -23,8 +23,8 @@ from .ranges import METHODS
 T = TypeVar("T")
 
 FORMAT = 4
-"""Of manifests and range tables; another one is not read. To be raised with every change of how states are drawn or
-ranges chosen: their keys hold it."""
+"""The format of manifests and range tables; another one is not read. It is raised with every change of how states are
+drawn or ranges chosen: their keys hold it."""
 
 MAX_JSON = 16_000_000
 REST = ("fp32", "fp16")

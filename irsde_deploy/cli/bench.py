@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     type=click.Choice(PROVIDERS),
     help="What runs each .onnx; repeat to compare [default: onnxruntime].",
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda for plans, else cpu]")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), help="Where engines run [default: cuda for plans, else cpu]."
+)
 @click.option(
     "--quality",
     "qualities",
@@ -39,7 +41,11 @@ if TYPE_CHECKING:
     help="Presets that whole pictures are restored by; repeat for more [default: all].",
 )
 @click.option(
-    "--repeats", type=click.IntRange(1, 1000), default=7, show_default=True, help="Measurements of each, in turns."
+    "--repeats",
+    type=click.IntRange(1, 1000),
+    default=7,
+    show_default=True,
+    help="Measurements of each engine, in turns.",
 )
 @click.option("--data", type=PATH, help="Folder with LQ and GT: measures PSNR beside time.")
 @click.option("-o", "--output", type=PATH, help="Folder for bench.json and bench.png.")

@@ -9,17 +9,14 @@ import click
 
 from ..core.sampling import Sampling
 from ..errors import InvalidValueError, requires_extra
-from .common import PATH, SEED, TERMINAL, given_options
-from .sampling import plan_options
+from .common import PATH, TERMINAL, given_options
+from .sampling import PLAN_OPTIONS, noise_level_option, sampling_of, seed_option
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
-"""Those of `calibration.ranges`, whose module imports onnx."""
+"""The methods of `calibration.ranges`, in words, since that module imports onnx."""
 
 _WITH_MANIFEST = {"onnx_file", "data", "output", "manifest", "cache", "report", "overwrite"}
 """What may be given beside a manifest, which has the rest."""
-
-_TRAJECTORY = ("sampler", "steps", "quality", "t0", "noise_level", "seed", "debias", "clip")
-"""Settings of the trajectory whose states the graph is calibrated for."""
 
 
 @click.command()
@@ -29,11 +26,11 @@ _TRAJECTORY = ("sampler", "steps", "quality", "t0", "noise_level", "seed", "debi
 )
 @click.option("-o", "--output", type=PATH, help="ONNX file to write [default: the ONNX file's name with .int8.onnx].")
 @click.option("--method", type=click.Choice(METHODS), default="mse", show_default=True, help="How a range is chosen.")
-@plan_options
-@click.option(
-    "--noise-level", type=float, help="Noise level of the pictures, 0..255, in place of --t0; denoising models only."
+@sampling_of(
+    *PLAN_OPTIONS,
+    noise_level_option("Noise level of the pictures, 0..255, in place of --t0; denoising models only."),
+    seed_option("Seed of crops and noise."),
 )
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of crops and noise.")
 @click.option("--crop", type=int, default=128, show_default=True, help="Largest side of a state, in pixels.")
 @click.option("--states", type=int, help="Number of states [default: doubled until the ranges have converged].")
 @click.option("--most-states", type=int, help="Number of states at which doubling ends [default: 2048].")
@@ -71,6 +68,7 @@ def calibrate(
     manifest: Path | None,
     cache: Path | None,
     overwrite: bool,
+    sampling: Sampling,
     **settings: Any,
 ) -> None:
     """Quantise an exported FP32 graph to INT8, with ranges from states along the sampling trajectory.
@@ -83,8 +81,7 @@ def calibrate(
     with requires_extra("cpu", "calibrating"):
         from ..calibration.options import CalibrationOptions
         from ..calibration.run import calibrate_graph
-    trajectory = Sampling(**{name: settings.pop(name) for name in _TRAJECTORY})
-    options = CalibrationOptions(trajectory, **settings) if manifest is None else None
+    options = CalibrationOptions(sampling, **settings) if manifest is None else None
     calibrate_graph(
         onnx_file,
         data,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EXIT_SOME_FAILED = 4
 KINDS = "rain, haze, shadow, motion-blur, defocus-blur, gaussian-noise, jpeg, low-resolution or mask."
-"""Of degradations, for help; in words, since their module imports OpenCV."""
+"""The kinds of degradations, for help texts; in words, since their module imports OpenCV."""
 
 _Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 

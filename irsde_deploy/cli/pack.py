@@ -13,28 +13,18 @@ import click
 from ..core.sampling import Sampling
 from ..errors import InvalidValueError
 from ..runtimes.tensorrt.profiles import parse_size
-from .common import PATH, SEED, gathered, note_uncalibrated
-from .sampling import PLAN_OPTIONS
-
-_TABLE_OPTIONS = (
-    *PLAN_OPTIONS,
-    click.option(
-        "--noise-level", type=float, help="Noise level that a denoising model starts at, 0..255, in place of --t0."
-    ),
-    click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the noise, where a run names none."),
-)
-_TABLE = ("sampler", "steps", "quality", "t0", "debias", "clip", "noise_level", "seed")
-"""Parameters that those options fill."""
-
-
-_table_options = gathered(_TABLE_OPTIONS, _TABLE, "settings")
-"""What a step table is made of, given to the command as one dict, `settings`, for `Sampling`."""
+from .common import PATH, note_uncalibrated
+from .sampling import PLAN_OPTIONS, noise_level_option, sampling_of, seed_option
 
 
 @click.command()
 @click.argument("engine", type=PATH)
 @click.option("-o", "--output", "folder", type=PATH, required=True, help="Folder to write.")
-@_table_options
+@sampling_of(
+    *PLAN_OPTIONS,
+    noise_level_option("Noise level that a denoising model starts at, 0..255, in place of --t0."),
+    seed_option("Seed of the noise, where a run names none."),
+)
 @click.option("--size", metavar="HxW", help="Height and width of the synthetic reference input [default: 61x93].")
 @click.option("--picture", type=PATH, help="Take this picture as the reference input.")
 @click.option("--overwrite", is_flag=True, help="Replace a pack that is there already.")
@@ -44,7 +34,7 @@ def pack(
     size: str | None,
     picture: Path | None,
     overwrite: bool,
-    settings: dict[str, Any],
+    sampling: Sampling,
 ) -> None:
     """Write the folder that a program which embeds the model takes.
 
@@ -56,7 +46,6 @@ def pack(
 
     if size is not None and picture is not None:
         raise InvalidValueError("--size is of the synthetic reference: leave it or --picture out")
-    sampling = Sampling(**settings)
     if picture is not None:
         reference: Any = read_picture(picture).rgb
     else:

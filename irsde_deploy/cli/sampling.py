@@ -12,6 +12,7 @@ import click
 
 from ..core.presets import PRESETS
 from ..core.samplers import SAMPLERS
+from ..core.sampling import Sampling
 from ..errors import InvalidValueError
 from .common import SEED, require_rgb
 from .engines import rebuild_where_unfit
@@ -49,16 +50,39 @@ PLAN_OPTIONS = (
 )
 """What decides on the step table and how it is executed."""
 
-_OPTIONS = (
+
+def noise_level_option(help_text: str) -> Any:
+    """The option of a noise level, which stands in place of --t0."""
+    return click.option("--noise-level", type=float, help=help_text)
+
+
+def seed_option(help_text: str) -> Any:
+    """The option of a seed."""
+    return click.option("--seed", type=SEED, default=0, show_default=True, help=help_text)
+
+
+def sampling_of(*options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds options of sampling, and gives the command all of them as one `Sampling`, `sampling`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_sampling(**settings: Any) -> Any:
+            given = {name: settings.pop(name) for name in Sampling.__dataclass_fields__ if name in settings}
+            return command(sampling=Sampling(**given), **settings)
+
+        for option in reversed(options):
+            with_sampling = option(with_sampling)
+        return with_sampling
+
+    return decorate
+
+
+sampling_options = sampling_of(
     *PLAN_OPTIONS,
-    click.option(
-        "--noise-level",
-        type=float,
-        help="Noise level of the pictures, standard deviation 0..255 [default: estimated]; denoising models only.",
+    noise_level_option(
+        "Noise level of the pictures, standard deviation 0..255 [default: estimated]; denoising models only."
     ),
-    click.option(
-        "--seed", type=SEED, default=0, show_default=True, help="Seed of the noise; the same for every picture."
-    ),
+    seed_option("Seed of the noise; the same for every picture."),
     click.option(
         "--tile",
         type=_TileType(),
@@ -71,29 +95,7 @@ _OPTIONS = (
         "--overlap", type=int, help="Overlap of neighbouring tiles, in pixels [default: 64, at most half a side]."
     ),
 )
-
-
-def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`PLAN_OPTIONS`, given to the command one by one."""
-    for option in reversed(PLAN_OPTIONS):
-        command = option(command)
-    return command
-
-
-def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of sampling, given to the command as one `Sampling`, `sampling`."""
-
-    @functools.wraps(command)
-    def with_sampling(**settings: Any) -> Any:
-        from ..core.sampling import Sampling
-
-        names = Sampling.__dataclass_fields__
-        given = {name: settings.pop(name) for name in names}
-        return command(sampling=Sampling(**given), **settings)
-
-    for option in reversed(_OPTIONS):
-        with_sampling = option(with_sampling)
-    return with_sampling
+"""All options of sampling, for commands that restore pictures."""
 
 
 @dataclass(frozen=True)

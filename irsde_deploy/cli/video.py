@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 PIPE = "-"
 _OF_PIPES = ("noise", "pix_fmt", "size", "matrix")
-_OF_PIPES_ALONE = ("size",)
 _MATRICES = ("bt601", "bt709", "bt2020")
 _TIME = re.compile(r"(?:(?:(\d{1,4}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d{1,9})?)")
 
@@ -90,7 +89,11 @@ _OPTIONS = (
     click.option("--start", type=_seconds, metavar="TIME", help="Beginning of a part of a video, which is then at 0."),
     click.option("--end", type=_seconds, metavar="TIME", help="End of a part of a video, in seconds or HH:MM:SS.mmm."),
     click.option("--noise", type=click.Choice(FRAME_NOISES), help="Field of a video's frames [default: fixed]."),
-    click.option("--segment", type=FiniteRange(0.01, 3600), help="Seconds to resume by [default: 5]."),
+    click.option(
+        "--segment",
+        type=FiniteRange(0.01, 3600),
+        help="Seconds of video that can be lost at most [default: 5].",
+    ),
     click.option("--resume", is_flag=True, help="Continue a video that was cut off."),
     click.option("--size", metavar="WxH", help="Size of raw RGB frames on a pipe."),
     click.option(

@@ -11,7 +11,7 @@ from ..core.sampling import Sampling
 from ..errors import InvalidValueError, requires_extra
 from ..system.files import require_output, write_atomically
 from .common import gathered, given_options, note_uncalibrated, progress, say
-from .sampling import PLAN_OPTIONS
+from .sampling import PLAN_OPTIONS, noise_level_option
 
 if TYPE_CHECKING:
     import onnx
@@ -24,11 +24,7 @@ LOOP_SUFFIX = ".loop.onnx"
 
 _LOOP_OPTIONS = (
     *PLAN_OPTIONS,
-    click.option(
-        "--noise-level",
-        type=float,
-        help="Noise level of the pictures, 0..255, in place of --t0; denoising models only.",
-    ),
+    noise_level_option("Noise level of the pictures, 0..255, in place of --t0; denoising models only."),
     click.option(
         "--noise-input",
         type=click.Choice(["noise", "seed"]),

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, TypedDict
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, refuse
 from .noise import require_seed
 from .presets import Preset, preset
 from .samplers import SAMPLERS, StepTable
@@ -70,19 +73,39 @@ class Sampling:
     overlap: int | None = None
 
     def __post_init__(self) -> None:
-        if self.sampler is not None and (not isinstance(self.sampler, str) or self.sampler not in SAMPLERS):
-            raise InvalidValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
-        if self.quality is not None and (self.sampler is not None or self.steps is not None):
-            raise InvalidValueError(
-                f"the quality {self.quality!r} is a sampler and a number of steps: leave out one or the others"
-            )
+        refuse(self._rules())
+        self._require_tiles()
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        """(what no sampling may be, the sentence to say then); what a model allows at most, its card's `plan` knows."""
+        yield (
+            self.sampler is not None and self.sampler not in list(SAMPLERS),
+            f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}",
+        )
+        yield (
+            self.quality is not None and (self.sampler is not None or self.steps is not None),
+            f"the quality {self.quality!r} is a sampler and a number of steps: leave out one or the others",
+        )
         self.preset  # noqa: B018 (raises where there is no such quality)
         require_seed(self.seed)
-        if self.noise_level is not None and self.t0 is not None:
-            raise InvalidValueError(
-                "a noise level chooses the first timestep of a Denoising-SDE: leave it out where t0 is given"
-            )
-        self._require_tiles()
+        yield (
+            isinstance(self.steps, Integral) and self.steps < 1,
+            f"steps must be at least 1, not {self.steps}",
+        )
+        first = self.t0
+        yield (
+            first is not None and (not isinstance(first, Integral) or first < 1),
+            f"t0 must be a whole number from 1, not {first!r}",
+        )
+        level = self.noise_level
+        yield (
+            level is not None and not (isinstance(level, Real) and 0 < level < math.inf),
+            f"noise_level must be a number above 0, on the 0..255 scale, not {level!r}",
+        )
+        yield (
+            level is not None and first is not None,
+            "a noise level chooses the first timestep of a Denoising-SDE: leave it out where t0 is given",
+        )
 
     @classmethod
     def of(cls, sampling: Sampling | None, **settings: Unpack[SamplingSettings]) -> Sampling:

@@ -141,8 +141,8 @@ def _settled_sde(chosen: dict[str, Any], conditional: bool, origins: list[str]) 
     if missing:
         raise InvalidValueError(
             f"the weights do not say {', '.join(missing)} of the SDE they were trained with: give the options file "
-            f"(`opt`), a recipe (`recipe` {'|'.join(recipe_names())}) or flags (`max_sigma`, `timesteps`, `schedule`, "
-            "`eps`)"
+            f"(`opt`), a recipe (`recipe` {'|'.join(recipe_names())}) or `max_sigma`, `timesteps`, "
+            "`schedule` and `eps`"
         )
     return SDES[kind](**{key: chosen[key] for key in SDE_SETTINGS})
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..runtimes.tensorrt.rebuild import Build
 
 PRECISIONS = ("fp32", "fp16", "mixed")
-"""That a graph can be written in; INT8 takes a calibration."""
+"""The precisions that a graph can be written in; INT8 takes a calibration."""
 
 Rewriter: TypeAlias = "Callable[[onnx.ModelProto, ModelCard, Path], None]"
 """Writes what it makes of a score graph and its card to a path."""

@@ -11,7 +11,7 @@ from ..graphs.onnx_file import read_model, write_model
 from ..networks.checkpoints import Checkpoint, naming, read_checkpoint
 from ..networks.detection import build_network
 from ..precision.lowering import check_budget, lower_aloud
-from ..precision.pictures import read_pictures
+from ..precision.measured_pictures import read_pictures
 from ..runtimes.engines.onnx_engine import OnnxEngine
 from ..runtimes.engines.torch_engine import TorchEngine
 from ..runtimes.tensorrt.builder import build_plan

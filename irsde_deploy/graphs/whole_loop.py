@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 from ..core.card import ModelCard
 from ..core.sampling import Plan, Sampling
 from ..errors import InvalidValueError
-from . import noise_nodes as noise_graph
+from . import noise_nodes
 from .writer import GraphWriter
 
 Unary = Callable[[str], str]
@@ -82,8 +82,8 @@ def plan_loop(card: ModelCard, sampling: Sampling | None = None, seeded: bool = 
 
 def require_opset(plan: LoopPlan, opset: int) -> None:
     """Raise InvalidValueError where a graph of this opset cannot draw the noise that the plan wants drawn."""
-    if plan.noise_input == "seed" and opset < noise_graph.OPSET:
-        raise InvalidValueError(f"a seed as the noise input needs opset {noise_graph.OPSET}: this graph has {opset}")
+    if plan.noise_input == "seed" and opset < noise_nodes.OPSET:
+        raise InvalidValueError(f"a seed as the noise input needs opset {noise_nodes.OPSET}: this graph has {opset}")
 
 
 def whole_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> onnx.ModelProto:
@@ -123,7 +123,7 @@ def _noise(w: GraphWriter, plan: LoopPlan, card: ModelCard, height: str, width: 
     """Name of the normals (K, B or 1, C, H, W); nothing reads it where K is 0."""
     if plan.noise_input != "seed":
         return "noise"
-    return noise_graph.write_normals(w, "seed", plan.draws, card.channels, height, width)
+    return noise_nodes.write_normals(w, "seed", plan.draws, card.channels, height, width)
 
 
 def _write_loop(w: GraphWriter, body: _Body, noise: str) -> None:

@@ -18,7 +18,7 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),
     *(".3gp", ".mxf", ".nut", ".y4m"),
 )
-"""Of files that are taken for videos."""
+"""Suffixes of the files that are taken for videos."""
 
 _SAME_FORMAT = {".jpg": (".jpg", ".jpeg"), ".tiff": (".tif", ".tiff")}
 

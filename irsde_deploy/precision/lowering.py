@@ -74,8 +74,8 @@ def lower_model(
         precision: `fp16` or `mixed`.
         pictures: degraded ones, each (1, C, H, W), to measure and search on; a small synthetic one by default.
         psnr_budget: for `mixed`: search the cheapest set of FP32 nodes that keeps the restored pictures within so many
-                dB of FP32's, in place of the set that `precision.nodes.KEPT_KINDS` lists.
-            on_trial: called with the trials done, and about how many there will be.
+            dB of FP32's, in place of the set that `precision.nodes.KEPT_KINDS` lists.
+        on_trial: called with the trials done, and about how many there will be.
 
     Raises:
         InvalidValueError: a graph that is not FP32, or settings that do not go together.

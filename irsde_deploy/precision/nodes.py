@@ -197,5 +197,5 @@ def _require_single(graph: onnx.GraphProto) -> None:
     types = {tensor.data_type for tensor in graph.initializer}
     if operators & {"QuantizeLinear", "Constant", "If", "Loop", "Scan"} or TensorProto.FLOAT16 in types:
         raise InvalidValueError(
-            "the graph is not FP32 throughout and without branches: lower one that 'export --precision fp32' wrote"
+            "the graph is not FP32 throughout and without branches: lower one that was exported with `precision` fp32"
         )

@@ -109,7 +109,7 @@ def _edges(signed: Profile, seams: list[npt.NDArray[np.float64]]) -> tuple[float
 
 
 def _mean(parts: list[Profile]) -> float:
-    """Of all values; not a number where there are none."""
+    """The mean of all values; not a number where there are none."""
     count = sum(part.size for part in parts)
     if count == 0:
         return float("nan")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
+from enum import Enum, auto
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -22,9 +22,9 @@ from .session import DivergedError, Session, TrainingProgress
 class Ending(Enum):
     """How a run ended for now."""
 
-    COMPLETE = "complete"
-    STOPPED = "stopped where `stop_at` said"
-    INTERRUPTED = "interrupted"
+    COMPLETE = auto()
+    STOPPED = auto()
+    INTERRUPTED = auto()
 
 
 def train(

@@ -209,7 +209,7 @@ class Session:
     def _diverged(self) -> DivergedError:
         return DivergedError(
             f"training has diverged at iteration {self.trainer.iteration}; {self.folder.last} holds iteration "
-            f"{self.saved[0]}: start anew with a smaller `learning_rate`, or with `clip_norm`"
+            f"{self.saved[0]}: start anew with a smaller `learning_rate`, or with the training setting clip_norm"
         )
 
     def _validate(self, keep_going: Callable[[], bool]) -> list[Validated] | None:

@@ -12,7 +12,7 @@ from .work_folder import partial_of
 
 VIDEOS = Medium("video", tuple(CONTAINERS))
 _SUFFIX = ".mkv"
-"""Of an output whose input is of a container that is not written."""
+"""Suffix of an output whose input is in a container that is not written."""
 
 
 def plan_videos(inputs: Sequence[str], output: Path) -> list[Job]:

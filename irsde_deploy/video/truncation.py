@@ -39,7 +39,7 @@ def shortfall(source: VideoSource) -> str | None:
 
 
 def _early_end(container: Any, rate: Fraction) -> str | None:
-    """That all streams of a container end well before the duration in its header."""
+    """Say that all streams of a container end well before the duration in its header."""
     seconds = Fraction(container.duration or 0, 1_000_000)
     if not seconds:
         return None

@@ -17,8 +17,6 @@ from irsde_deploy.training.settings import TrainingSettings
 PACKAGE = ROOT / "irsde_deploy"
 COMMANDS_TO_TYPE = {
     "__main__.py": [" --help')"],
-    "calibration/calibrate.py": ["the one that 'export --precision fp32' wrote"],
-    "precision/nodes.py": ["one that 'export --precision fp32' wrote"],
     "reports/doctor.py": [" --force-reinstall"],
     "runtimes/device/kernels/__init__.py": ["--std=c++17", "--fmad=false", "--gpu-architecture=sm_"],
     "runtimes/tensorrt/options.py": [

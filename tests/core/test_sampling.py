@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
 from irsde_deploy import DenoisingSDE, MeanRevertingSDE, ModelCard, plan_steps
 from irsde_deploy.core.presets import PRESETS
-from irsde_deploy.core.sampling import Sampling
+from irsde_deploy.core.sampling import Sampling, SamplingSettings
 from irsde_deploy.errors import InvalidValueError
 
 REVERTING = ModelCard(
@@ -30,6 +31,12 @@ DENOISING = ModelCard(
         ({"seed": -1}, "seed must be a whole number"),
         ({"seed": 2**64}, "seed must be a whole number"),
         ({"noise_level": 10.0, "t0": 5}, "leave it out where t0 is given"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"t0": 0}, "t0 must be a whole number from 1"),
+        ({"t0": 1.5}, "t0 must be a whole number from 1"),
+        ({"noise_level": 0.0}, "noise_level must be a number above 0"),
+        ({"noise_level": float("nan")}, "noise_level must be a number above 0"),
+        ({"noise_level": float("inf")}, "noise_level must be a number above 0"),
         ({"tile": 0}, "side must be"),
         ({"tile": "half"}, "'auto' or None"),
         ({"tile": 64, "overlap": 33}, "can overlap by 0 to 32"),
@@ -39,6 +46,10 @@ DENOISING = ModelCard(
 def test_settings_that_cannot_be_are_refused_where_they_are_said(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         Sampling(**settings)  # type: ignore[arg-type]
+
+
+def test_the_keywords_are_the_fields() -> None:
+    assert get_type_hints(SamplingSettings) == get_type_hints(Sampling)
 
 
 def test_the_limits_themselves_are_taken() -> None:

@@ -17,7 +17,7 @@ from irsde_deploy.export.export_settings import ExportSettings, PlanOrder
 from irsde_deploy.export.exporter import export_files
 from irsde_deploy.export.sources import read_recipe
 from irsde_deploy.graphs.onnx_file import read_model
-from irsde_deploy.precision.pictures import MAX_PICTURES, read_pictures
+from irsde_deploy.precision.measured_pictures import MAX_PICTURES, read_pictures
 from irsde_deploy.runtimes.tensorrt.options import BuildOptions
 from irsde_deploy.runtimes.tensorrt.profiles import Profile
 from irsde_deploy.system.listener import Listener

@@ -25,7 +25,7 @@ from irsde_deploy.core.card import ModelCard
 from irsde_deploy.core.noise import MAX_SEED, normal_field
 from irsde_deploy.core.samplers import SAMPLERS
 from irsde_deploy.core.sampling import Sampling
-from irsde_deploy.embedding import whole_loop_file as loop_export
+from irsde_deploy.embedding import whole_loop_file
 from irsde_deploy.embedding.whole_loop_file import export_whole_loop
 from irsde_deploy.errors import EngineError, InvalidValueError, NotFiniteError, ParityError
 from irsde_deploy.export.to_onnx import write_onnx
@@ -341,7 +341,7 @@ def test_a_graph_that_differs_is_not_kept(
         c[-1] *= 1.001
         return whole_loop.whole_loop(model, card, replace(plan, table=replace(plan.table, c=c)))
 
-    monkeypatch.setattr(loop_export, "whole_loop", write_wrong)
+    monkeypatch.setattr(whole_loop_file, "whole_loop", write_wrong)
     with pytest.raises(ParityError, match="the whole loop differs from the loop in NumPy: restored 1x3x31x29, 4 steps"):
         written(score_of("nafnet_w16"), tmp_path / "a.onnx", sampler="mean", steps=4)
     assert list(tmp_path.iterdir()) == []

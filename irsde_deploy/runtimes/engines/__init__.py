@@ -1,1 +1,1 @@
-"""One module an engine: ONNX Runtime, OpenVINO, the faster of both, PyTorch."""
+"""One module an engine: ONNX Runtime, OpenVINO, the faster of both, PyTorch; for TensorRT see `tensorrt/`."""

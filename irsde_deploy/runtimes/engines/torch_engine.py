@@ -48,7 +48,7 @@ class TorchEngine:
         if card is None:
             raise EngineError(
                 f"{path}: a plain checkpoint does not say which SDE it was trained with: "
-                "export it first ('irsde-deploy export' takes `opt`, `recipe` or flags), or pass a ModelCard"
+                "export it first ('irsde-deploy export' takes `opt`, `recipe` or single settings), or pass a ModelCard"
             )
         card = replace(card, checkpoint_sha256=checkpoint.sha256)  # as an engine exported from this file has it
         return cls(build_network(card.network, card.settings, checkpoint.weights), card, device)

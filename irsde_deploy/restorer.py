@@ -16,7 +16,7 @@ from .core.pixels import check_picture, check_shape
 from .core.samplers import plan_steps
 from .core.sampling import Plan, Sampling, SamplingSettings
 from .core.sde import DenoisingSDE, MeanRevertingSDE
-from .core.tiling import Tile, Tiling
+from .core.tiling import Tiling
 from .errors import InvalidValueError, NotFiniteError
 from .runtimes.device.arrays import LEGACY_STREAM, DeviceArray
 from .runtimes.device.engine import DeviceEngine
@@ -114,9 +114,9 @@ class Restorer:
         draw = self._noise(sampling.seed, noise, len(plan), batch.shape, frames)
 
         def restore(loop: Loop, tiling: Tiling | None) -> npt.NDArray[Any]:
-            return loop(batch, plan.table, draw, plan.clip, on_step, tiling).reshape(picture.shape)
+            return loop(batch, plan, draw, on_step=on_step, tiling=tiling).reshape(picture.shape)
 
-        return self._run(restore, batch.shape, sampling.tile, sampling.overlap)
+        return self._run(restore, batch.shape, sampling)
 
     def on_device(
         self,
@@ -160,13 +160,13 @@ class Restorer:
 
         def restore(loop: Loop, tiling: Tiling | None) -> DeviceArray:
             on_device = cast(DeviceLoop, loop).on_device  # `_run` gives no other
-            restored = on_device(source, plan.table, draw, plan.clip, target, stream, bgr, tiling)
+            restored = on_device(source, plan, draw, out=target, stream=stream, bgr=bgr, tiling=tiling)
             return restored if len(given.shape) == 4 else restored.without_batch()
 
-        return self._run(restore, source.shape, sampling.tile, sampling.overlap, on_device=True)
+        return self._run(restore, source.shape, sampling, on_device=True)
 
     def seconds_per_evaluation(
-        self, picture: npt.NDArray[Any], repeats: int = 3, tile: Tile = None, overlap: int | None = None
+        self, picture: npt.NDArray[Any], sampling: Sampling | None = None, repeats: int = 3
     ) -> float:
         """What one network evaluation, with the update after it, takes at the size of a picture or batch.
 
@@ -174,7 +174,9 @@ class Restorer:
         states are not finite takes its fallback's time.
 
         Args:
-            picture, tile, overlap: as for restoring. repeats: at least 1; the fastest counts.
+            picture: as for restoring.
+            sampling: its `tile` and `overlap` are what is used of it.
+            repeats: at least 1; the fastest counts.
 
         Returns:
             Seconds, for the whole batch.
@@ -186,21 +188,22 @@ class Restorer:
             raise InvalidValueError(f"repeats must be at least 1, not {repeats}")
         picture = np.asarray(picture)
         batch = check_picture(self.card, picture)
-        table = plan_steps(self.sde, "mean", 1)
-        draw = self._noise(0, None, len(table), batch.shape)
+        sampling = Sampling.of(sampling)
+        plan = Plan(plan_steps(self.sde, "mean", 1), "mean")
+        draw = self._noise(0, None, len(plan), batch.shape)
 
         def timed(tiling: Tiling | None) -> float:
             started = time.perf_counter()
-            self._loop(batch, table, draw, tiling=tiling)
+            self._loop(batch, plan, draw, tiling=tiling)
             return time.perf_counter() - started
 
-        ways = choices(self.engine, batch.shape, tile, overlap)
+        ways = choices(self.engine, batch.shape, sampling.tile, sampling.overlap)
         try:
             return min(first_that_fits(ways, timed) for _ in range(repeats))
         except NotFiniteError:
             if self.fallback is None:
                 raise
-            return self.fallback.seconds_per_evaluation(picture, repeats, tile, overlap)
+            return self.fallback.seconds_per_evaluation(picture, sampling, repeats)
 
     def _noise(
         self,
@@ -218,36 +221,32 @@ class Restorer:
         self,
         restore: Callable[[Loop, Tiling | None], Restored],
         shape: tuple[int, ...],
-        tile: Tile,
-        overlap: int | None,
+        sampling: Sampling,
+        *,
         on_device: bool = False,
     ) -> Restored:
         """Restore a batch (B, H, W, C) with the engine's loop, or where a state is not finite with the fallback's.
 
-        In tiles where `tile` says so, or memory and the engine do.
+        In tiles where the sampling says so, or memory and the engine do.
         """
         try:
-            return self._in_tiles(restore, shape, tile, overlap)
+            return self._in_tiles(restore, shape, sampling)
         except NotFiniteError:
             if self.fallback is None or (on_device and not isinstance(self.fallback._loop, DeviceLoop)):
                 raise
             self.fallbacks += shape[0]
-            restored = self.fallback._in_tiles(restore, shape, tile, overlap)
+            restored = self.fallback._in_tiles(restore, shape, sampling)
             self.tiling = self.fallback.tiling
             return restored
 
     def _in_tiles(
-        self,
-        restore: Callable[[Loop, Tiling | None], Restored],
-        shape: tuple[int, ...],
-        tile: Tile,
-        overlap: int | None,
+        self, restore: Callable[[Loop, Tiling | None], Restored], shape: tuple[int, ...], sampling: Sampling
     ) -> Restored:
         def restored(tiling: Tiling | None) -> Restored:
             self.tiling = tiling
             return restore(self._loop, tiling)
 
-        return first_that_fits(choices(self.engine, shape, tile, overlap), restored)
+        return first_that_fits(choices(self.engine, shape, sampling.tile, sampling.overlap), restored)
 
 
 def loop_around(engine: Engine) -> Loop:

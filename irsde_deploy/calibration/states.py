@@ -100,7 +100,7 @@ def visited_marginals(table: StepTable) -> list[Marginal]:
     found = []
     for t, a, c, d, s, p, r in zip(table.t, table.a, table.c, table.d, table.s, table.p, table.r, strict=True):
         found.append(Marginal(int(t), float(signal), float(noise)))  # before the step: what the network sees at t
-        kept = a - c * p / r
+        kept = a - c * p / r  # not the table's a_clip: it can differ in the last bit, which the bytes of ranges show
         signal, noise = kept * signal + c / r + d, np.hypot(kept * noise, s)
     return found
 

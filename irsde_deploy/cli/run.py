@@ -129,7 +129,7 @@ def _with_quality(target: float, restorer: Restorer, sampling: Sampling, jobs: l
     show_quality(choice)
     if choice.note is not None:
         say(f"note: {choice.note}")
-    return sampling.of_quality(choice.quality)
+    return Sampling.of(sampling, quality=choice.quality)
 
 
 def _restore_all(restoring: Restoring, jobs: list[Job], batch: int, shown: _Shown) -> None:

@@ -168,7 +168,7 @@ def _verify_tiles(
     from ..restorer import load
 
     restorer = require_rgb(load(engine, **device_settings), engine)
-    if sampling.blind_sde(restorer.sde):
+    if sampling.starts_blind(restorer.sde):
         sampling = replace(sampling, t0=restorer.sde.T)
     note_uncalibrated(engine, restorer.card, restorer.plan(sampling).table.t)
     report = compare_tiled(restorer, read_picture(picture).rgb, tiling, sampling)

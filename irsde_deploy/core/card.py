@@ -158,7 +158,7 @@ class ModelCard:
 
     def _require_fitting(self, sampling: Sampling) -> None:
         """Raise InvalidValueError where settings are for another kind of model."""
-        if sampling.blind_sde(self.sde):
+        if sampling.starts_blind(self.sde):
             raise InvalidValueError(
                 "this model starts at the timestep that matches the picture's noise: give `noise_level` (standard "
                 "deviation on the 0..255 scale; irsde_deploy.pictures.noise_level.estimate_noise estimates it) or `t0`"

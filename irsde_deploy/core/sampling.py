@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, TypeGuard
 
 from ..errors import InvalidValueError, refuse
 from .noise import require_seed
@@ -127,15 +127,12 @@ class Sampling:
         """What the quality stands for; None without one."""
         return None if self.quality is None else preset(self.quality)
 
-    def blind_sde(self, sde: SDE) -> DenoisingSDE | None:
-        """The SDE, where sampling starts at the picture's noise level and the settings do not say where that is."""
-        if isinstance(sde, DenoisingSDE) and self.noise_level is None and self.t0 is None:
-            return sde
-        return None
+    def starts_blind(self, sde: SDE) -> TypeGuard[DenoisingSDE]:
+        """Whether sampling starts at the picture's noise level and the settings do not say where that is.
 
-    def of_quality(self, quality: str | None) -> Sampling:
-        """The same with a quality chosen later."""
-        return replace(self, quality=quality)
+        Only models of a Denoising-SDE do.
+        """
+        return isinstance(sde, DenoisingSDE) and self.noise_level is None and self.t0 is None
 
     def _require_tiles(self) -> None:
         """Raise InvalidValueError where there are no such tiles."""

@@ -88,7 +88,7 @@ def selftest(folder: Path, on_step: Callable[[int, int], None] | None = None) ->
     _require_values(folder, engine.card, picture)
     source = given_noise(noise[:, None], steps, (1, channels, height, width))
     restore = loop_around(engine)
-    restored = restore(picture[None], settings.table, source, settings.clip, counted(on_step, steps))[0]
+    restored = restore(picture[None], settings.plan, source, on_step=counted(on_step, steps))[0]
     return SelfTest(
         engine=engine.name,
         sampler=settings.sampler,

@@ -25,6 +25,7 @@ import numpy as np
 from ..core.card import PAD_MODES
 from ..core.noise import MAX_SEED
 from ..core.samplers import StepTable
+from ..core.sampling import Plan
 from ..errors import InputFileError
 from ..system.files import require_readable
 
@@ -86,6 +87,11 @@ class PackSettings:
     def engine(self) -> str:
         """The name of the engine's file in the pack's folder."""
         return BACKENDS[self.backend]
+
+    @property
+    def plan(self) -> Plan:
+        """What a loop executes. Whether a bias was taken out is in the table's numbers, and said nowhere else."""
+        return Plan(self.table, self.sampler, self.clip)
 
 
 def to_text(settings: PackSettings) -> str:

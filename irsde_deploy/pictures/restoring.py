@@ -24,17 +24,16 @@ Pixels = npt.NDArray[Any]
 
 def settled_by(sampling: Sampling, restorer: Restorer, picture: Pixels) -> Sampling:
     """The sampling with the noise level of a picture (H, W, 3), where the model needs one and nobody has said it."""
-    blind = sampling.blind_sde(restorer.sde)
-    if blind is None:
-        return sampling
-    return replace(sampling, noise_level=estimate_start(picture, blind))
+    if sampling.starts_blind(restorer.sde):
+        return replace(sampling, noise_level=estimate_start(picture, restorer.sde))
+    return sampling
 
 
 class Restoring:
     """A restorer that keeps to one sampling; it estimates noise levels picture by picture where a model needs one.
 
     Attributes:
-        blind: the SDE, where noise levels are estimated; else None.
+        blind: whether noise levels are estimated.
         plan: what is executed; where noise levels are estimated, with as many steps as any picture can get.
         sampler: its name. steps: network evaluations a picture, at most.
         levels: lowest and highest noise level estimated so far; empty without any.
@@ -47,13 +46,13 @@ class Restoring:
 
     def __init__(self, restorer: Restorer, sampling: Sampling) -> None:
         self.restorer, self.sampling = restorer, sampling
-        self.blind = sampling.blind_sde(restorer.sde)
-        self.plan = restorer.plan(sampling if self.blind is None else replace(sampling, t0=self.blind.T))
+        self.blind = sampling.starts_blind(restorer.sde)
+        self.plan = restorer.plan(replace(sampling, t0=restorer.sde.T) if self.blind else sampling)
         self.sampler, self.steps = self.plan.sampler, len(self.plan)
         self.levels: list[float] = []
         self.tilings: dict[str, None] = {}
         self.uncalibrated: set[int] = set()
-        if self.blind is None:
+        if not self.blind:
             self._note_timesteps(self.plan)
         self._ways: dict[tuple[int, ...], Tiling | None] = {}
 
@@ -65,7 +64,7 @@ class Restoring:
         about |= {"debias": sampling.debias, "clip": sampling.clip}
         if self.restorer.sde.kind == "denoising":
             about["noise_level"] = "estimated" if self.blind else sampling.noise_level
-        if self.blind is None:
+        if not self.blind:
             about |= {"steps": self.steps, "t0": int(self.plan.table.t[0])}
         return about
 
@@ -93,13 +92,13 @@ class Restoring:
         self, pictures: Pixels, on_step: Callable[[int], None] | None = None, frames: Sequence[int] | None = None
     ) -> Pixels:
         """A picture (H, W, 3) or a batch -> the same restored; `frames`: the number of each one's noise field."""
-        if self.blind is None:
+        if not self.sampling.starts_blind(self.restorer.sde):
             return self._restored(pictures, self.sampling, on_step, frames)
         if pictures.ndim == 4:
             # Each picture has a noise level, hence a table, of its own.
             numbers = [None] * len(pictures) if frames is None else [[number] for number in frames]
             return np.stack([self(picture, on_step, k) for picture, k in zip(pictures, numbers, strict=True)])
-        level = estimate_start(pictures, self.blind)
+        level = estimate_start(pictures, self.restorer.sde)
         self.levels = [min([level, *self.levels]), max([level, *self.levels])]
         sampling = replace(self.sampling, noise_level=level)
         self._note_timesteps(self.restorer.plan(sampling))

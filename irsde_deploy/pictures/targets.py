@@ -77,7 +77,7 @@ def choose_quality(target: float, restorer: Restorer, sampling: Sampling, pictur
     Raises:
         InvalidValueError, EngineError: as for restoring.
     """
-    taken = restorer.seconds_per_evaluation(pictures, tile=sampling.tile, overlap=sampling.overlap)
+    taken = restorer.seconds_per_evaluation(pictures, sampling)
     evaluation = taken / len(pictures)
     quality, fits = quality_within(target, evaluation)
     preset = PRESETS[quality]

@@ -21,7 +21,8 @@ class FrameRestorer:
 
     Args:
         engine: the file of an engine for RGB pictures.
-        sampling: the settings, for all frames.
+        sampling: the settings, for all frames. `Sampling()` restores frames whole, unlike `irsde-deploy run`, whose
+            default is tiles by memory (`tile="auto"`).
         noise: `fixed`, the same field for all frames, or `per-frame`, a field for each frame's number.
         device, provider, fallback: where and how the engine runs, as for `irsde_deploy.load`.
 

@@ -41,8 +41,10 @@ class Contestant:
     @property
     def sampling(self) -> Sampling:
         """The card's settings; models that start at a noise level, which nobody says here, start at the highest."""
-        blind = Sampling().blind_sde(self.restorer.sde)
-        return Sampling() if blind is None else Sampling(t0=blind.T)
+        sampling = Sampling()
+        if sampling.starts_blind(self.restorer.sde):
+            return Sampling(t0=self.restorer.sde.T)
+        return sampling
 
 
 @dataclass(frozen=True)

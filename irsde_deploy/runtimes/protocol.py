@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..core.arrays import Float32
 from ..core.card import ModelCard
 from ..core.noise import NoiseSource
-from ..core.samplers import StepTable
+from ..core.sampling import Plan
 from ..core.tiling import Tiling
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -45,7 +45,7 @@ class Engine(Protocol):
 
 
 class Loop(Protocol):
-    """The reverse SDE around one engine: it executes a step table on pictures (`runtimes.loops`)."""
+    """The reverse SDE around one engine: it executes a plan on pictures (`runtimes.loops`)."""
 
     @property
     def engine(self) -> Engine:
@@ -54,9 +54,9 @@ class Loop(Protocol):
     def __call__(
         self,
         batch: npt.NDArray[Any],
-        table: StepTable,
+        plan: Plan,
         noise: NoiseSource,
-        clip: bool = False,
+        *,
         on_step: Callable[[int], None] | None = None,
         tiling: Tiling | None = None,
     ) -> npt.NDArray[Any]:
@@ -64,9 +64,8 @@ class Loop(Protocol):
 
         Args:
             batch: degraded pictures (B, H, W, C), as `core.pixels.check_picture` returns them.
-            table: the sampler.
+            plan: the step table, and whether the predicted picture is kept within [0, 1] at each step.
             noise: the standard normals of the initial state and of each step.
-            clip: whether the predicted picture is kept within [0, 1] at each step.
             on_step: called with the number of steps done, from 0 to N.
             tiling: the tiles that the network sees one by one; None: it sees whole pictures.
 

@@ -170,7 +170,7 @@ def _settled_run(
             sampling = with_quality(target_seconds, restorer, sampling, picture, settings.batch, on_quality, tell)
         else:
             on_quality(earlier)
-            sampling = sampling.of_quality(earlier.quality)
+            sampling = Sampling.of(sampling, quality=earlier.quality)
     restoring = restoring_for(restorer, sampling, picture, tell)
     for note in (*source.notes, *encoding.notes):
         tell(f"{path}: {note}")

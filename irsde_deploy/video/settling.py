@@ -49,7 +49,7 @@ def with_quality(
     on_quality(choice)
     if choice.note is not None:
         tell(choice.note)
-    return sampling.of_quality(choice.quality)
+    return Sampling.of(sampling, quality=choice.quality)
 
 
 def restoring_for(restorer: Restorer, sampling: Sampling, picture: Float32, tell: Tell) -> Restoring:

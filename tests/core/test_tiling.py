@@ -19,6 +19,7 @@ from irsde_deploy.core.tiling import Tiling
 from irsde_deploy.errors import EngineError, InvalidValueError, OutOfMemoryError
 from irsde_deploy.pictures.files import Picture, read_picture, write_picture
 from irsde_deploy.pictures.restoring import Restoring
+from irsde_deploy.pictures.targets import choose_quality
 from irsde_deploy.reports.tiles import compare_tiled
 from irsde_deploy.runtimes.device.drivers.host import HostDriver
 from irsde_deploy.runtimes.engines.onnx_engine import OnnxDeviceEngine
@@ -248,6 +249,19 @@ def test_smaller_tiles_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ScarceEngine, "__call__", lambda *_: np.empty(2**50))
     with pytest.raises(OutOfMemoryError, match=r"not enough memory \(Unable to allocate .*\): use smaller tiles or a"):
         Restorer(ScarceEngine(100))(picture, sampler="mean", steps=2, tile="auto")
+
+
+def test_an_evaluation_is_timed_in_the_samplings_tiles() -> None:
+    picture = np.random.default_rng(3).random((300, 200, 3), dtype=np.float32)
+    restorer = Restorer(ScarceEngine(200 * 200))
+    assert restorer.seconds_per_evaluation(picture, Sampling(tile="auto", overlap=32), repeats=1) > 0
+    assert choose_quality(1e9, restorer, Sampling(tile=192), picture[None]).quality == "best"
+    with pytest.raises(OutOfMemoryError):
+        restorer.seconds_per_evaluation(picture)
+    with pytest.raises(TypeError, match="tile"):
+        restorer.seconds_per_evaluation(picture, tile=192)
+    with pytest.raises(InvalidValueError, match="sampling must be a Sampling, not 3"):
+        restorer.seconds_per_evaluation(picture, 3)
 
 
 def test_auto_is_whole_where_there_is_room_and_tiles_where_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

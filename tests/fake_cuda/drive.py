@@ -17,7 +17,7 @@ import numpy as np
 from irsde_deploy import MeanRevertingSDE
 from irsde_deploy.core.card import ModelCard
 from irsde_deploy.core.noise import NoiseSource, given_noise, seeded_noise
-from irsde_deploy.core.samplers import StepTable
+from irsde_deploy.core.sampling import Plan
 from irsde_deploy.core.tiling import Tiling
 from irsde_deploy.errors import EngineError, InvalidValueError, NotFiniteError
 from irsde_deploy.runtimes.device.arrays import DeviceArray
@@ -82,8 +82,8 @@ class KernelNetwork(DeviceEngine):
         return start if self.io_type == np.float32 else load
 
 
-def table(steps: int = 5) -> StepTable:
-    return card().plan(sampler="sde-2m", steps=steps).table
+def plan(steps: int = 5, clip: bool = False) -> Plan:
+    return card().plan(sampler="sde-2m", steps=steps, clip=clip)
 
 
 def seeded(seed: int) -> NoiseSource:
@@ -258,13 +258,13 @@ def check_loop(driver: Driver) -> None:
         for dtype in (np.float32, np.uint8, np.uint16, np.float16, np.float64):
             for clip in (False, True):
                 noise, batch = given(5), picture(dtype)
-                arguments = (batch, table(5), noise, clip)
+                arguments = (batch, plan(5, clip), noise)
                 expect(loop(*arguments), reference(*arguments), exact=dtype != np.float64)
 
 
 def check_half(driver: Driver) -> None:
     engine = KernelNetwork(card(), driver, half=True)
-    arguments = (picture(), table(5), given(5))
+    arguments = (picture(), plan(5), given(5))
     expect(DeviceLoop(engine)(*arguments), NumpyLoop(NumpyNetwork(card(), half=True))(*arguments), exact=True)
 
 
@@ -275,9 +275,9 @@ def check_tiles(driver: Driver) -> None:
         loop = DeviceLoop(KernelNetwork(card(), driver, half=half))
         reference = NumpyLoop(NumpyNetwork(card(), half=half))
         for clip in (False, True):
-            arguments = (picture(), table(5), given(5), clip, None, tiling)
+            arguments = (picture(), plan(5, clip), given(5))
             for _ in range(2):
-                expect(loop(*arguments), reference(*arguments), exact=not half)
+                expect(loop(*arguments, tiling=tiling), reference(*arguments, tiling=tiling), exact=not half)
 
 
 def check_replays(driver: Driver) -> None:
@@ -286,18 +286,18 @@ def check_replays(driver: Driver) -> None:
     loop, reference = DeviceLoop(engine), NumpyLoop(NumpyNetwork(card()))
     evaluations = []
     for seed, steps in ((1, 5), (2**40 + 7, 5), (3, 9), (4, 5), (5, 5)):
-        arguments = (picture(), table(steps), seeded(seed))
+        arguments = (picture(), plan(steps), seeded(seed))
         expect(loop(*arguments), reference(*arguments), exact=False)
         evaluations.append(engine.evaluations)
         engine.evaluations = 0
     assert evaluations == [6, 0, 10, 6, 0]  # one before, then those recorded
-    assert not np.array_equal(loop(picture(), table(), seeded(1)), loop(picture(), table(), seeded(2)))
+    assert not np.array_equal(loop(picture(), plan(), seeded(1)), loop(picture(), plan(), seeded(2)))
 
 
 def check_not_captured(driver: Driver) -> None:
     loop = DeviceLoop(KernelNetwork(card(), driver, capturable=False))
     seen: list[int] = []
-    arguments = (picture(), table(5), given(5), False)
+    arguments = (picture(), plan(5), given(5))
     expect(loop(*arguments, on_step=seen.append), NumpyLoop(NumpyNetwork(card()))(*arguments), exact=True)
     assert seen == [0, 1, 2, 3, 4, 5]
 
@@ -307,7 +307,7 @@ def check_sizes(driver: Driver) -> None:
     loop, reference = DeviceLoop(KernelNetwork(card(), driver)), NumpyLoop(NumpyNetwork(card()))
     for height in [*range(16, 18 + MAX_SIZES), 16]:
         batch = RNG.random((1, height, 20, 3), dtype=np.float32)
-        arguments = (batch, table(), seeded_noise(height, (1, 3, height, 20)))
+        arguments = (batch, plan(), seeded_noise(height, (1, 3, height, 20)))
         expect(loop(*arguments), reference(*arguments), exact=False)
 
 
@@ -329,11 +329,11 @@ class Foreign:
 def check_device_arrays(driver: Driver) -> None:
     loop, reference = DeviceLoop(KernelNetwork(card(), driver)), NumpyLoop(NumpyNetwork(card()))
     batch, noise = picture(np.uint8), given(5)
-    expected = reference(batch, table(), noise)
+    expected = reference(batch, plan(), noise)
     there = DeviceArray.of(Foreign(upload(driver, batch)))
-    expect(loop.on_device(there, table(), noise).to_host(driver), expected, exact=True)
+    expect(loop.on_device(there, plan(), noise).to_host(driver), expected, exact=True)
     expect(there.to_host(driver), batch, exact=True)  # untouched
-    assert loop.on_device(there, table(), noise, out=there) is there
+    assert loop.on_device(there, plan(), noise, out=there) is there
     expect(there.to_host(driver), expected, exact=True)
 
 
@@ -347,8 +347,8 @@ def check_bgr(driver: Driver) -> None:
     corner = there.pointer + 3 * there.strides[1] + 5 * there.strides[2]
     view = DeviceArray(corner, SHAPE, there.dtype, there.strides, there.kind, owner=there)
     out = DeviceArray.empty(driver, SHAPE, np.uint16)
-    assert loop.on_device(view, table(), noise, out=out, bgr=True) is out
-    expect(out.to_host(driver)[..., ::-1], reference(batch, table(), noise), exact=True)
+    assert loop.on_device(view, plan(), noise, out=out, bgr=True) is out
+    expect(out.to_host(driver)[..., ::-1], reference(batch, plan(), noise), exact=True)
 
 
 def check_streams(driver: Driver) -> None:
@@ -357,11 +357,11 @@ def check_streams(driver: Driver) -> None:
     batch, noise = picture(), given(5)
     there = upload(driver, batch)
     own = driver.new_stream()
-    expect(loop.on_device(there, table(), noise, stream=own).to_host(driver), reference(batch, table(), noise), True)
+    expect(loop.on_device(there, plan(), noise, stream=own).to_host(driver), reference(batch, plan(), noise), True)
     if driver.name.startswith("pycuda"):
-        assert "cuda-bindings" in raised(lambda: loop.on_device(there, table(), noise, stream=2), InvalidValueError)
+        assert "cuda-bindings" in raised(lambda: loop.on_device(there, plan(), noise, stream=2), InvalidValueError)
         return
-    expect(loop.on_device(there, table(), noise, stream=0).to_host(driver), reference(batch, table(), noise), True)
+    expect(loop.on_device(there, plan(), noise, stream=0).to_host(driver), reference(batch, plan(), noise), True)
 
 
 def check_not_finite(driver: Driver) -> None:
@@ -370,16 +370,16 @@ def check_not_finite(driver: Driver) -> None:
     broken, noise = picture(), given(5)
     broken[1, 20, 36, 2] = 3e38  # times t it overflows
     out = upload(driver, np.full(SHAPE, 7, np.float32))
-    expected = raised(lambda: reference(broken, table(), noise), NotFiniteError).replace("NumPy", "kernels")
+    expected = raised(lambda: reference(broken, plan(), noise), NotFiniteError).replace("NumPy", "kernels")
     assert "after step 1 of 5" in expected
-    assert raised(lambda: loop(broken, table(), noise), NotFiniteError) == expected
+    assert raised(lambda: loop(broken, plan(), noise), NotFiniteError) == expected
     there = upload(driver, broken)
-    assert raised(lambda: loop.on_device(there, table(), noise, out=out), NotFiniteError) == expected
+    assert raised(lambda: loop.on_device(there, plan(), noise, out=out), NotFiniteError) == expected
     expect(out.to_host(driver), np.full(SHAPE, 7, np.float32), exact=True)
     broken[0, 0, 0, 0] = np.nan
     for either in (loop, reference):
-        assert "the picture has NaN" in raised(lambda run=either: run(broken, table(), noise), InvalidValueError)
-    arguments = (picture(), table(), noise)
+        assert "the picture has NaN" in raised(lambda run=either: run(broken, plan(), noise), InvalidValueError)
+    arguments = (picture(), plan(), noise)
     expect(loop(*arguments), reference(*arguments), exact=True)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from irsde_deploy import MeanRevertingSDE, ModelCard, load
 from irsde_deploy.__main__ import main
+from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.export.to_onnx import write_onnx
 from irsde_deploy.graphs.flops import count_flops, operations
 from irsde_deploy.graphs.onnx_file import read_model
@@ -76,7 +77,7 @@ class Sleeper:
         self.seconds = seconds
         self.card = type("Card", (), {"precision": "fp32"})
 
-    def seconds_per_evaluation(self, picture: np.ndarray, repeats: int) -> float:
+    def seconds_per_evaluation(self, picture: np.ndarray, sampling: Sampling | None = None, repeats: int = 3) -> float:
         time.sleep(self.seconds)
         return self.seconds
 

@@ -1,4 +1,4 @@
-"""The reverse SDE on a device: executes a StepTable around a device engine.
+"""The reverse SDE on a device: executes a plan around a device engine.
 
 One upload, N evaluations with a fused update after each, one download. What a picture's size needs is made once and
 kept (`device_size`), and the N steps are replayed as one graph.
@@ -16,8 +16,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from ...core.noise import NoiseSource, SeededNoise
-from ...core.samplers import StepTable
+from ...core.noise import NoiseSource
+from ...core.sampling import Plan
 from ...core.tiling import Tiling
 from ..device.arrays import DeviceArray
 from ..device.drivers import lock_of, own_stream
@@ -59,9 +59,9 @@ class DeviceLoop:
     def __call__(
         self,
         batch: npt.NDArray[Any],
-        table: StepTable,
+        plan: Plan,
         noise: NoiseSource,
-        clip: bool = False,
+        *,
         on_step: Callable[[int], None] | None = None,
         tiling: Tiling | None = None,
     ) -> npt.NDArray[Any]:
@@ -74,7 +74,7 @@ class DeviceLoop:
         stream = own_stream(driver)
         driver.upload(staging.pointer, picture, stream)
         # One buffer for both: once the degraded picture is in mu, its place is free for the restored one.
-        self._restore(size, staging, staging, table, noise, clip, on_step, stream, reversed_channels=False)
+        self._restore(size, staging, staging, plan, noise, stream=stream, on_step=on_step)
         restored = np.empty_like(picture)
         driver.download(restored, staging.pointer, stream)
         driver.synchronize(stream)
@@ -84,9 +84,9 @@ class DeviceLoop:
     def on_device(
         self,
         picture: DeviceArray,
-        table: StepTable,
+        plan: Plan,
         noise: NoiseSource,
-        clip: bool = False,
+        *,
         out: DeviceArray | None = None,
         stream: int | None = None,
         bgr: bool = False,
@@ -96,7 +96,7 @@ class DeviceLoop:
 
         Args:
             picture: the batch, of uint8, uint16, float16 or float32, with any strides.
-            table, noise, clip, tiling: as for pictures in host memory.
+            plan, noise, tiling: as for pictures in host memory.
             out: the array to write to, of the same shape and type; it may be `picture` itself. By default a new one in
                 the driver's memory.
             stream: handle of the CUDA stream to work on. By default the driver's own, after waiting for what the
@@ -124,7 +124,7 @@ class DeviceLoop:
             for producer in {picture.stream, target.stream}:
                 if producer is not None:
                     driver.synchronize(producer)
-        self._restore(size, picture, target, table, noise, clip, None, stream, bgr)
+        self._restore(size, picture, target, plan, noise, stream=stream, bgr=bgr)
         driver.synchronize(stream)
         return target
 
@@ -133,23 +133,22 @@ class DeviceLoop:
         size: DeviceSize,
         source: DeviceArray,
         target: DeviceArray,
-        table: StepTable,
+        plan: Plan,
         noise: NoiseSource,
-        clip: bool,
-        on_step: Callable[[int], None] | None,
+        *,
         stream: int,
-        reversed_channels: bool,
+        on_step: Callable[[int], None] | None = None,
+        bgr: bool = False,
     ) -> None:
         """From a picture on the device to one on the device, everything on one stream."""
-        given = not isinstance(noise, SeededNoise)  # kernels draw a seed's noise themselves
-        size.set_up(table, noise, stream)
-        size.load(source, reversed_channels, stream)
-        size.run(table, given, clip, on_step, stream)
+        recipe = size.set_up(plan, noise, stream)
+        size.load(source, bgr, stream)
+        size.run(recipe, on_step, stream)
         # Before the picture is stored: where a state is not finite, `target` must stay as it is.
         step = size.not_finite_at(stream)
         if step != NEVER:
-            raise not_finite(self.engine, table, step)
-        size.store(target, reversed_channels, stream)
+            raise not_finite(self.engine, plan.table, step)
+        size.store(target, bgr, stream)
 
     def _size(self, shape: tuple[int, ...], tiling: Tiling | None) -> DeviceSize:
         """The buffers for pictures (B, H, W), made when they are first needed."""

@@ -1,6 +1,6 @@
 """All that a device loop keeps for pictures of one size: buffers on the device, and the recorded steps.
 
-Buffers are allocated once. The N steps are recorded as one graph for each number of steps, and replayed: coefficients,
+Buffers are allocated once. The N steps are recorded as one graph for each `Recipe`, and replayed: coefficients,
 timesteps, seed and frame numbers are in device memory, so that another table or seed of the same length replays the
 same graph.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from ...core.noise import NoiseSource, SeededNoise
 from ...core.samplers import StepTable
+from ...core.sampling import Plan
 from ...core.tiling import Tiling
 from ..device.arrays import DeviceArray
 from ..device.drivers.memory import Memory
@@ -42,6 +44,21 @@ SUFFIXES = {
 }
 """Type of pictures -> how the names of the kernels that read and write it end. Pictures of other floating-point types
 are converted to float32 on the host."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All of a run that the kernels' arguments depend on; the rest of it is in device memory.
+
+    Attributes:
+        steps: number of network evaluations.
+        given: whether the noise is in device memory; else the kernels draw it from the seed.
+        clip: whether the predicted picture is kept within [0, 1] at each step.
+    """
+
+    steps: int
+    given: bool
+    clip: bool
 
 
 class DeviceSize:
@@ -73,7 +90,7 @@ class DeviceSize:
         self.fours = batch * card.channels * height * ((width + 3) // 4)
         self._buffers: dict[str, Memory] = {}
         self._staging: dict[np.dtype[Any], DeviceArray] = {}
-        self._graphs: dict[tuple[int, bool, bool], Any] = {}
+        self._graphs: dict[Recipe, Any] = {}
         if tiling is None:
             self.evaluate: Evaluation = engine.evaluation(padded, stream)
         else:
@@ -93,12 +110,16 @@ class DeviceSize:
             self._staging[picture.dtype] = DeviceArray.empty(self.driver, picture.shape, picture.dtype)
         return self._staging[picture.dtype]
 
-    def set_up(self, table: StepTable, noise: NoiseSource, stream: int) -> None:
-        """Send what differs from run to run: coefficients, timesteps, seed and frames, or the noise itself."""
-        steps = len(table)
-        rows = _rows(table)
+    def set_up(self, plan: Plan, noise: NoiseSource, stream: int) -> Recipe:
+        """Send what differs from run to run: coefficients, timesteps, seed and frames, or the noise itself.
+
+        Returns:
+            What `run` must know of it.
+        """
+        steps = len(plan)
+        rows = _rows(plan.table)
         timesteps = np.zeros((steps, self.t_stride // 4), dtype=np.float32)
-        timesteps[:, : self.batch] = table.t[:, None]
+        timesteps[:, : self.batch] = plan.table.t[:, None]
         control = np.zeros(3 + self.batch, dtype=np.uint32)
         control[0] = NEVER
         if isinstance(noise, SeededNoise):
@@ -111,6 +132,7 @@ class DeviceSize:
         self._send("t", timesteps, stream)
         self._send("control", control, stream)
         self.driver.synchronize(stream)  # the arrays, all of them in variables here, must outlive the copies
+        return Recipe(steps, not isinstance(noise, SeededNoise), plan.clip)
 
     def load(self, picture: DeviceArray, reversed_channels: bool, stream: int) -> None:
         """Make mu of a picture, and of that the padded mu that the network sees."""
@@ -126,24 +148,19 @@ class DeviceSize:
         arguments = (*pointers, *picture.element_strides, int(reversed_channels), *self.dimensions)
         self.driver.launch(f"irsde_store_{SUFFIXES[picture.dtype]}", self.pixels, arguments, stream)
 
-    def run(
-        self, table: StepTable, given: bool, clip: bool, on_step: Callable[[int], None] | None, stream: int
-    ) -> None:
+    def run(self, recipe: Recipe, on_step: Callable[[int], None] | None, stream: int) -> None:
         """Do the start and all steps: replay them as a graph where the engine allows it, else one by one."""
-        steps = len(table)
         if on_step is not None:
             on_step(0)
         if not self.capturable:
-            self._steps(steps, given, clip, stream, on_step)
+            self._steps(recipe, on_step, stream)
             return
-        # What the kernels' arguments depend on; the rest of a run is in device memory.
-        key = (steps, given, clip)
-        if key not in self._graphs:
-            self._graphs[key] = self._captured(steps, given, clip, stream)
-        self.driver.replay(self._graphs[key], stream)
+        if recipe not in self._graphs:
+            self._graphs[recipe] = self._captured(recipe, stream)
+        self.driver.replay(self._graphs[recipe], stream)
         if on_step is not None:
             self.driver.synchronize(stream)
-            on_step(steps)
+            on_step(recipe.steps)
 
     def not_finite_at(self, stream: int) -> int:
         """The first step whose state was not finite, or NEVER; waits for the stream."""
@@ -158,37 +175,37 @@ class DeviceSize:
         self._buffers.clear()
         self._staging.clear()
 
-    def _captured(self, steps: int, given: bool, clip: bool, stream: int) -> Any:
+    def _captured(self, recipe: Recipe, stream: int) -> Any:
         """A graph of the whole loop, recorded on a stream of our own (the default stream cannot be).
 
         One evaluation of the start runs before, since engines finish setting up at their first.
         """
         self.driver.synchronize(stream)  # what `set_up` and `load` have on it is read on our own
-        self._start(steps, given, self.own_stream)
+        self._start(recipe, self.own_stream)
         self._evaluate(0, self.own_stream)
         self.driver.synchronize(self.own_stream)
         collecting = gc.isenabled()
         gc.disable()  # memory that a collection gives back would spoil the capture
         try:
-            return self.driver.capture(lambda: self._steps(steps, given, clip, self.own_stream, None), self.own_stream)
+            return self.driver.capture(lambda: self._steps(recipe, None, self.own_stream), self.own_stream)
         finally:
             if collecting:
                 gc.enable()
 
-    def _steps(self, steps: int, given: bool, clip: bool, stream: int, on_step: Callable[[int], None] | None) -> None:
+    def _steps(self, recipe: Recipe, on_step: Callable[[int], None] | None, stream: int) -> None:
         """Put the start and every step on the stream."""
-        self._start(steps, given, stream)
-        for k in range(steps):
+        self._start(recipe, stream)
+        for k in range(recipe.steps):
             self._evaluate(k, stream)
-            self._step(k, given, clip, stream)
+            self._step(k, recipe, stream)
             if on_step is not None:
                 self.driver.synchronize(stream)
                 on_step(k + 1)
 
-    def _start(self, steps: int, given: bool, stream: int) -> None:
+    def _start(self, recipe: Recipe, stream: int) -> None:
         """The initial y, and the first x."""
-        pointers = (self._at("y"), self._at("x"), self._at("mu"), self._noise(0, given), self._at("control"))
-        start = self._at("rows") + _ROW * steps
+        pointers = (self._at("y"), self._at("x"), self._at("mu"), self._noise(0, recipe), self._at("control"))
+        start = self._at("rows") + _ROW * recipe.steps
         self.driver.launch(f"irsde_start_{self.io}", self.fours, (*pointers, start, *self.dimensions), stream)
         self._pad("x", stream)
 
@@ -196,10 +213,10 @@ class DeviceSize:
         timesteps = self._at("t") + self.t_stride * k
         self.evaluate(self._at("x"), self._at("mu_in"), timesteps, self._at("eps"), stream)
 
-    def _step(self, k: int, given: bool, clip: bool, stream: int) -> None:
+    def _step(self, k: int, recipe: Recipe, stream: int) -> None:
         pointers = [self._at(name) for name in ("y", "q", "x", "eps", "mu")]
-        pointers += [self._noise(k + 1, given), self._at("control"), self._at("rows") + _ROW * k]
-        arguments = (*pointers, k + 1, int(clip), *self.dimensions)
+        pointers += [self._noise(k + 1, recipe), self._at("control"), self._at("rows") + _ROW * k]
+        arguments = (*pointers, k + 1, int(recipe.clip), *self.dimensions)
         self.driver.launch(f"irsde_step_{self.io}", self.fours, arguments, stream)
         self._pad("x", stream)
 
@@ -208,9 +225,9 @@ class DeviceSize:
             arguments = (self._at(buffer), self.pad_mode, *self.dimensions)
             self.driver.launch(f"irsde_pad_{self.io}", self.padded_pixels, arguments, stream)
 
-    def _noise(self, k: int, given: bool) -> int:
+    def _noise(self, k: int, recipe: Recipe) -> int:
         """Where the given noise of step k is; 0 where the kernels draw it."""
-        if not given:
+        if not recipe.given:
             return 0
         return self._at("noise") + 4 * self.pixels * k
 

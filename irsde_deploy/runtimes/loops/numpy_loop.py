@@ -17,6 +17,7 @@ from ...core.arrays import Float32
 from ...core.noise import NoiseSource
 from ...core.pixels import from_network, to_network
 from ...core.samplers import StepTable
+from ...core.sampling import Plan
 from ...core.tiling import Tiles, Tiling
 from ...errors import EngineError, InvalidValueError, IrsdeError, NotFiniteError
 from ..protocol import Engine
@@ -171,12 +172,12 @@ class NumpyLoop:
     def __call__(
         self,
         batch: npt.NDArray[Any],
-        table: StepTable,
+        plan: Plan,
         noise: NoiseSource,
-        clip: bool = False,
+        *,
         on_step: Callable[[int], None] | None = None,
         tiling: Tiling | None = None,
     ) -> npt.NDArray[Any]:
         """See `protocol.Loop`."""
-        restored = restore(self.engine, to_network(batch), table, noise, clip, on_step, tiling)
+        restored = restore(self.engine, to_network(batch), plan.table, noise, plan.clip, on_step, tiling)
         return from_network(restored, batch.dtype)

@@ -17,6 +17,7 @@ constexpr int MAX_THREADS = 16;
 constexpr irsde::i64 LEAST_FOURS = 1 << 13;  // that are worth a thread: about a millisecond of noise
 
 /// A step as the kernel takes it, rounded to float32 once.
+/// k and a - k p as StepTable (core/samplers.py) computes them: steps.txt has the six columns that they follow from.
 irsde::Row row_of(const Step& step) {
     const double k = step.r != 0 ? step.c / step.r : 0.0;
     const auto f = [](double value) { return static_cast<float>(value); };

@@ -25,10 +25,10 @@ import onnxruntime
 from forward_states import forward_marginals, noise_states
 from models import HELD_OUT, irsde, rain
 
-from irsde_deploy.calibration.calibrate import Problem
 from irsde_deploy.calibration.data import find_data
 from irsde_deploy.calibration.layers import Layer, quantisable
 from irsde_deploy.calibration.manifest import CalibrationSettings
+from irsde_deploy.calibration.problem import Problem
 from irsde_deploy.calibration.quantise import as_computed, mixed
 from irsde_deploy.calibration.ranges import METHODS, Statistics, timestep_groups
 from irsde_deploy.calibration.recorder import Recorder

@@ -1,279 +1,271 @@
-"""From an FP32 graph and pictures to an INT8 graph: its ranges, which layers stay in floating point, what it costs."""
+"""Calibration in one call: an FP32 graph and pictures -> an INT8 graph, its manifest and the table of ranges."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 import onnx
-import PIL
 
-from .._version import __version__
-from ..core.arrays import Float32
 from ..core.card import ModelCard
-from ..core.comparison import psnr
-from ..core.samplers import ADJACENT_ONLY
-from ..core.sde import DenoisingSDE
-from ..errors import InvalidValueError, NotFiniteError
-from ..graphs.metadata import INT8_KEY
-from ..graphs.onnx_file import read_model, set_metadata, write_model
-from ..precision.search import SearchResult, cheapest_set, operation_costs
-from ..precision.trajectory import TrajectoryQuality, restore_seeded
-from ..runtimes.engines.onnx_engine import OnnxEngine
-from ..runtimes.engines.onnx_session import onnxruntime_for
-from ..system.files import write_atomically
-from .data import CalibrationData
-from .layers import Layer, quantisable
-from .manifest import CalibrationSettings, TableFile
-from .quantise import as_computed, mixed
-from .range_table import RangeTable, find_table, graph_sha256, measure_table, states_of, table_key, write_table
+from ..core.pixels import require_rgb_pictures
+from ..errors import InvalidValueError, refuse
+from ..graphs.onnx_file import read_model
+from ..system.figures import require_plotting
+from ..system.files import require_new, require_output, require_writable
+from ..system.listener import SILENT, Listener
+from .data import find_data
+from .manifest import Manifest
+from .options import CalibrationOptions
+from .problem import Cost, Problem, search_float_layers, write_int8
+from .range_table import RangeTable
+from .repeating import Original, made_of
+from .sensitivity import REPORTS, format_ranking, format_timesteps, measure_sensitivity, write_reports
 
-MEASURED, MEASURED_SIDE = 4, 192
-"""How many pictures whole trajectories are measured on, spread over those given, and the largest side in pixels of the
-middle that is cut out of each."""
+_LISTED = 12
+"""Timesteps that the heading names."""
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A calibration that is to be done: the FP32 graph, its layers, the pictures and the settings.
+class Calibrated:
+    """What a calibration has written.
 
     Attributes:
-        model: the FP32 graph.
-        card: its model card.
-        layers: the layers that may be quantised.
-        data: the pictures to calibrate on.
-        settings: how to calibrate.
+        output: the INT8 graph. table: the file of its ranges.
+        manifest: what the run was made of; beside the graph, with the suffix `.json`.
+        cost: what INT8 costs.
     """
 
-    model: onnx.ModelProto
-    card: ModelCard
-    layers: tuple[Layer, ...]
-    data: CalibrationData
-    settings: CalibrationSettings
+    output: Path
+    table: Path
+    manifest: Manifest
+    cost: Cost
 
-    @classmethod
-    def of(
-        cls, model: onnx.ModelProto, card: ModelCard, data: CalibrationData, settings: CalibrationSettings
-    ) -> Problem:
-        """Find the layers that may be quantised; raises InvalidValueError where there is none or it is not FP32."""
-        if card.precision != "fp32":
-            raise InvalidValueError(
-                f"the graph is {card.precision} already: calibrate the one that was exported with `precision` fp32"
-            )
-        return cls(model, card, tuple(quantisable(model, settings.residuals)), data, settings)
 
-    def range_table(
-        self,
-        folder: Path,
-        on_state: Callable[[int], None] | None = None,
-        expected: TableFile | None = None,
-    ) -> tuple[RangeTable, Path, bool]:
-        """Take the range table from a folder, or measure it and write it there.
+def calibrate_graph(
+    source: Path,
+    data: str | None = None,
+    output: Path | None = None,
+    options: CalibrationOptions | None = None,
+    *,
+    manifest: Path | None = None,
+    cache: Path | None = None,
+    report: Path | None = None,
+    overwrite: bool = False,
+    listener: Listener = SILENT,
+) -> Calibrated:
+    """Quantise an exported FP32 graph to INT8, with ranges from states along the sampling trajectory.
 
-        Args:
-            folder: where range tables are kept.
-            on_state: called after each measured state with the number measured so far.
-            expected: the table that a manifest names; no other file of the folder is used then.
+    Args:
+        source: the FP32 graph.
+        data: folders of degraded and of clean pictures as `LQ,GT`; or one folder with the subfolders LQ and GT, or of
+            degraded pictures alone. With a manifest: where its pictures are now.
+        output: ONNX file to write; the source's name with `.int8.onnx` by default. The manifest is written beside it.
+        options: how to calibrate; must be left out with a manifest, which has them.
+        manifest: repeat the run that wrote this file.
+        cache: folder of range tables; the output's by default.
+        report: folder for what each layer alone costs at each timestep (`sensitivity.REPORTS`); takes long.
+        overwrite: whether files that exist are replaced.
+        listener: is told how the ranges moved, which layers stay in floating point, what INT8 costs, what was written.
 
-        Returns:
-            The table, its file, and whether that was there already.
+    Raises:
+        InvalidValueError: settings that do not go together or do not fit the model; a budget that cannot be kept.
+        InputFileError: graph, pictures or manifest cannot be read, or do not belong together.
+        OutputFileError: a file exists or cannot be written. EngineError: no exported graph.
+        MissingPackageError: ONNX Runtime, or for a report Matplotlib, is not installed.
+    """
+    files = _Files(source, output or source.with_suffix(".int8.onnx"), manifest, cache, report, overwrite)
+    files.check()
+    refuse([(manifest is not None and options is not None, "the manifest has the options already: leave them out")])
+    model, card = read_model(source)
+    require_rgb_pictures(card, source)
+    original = None if manifest is None else Original.read(manifest, model, card)
+    problem = _problem(files, model, card, original, data, options or CalibrationOptions())
+    return _Run(files, problem, original, listener).carried_out()
 
-        Raises:
-            EngineError: an evaluation failed, or an activation is not finite.
-        """
-        key = table_key(graph_sha256(self.model), self.card, self.layers, self.data, self.settings)
-        found = find_table(folder, key, self.layers, self.settings, expected)
-        if found is not None:
-            return *found, True
-        states = states_of(self.model, self.card, self.data, self.settings)
-        table = measure_table(self.model, self.layers, states, self.settings, key, on_state)
-        path = folder / table.file_name
-        write_table(table, path)
-        return table, path, False
 
-    def quantised(self, ranges: dict[str, float], float_layers: frozenset[str] = frozenset()) -> onnx.ModelProto:
-        """Return the graph with its layers in INT8, but for those named in `float_layers`."""
-        layers = [layer for layer in self.layers if layer.name not in float_layers]
-        return mixed(self.model, layers, ranges, self.settings.rest)
+def _problem(
+    files: _Files,
+    model: onnx.ModelProto,
+    card: ModelCard,
+    original: Original | None,
+    data: str | None,
+    options: CalibrationOptions,
+) -> Problem:
+    if original is not None:
+        pictures, settings = original.pictures(data), original.manifest.settings
+    else:
+        refuse([(not data, "give the pictures to calibrate on: `data` LQ,GT or `data` LQ")])
+        pictures, settings = find_data(data or ""), options.settings(card)
+    try:
+        return Problem.of(model, card, pictures, settings)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{files.source}: {error}") from None
 
-    def pictures(self) -> list[tuple[Float32, Float32 | None]]:
-        """Return (degraded, clean) of each picture to measure on, (1, C, H, W); clean is None without pairs."""
-        sources = self.data.sources(self.card)
-        chosen = np.unique(np.linspace(0, len(sources) - 1, MEASURED).round().astype(int))
-        cut = []
-        for index in chosen:
-            mu, y0 = sources[index].read()
-            cut.append((_centre(mu), None if y0 is None else _centre(mu + y0)))
-        return cut
 
-    def quality(self, ranges: dict[str, float], pictures: Sequence[Float32]) -> TrajectoryQuality:
-        """Return a function from the layers that stay in floating point to the PSNR of what is restored then.
+@dataclass(frozen=True)
+class _Files:
+    """Where a run reads and writes; the names are those of `calibrate_graph`."""
 
-        The PSNR, in dB, is that of restored pictures against the FP32 graph's.
-
-        Args:
-            ranges: name of an activation -> the magnitude that becomes 127.
-            pictures: degraded pictures, each (1, C, H, W).
-        """
-
-        def candidate(kept: frozenset[str]) -> onnx.ModelProto:
-            return as_computed(self.quantised(ranges, kept), self.settings.rest)
-
-        table = self.settings.table(self.card.sde)
-        return TrajectoryQuality.of(self.model, self.card, pictures, table, candidate, self.settings.clip)
+    source: Path
+    output: Path
+    manifest: Path | None
+    cache: Path | None
+    report: Path | None
+    overwrite: bool
 
     @property
-    def int8_card(self) -> ModelCard:
-        """The quantised graph's model card. Its sampler, steps and t0 are the trajectory that was calibrated for."""
-        settings, sde = self.settings, self.card.sde
-        first, steps = settings.timesteps[0], len(settings.timesteps)
-        if isinstance(sde, DenoisingSDE):  # whose first timestep is the picture's own
-            t0, steps = None, sde.T if settings.sampler in ADJACENT_ONLY else steps
-        else:
-            t0 = None if first == sde.T else first
-        return replace(
-            self.card,
-            precision="int8",
-            calibrated=(first, settings.timesteps[-1]),
-            sampler=settings.sampler,
-            steps=steps,
-            t0=t0,
+    def new_manifest(self) -> Path:
+        """Beside the output."""
+        return self.output.with_suffix(".json")
+
+    @property
+    def tables(self) -> Path:
+        """The folder of range tables."""
+        return self.cache or self.output.parent
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the new manifest would take the place of the one that is repeated."""
+        return self.manifest is not None and self.new_manifest.resolve() == self.manifest.resolve()
+
+    def check(self) -> None:
+        """Raise where something must not or cannot be written, before anything is measured."""
+        require_output(self.output, ".onnx", self.overwrite)
+        require_new(self.new_manifest, self.overwrite or self.in_place)
+        refuse(
+            [
+                (
+                    self.output.name.startswith("ranges-"),
+                    f"{self.output}: names that begin with ranges- are for range tables: give another one",
+                ),
+                (
+                    self.output.resolve() == self.source.resolve(),
+                    f"{self.output}: must not replace the graph it is made of: give another name",
+                ),
+            ]
         )
+        for path in (self.output, self.new_manifest, self.tables / "ranges.json"):
+            require_writable(path)
+        if self.report is not None:
+            self._check_report(self.report)
 
-
-def _centre(picture: Float32) -> Float32:
-    """Return the middle of a picture (C, H, W), at most MEASURED_SIDE on each side, as (1, C, h, w)."""
-    sides = [min(side, MEASURED_SIDE) for side in picture.shape[1:]]
-    top, left = ((side - cut) // 2 for side, cut in zip(picture.shape[1:], sides, strict=True))
-    return np.ascontiguousarray(picture[None, :, top : top + sides[0], left : left + sides[1]])
+    def _check_report(self, folder: Path) -> None:
+        require_plotting()  # said before anything long starts
+        for name in REPORTS:
+            require_new(folder / name, self.overwrite)
+        require_writable(folder / REPORTS[0])
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What INT8 costs on whole trajectories.
+class _Run:
+    """The order of work, told to a listener."""
 
-    Attributes:
-        psnr: PSNR in dB of the worst restored picture against FP32's.
-        clean_fp32: mean PSNR in dB of FP32's restored pictures against the clean ones; None without clean ones.
-        clean_int8: the same of INT8's restored pictures.
-        case: what was restored, in words.
-    """
+    files: _Files
+    problem: Problem
+    original: Original | None
+    listener: Listener
 
-    psnr: float
-    clean_fp32: float | None
-    clean_int8: float | None
-    case: str
+    def carried_out(self) -> Calibrated:
+        original = self.original
+        self.listener.line(_heading(self.problem))
+        table, table_file = self._range_table()
+        float_layers = self._float_layers(table) if original is None else original.manifest.float_layers
+        calibrated = self._written(table, table_file, float_layers)
+        if original is not None:
+            self._compare(original, calibrated.manifest)
+        if self.files.report is not None:
+            self._report(table, self.files.report)
+        return calibrated
 
-    def __str__(self) -> str:
-        against = f"restored pictures have {self.psnr:.1f} dB against FP32's at the worst ({self.case})"
-        if self.clean_fp32 is None or self.clean_int8 is None:
-            return against
-        return f"{against}; against the clean ones {self.clean_int8:.2f} dB, FP32 {self.clean_fp32:.2f} dB"
+    def _written(self, table: RangeTable, table_file: Path, float_layers: Sequence[str]) -> Calibrated:
+        """Write the graph and its manifest."""
+        files, problem, original, tell = self.files, self.problem, self.original, self.listener.line
+        check = None
+        if original is not None and files.in_place and not files.overwrite:
+            check = original.require_same
+        cost = write_int8(problem, table, float_layers, files.output, check)
+        made = made_of(problem, table, table_file, float_layers, files.source, files.output)
+        if original is None or not files.in_place or not original.repeated_by(made):
+            made.write(files.new_manifest)
+        quantised, layers = len(problem.layers) - len(float_layers), len(problem.layers)
+        tell(f"{quantised} of {layers} layers in INT8, the rest in {problem.settings.rest}\n{cost}")
+        megabytes = files.output.stat().st_size / 1e6
+        tell(f"wrote {files.output} ({megabytes:.1f} MB), {files.new_manifest.name} and {table_file.name}")
+        return Calibrated(files.output, table_file, made, cost)
 
+    def _range_table(self) -> tuple[RangeTable, Path]:
+        settings, folder, tell = self.problem.settings, self.files.tables, self.listener.line
+        expected = None if self.original is None else self.original.manifest.ranges
+        about = settings.most_states if settings.states is None else settings.states
+        with self.listener.progress(about, "measuring ranges") as advance:
 
-def search_float_layers(
-    problem: Problem,
-    ranges: dict[str, float],
-    budget: float,
-    on_trial: Callable[[int, int], None] | None = None,
-) -> SearchResult:
-    """Find the layers to leave in floating point, so that restored pictures keep a budget.
+            def on_state(done: int) -> None:
+                advance(done, f"{done} states")
 
-    Of the sets of layers that the search tries and that keep the budget, the one with the fewest operations is taken.
+            table, path, reused = self.problem.range_table(folder, on_state, expected)
+        tell("\n".join(table.rounds))
+        if settings.states is None:
+            most = f"not converged: `most_states` {settings.most_states} allows no more"
+            tell("converged" if table.converged else most)
+        tell(f"ranges by {settings.method}" + (f", of {path}, whose hash fits" if reused else ""))
+        if expected is not None and not reused:
+            where = folder / expected.name
+            self.listener.note(f"{where} is not the table of the manifest, so that ranges were measured again")
+        return table, path
 
-    Args:
-        problem: the graph, its layers and the pictures.
-        ranges: name of an activation -> the magnitude that becomes 127.
-        budget: PSNR in dB that every restored picture must have against FP32's.
-        on_trial: as `cheapest_set` calls it.
+    def _float_layers(self, table: RangeTable) -> tuple[str, ...]:
+        """The layers that must stay in floating point for the PSNR budget; none without one."""
+        settings, tell = self.problem.settings, self.listener.line
+        budget = settings.psnr_budget
+        if budget is None:
+            return ()
+        with self.listener.trials("searching") as on_trial:
+            result = search_float_layers(self.problem, table.ranges(settings.method), budget, on_trial)
+        found = result.kept
+        if len(found) == len(self.problem.layers):
+            raise InvalidValueError(
+                f"no layer can be in INT8 within {budget:g} dB: lower `psnr_budget`, or keep the FP32 graph"
+            )
+        tell(
+            f"for {budget:g} dB {_counted(len(found), 'layer')} must stay in floating point, with {result.share:.1%} "
+            f"of the operations that could be in INT8 (found in {_counted(result.trials, 'trial')})"
+        )
+        for name in found:
+            tell(f"  {name}")
+        return found
 
-    Returns:
-        The search's result, with the layers that stay in floating point in the graph's order.
+    def _compare(self, original: Original, made: Manifest) -> None:
+        """Say whether a repeated run gave the same file."""
+        if original.repeated_by(made):
+            self.listener.line("the same file as the manifest's, byte for byte")
+            return
+        changed = original.changed_packages(made)
+        why = f" (other versions of {', '.join(changed)})" if changed else ""
+        self.listener.note(f"the file differs from the manifest's{why}")
 
-    Raises:
-        InvalidValueError: the budget is not kept even with all of them in floating point, the rest being FP16.
-    """
-    quality = problem.quality(ranges, [mu for mu, _ in problem.pictures()])
-    costs = operation_costs(problem.model, {layer.name: [layer.name] for layer in problem.layers})
-    result = cheapest_set(costs, quality, budget, on_trial)
-    return replace(result, kept=tuple(name for name in costs if name in set(result.kept)))
-
-
-def write_int8(
-    problem: Problem,
-    table: RangeTable,
-    float_layers: Sequence[str],
-    path: Path,
-    check: Callable[[Path], None] | None = None,
-) -> Cost:
-    """Write the quantised graph, whole or not at all, and measure what was written.
-
-    Args:
-        problem: the graph, its layers and the pictures.
-        table: the ranges.
-        float_layers: names of the layers that stay in floating point.
-        path: file to write.
-        check: called with the temporary file before that takes its name; it raises an error to prevent it.
-
-    Raises:
-        InvalidValueError: `float_layers` names a layer that the graph does not have.
-        NotFiniteError: states of the quantised graph, or of the FP32 graph, are not finite.
-    """
-    settings = problem.settings
-    if unknown := set(float_layers) - {layer.name for layer in problem.layers}:
-        raise InvalidValueError(f"the graph has no layer {min(unknown)} that could be quantised")
-    ranges = table.ranges(settings.method)
-    model = problem.quantised(ranges, frozenset(float_layers))
-    about = {
-        "method": settings.method,
-        "timesteps": settings.timesteps,
-        "states": table.states,
-        "residuals": settings.residuals,
-        "rest": settings.rest,
-        "float_layers": list(float_layers),
-    }
-    set_metadata(model, INT8_KEY, json.dumps(about))
-    with write_atomically(path) as temporary:
-        write_model(model, problem.int8_card, temporary)
-        if check is not None:
-            check(temporary)
-        return measure(problem, temporary)
-
-
-def measure(problem: Problem, path: Path) -> Cost:
-    """Read a quantised file, restore the problem's pictures with it (ONNX Runtime, CPU) and return what it costs."""
-    pictures = problem.pictures()
-    quality = problem.quality({}, [mu for mu, _ in pictures])
-    written, card = read_model(path)
-    engine = OnnxEngine.from_bytes(as_computed(written, problem.settings.rest).SerializeToString(), card)
-    restored = [restore_seeded(engine, mu, quality.table, quality.clip) for mu, _ in pictures]
-    if not all(np.isfinite(picture).all() for picture in restored):
-        raise NotFiniteError("the quantised graph's restored pictures are not finite: are the weights trained?")
-    clean = [gt for _, gt in pictures if gt is not None]
-    fp32, int8 = (_mean_psnr(pictures, clean) for pictures in (quality.reference, restored))
-    what = f"{len(pictures)} of the {len(problem.data.entries)} pictures, middles of at most {MEASURED_SIDE} px"
-    case = f"{what}, {len(quality.table)} steps of {problem.settings.sampler}"
-    return Cost(quality.worst(restored), fp32, int8, case)
+    def _report(self, table: RangeTable, folder: Path) -> None:
+        """Measure and write each layer's cost."""
+        problem, tell = self.problem, self.listener.line
+        with self.listener.progress(len(problem.layers), "measuring layers") as advance:
+            sensitivity = measure_sensitivity(problem, table.ranges(problem.settings.method), advance)
+        paths = write_reports(sensitivity, folder, f"{self.files.output.name}: each layer alone in INT8")
+        tell(f"{format_timesteps(sensitivity)}\n\n{format_ranking(sensitivity, 10)}")
+        tell(f"wrote {', '.join(map(str, paths))}")
 
 
-def _mean_psnr(restored: Sequence[Float32], clean: Sequence[Float32]) -> float | None:
-    if not clean:
-        return None
-    return float(np.mean([psnr(np.clip(mine, 0, 1), gt, 1.0) for mine, gt in zip(restored, clean, strict=True)]))
+def _heading(problem: Problem) -> str:
+    settings, number = problem.settings, len(problem.data.entries)
+    source = f"{_counted(number, 'picture')} without clean ones, states recorded along FP32 trajectories"
+    if problem.data.paired:
+        source = f"{_counted(number, 'pair')}, states drawn exactly"
+    timesteps = ", ".join(map(str, settings.timesteps[:_LISTED]))
+    if len(settings.timesteps) > _LISTED:
+        timesteps += ", ..."
+    return f"{source}\n{settings.sampler}, {_counted(len(settings.timesteps), 'step')}: t = {timesteps}"
 
 
-def packages() -> dict[str, str]:
-    """Return the name and version of each package on which the bytes of a result depend."""
-    onnxruntime = onnxruntime_for("cpu")
-    return {
-        "irsde-deploy": __version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-        "pillow": PIL.__version__,
-    }
+def _counted(number: int, noun: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -36,7 +36,10 @@ _TABLE_NAME = re.compile(r"ranges-[\w-]+\.json", re.ASCII)
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """The settings of a calibration.
+    """What a calibration does, settled for one model: the timesteps themselves; nothing is left to its card.
+
+    `options.CalibrationOptions` is what is asked for before the model is known. A manifest keeps these, so that a run
+    can be repeated whatever the defaults are then.
 
     Attributes:
         sampler, timesteps, debias, clip: the trajectory whose states the network is calibrated for.

@@ -15,7 +15,10 @@ MOST_STATES = 2048
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """What a calibration is asked for; with a model's card it becomes `CalibrationSettings`.
+    """What a calibration is asked for, by a user and of any model.
+
+    It may leave things open, such as the steps of the trajectory. `settings` settles them for one model, as
+    `CalibrationSettings`, which a manifest keeps.
 
     Attributes:
         sampling: the trajectory that the graph is calibrated for, and the seed of crops and noise; what it leaves open

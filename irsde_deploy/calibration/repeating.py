@@ -13,9 +13,9 @@ import onnx
 from ..core.card import ModelCard
 from ..errors import InputFileError, InvalidValueError, OutputFileError
 from ..system.files import file_sha256
-from .calibrate import Problem, packages
 from .data import CalibrationData, data_in, find_data
 from .manifest import Manifest, TableFile, read_manifest, sde_of
+from .problem import Problem, packages
 from .range_table import RangeTable, graph_sha256
 
 

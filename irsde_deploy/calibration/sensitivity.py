@@ -23,7 +23,7 @@ from ..runtimes.engines.onnx_engine import OnnxEngine
 from ..runtimes.protocol import Engine
 from ..system.figures import figure_file
 from ..system.tables import markdown_table, write_csv, write_text
-from .calibrate import Problem
+from .problem import Problem
 from .quantise import quantise
 from .range_table import states_of
 from .states import State

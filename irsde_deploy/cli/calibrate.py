@@ -79,8 +79,8 @@ def calibrate(
     if manifest is not None and (surplus := given_options(lambda name: name not in _WITH_MANIFEST)):
         raise InvalidValueError(f"{', '.join(surplus)}: the manifest has that already: leave it out")
     with requires_extra("cpu", "calibrating"):
+        from ..calibration.calibrate import calibrate_graph
         from ..calibration.options import CalibrationOptions
-        from ..calibration.run import calibrate_graph
     options = CalibrationOptions(sampling, **settings) if manifest is None else None
     calibrate_graph(
         onnx_file,

@@ -14,7 +14,7 @@ LOOP_KEY = "irsde_loop"
 """Metadata property of a whole-loop graph: JSON of what it executes (`graphs.whole_loop`)."""
 
 INT8_KEY = "irsde_int8"
-"""Metadata property of a quantised graph: JSON of how it was made (`calibration.calibrate`)."""
+"""Metadata property of a quantised graph: JSON of how it was made (`calibration.problem`)."""
 
 Tensor = tuple[str, bool, Sequence[Any]]
 """An input or output of a graph: its name, whether it is float32, its shape."""

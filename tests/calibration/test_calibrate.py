@@ -16,9 +16,9 @@ from places import ASSETS
 from small_quantisable import small_quantisable
 
 from irsde_deploy import load
-from irsde_deploy.calibration.calibrate import INT8_KEY, Problem
 from irsde_deploy.calibration.data import find_data
 from irsde_deploy.calibration.manifest import CalibrationSettings
+from irsde_deploy.calibration.problem import INT8_KEY, Problem
 from irsde_deploy.calibration.ranges import METHODS
 from irsde_deploy.cli.calibrate import METHODS as OFFERED
 from irsde_deploy.core.comparison import psnr

@@ -15,9 +15,9 @@ import pytest
 from calibration_pairs import write_pairs
 from places import ASSETS
 
-from irsde_deploy.calibration.calibrate import Problem
 from irsde_deploy.calibration.data import find_data
 from irsde_deploy.calibration.manifest import CalibrationSettings, read_manifest
+from irsde_deploy.calibration.problem import Problem
 from irsde_deploy.calibration.range_table import read_table, states_of
 from irsde_deploy.calibration.ranges import METHODS, Magnitudes
 from irsde_deploy.calibration.recorder import Recorder

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from small_quantisable import QUANTISABLE, SUM
 
-from irsde_deploy.calibration.calibrate import Problem, search_float_layers
 from irsde_deploy.calibration.data import find_data
 from irsde_deploy.calibration.manifest import CalibrationSettings
+from irsde_deploy.calibration.problem import Problem, search_float_layers
 from irsde_deploy.calibration.range_table import states_of
 from irsde_deploy.calibration.sensitivity import format_timesteps, measure_sensitivity
 from irsde_deploy.core.example import SEED

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from irsde_deploy.calibration.calibrate import calibrate_graph
 from irsde_deploy.calibration.manifest import read_manifest
 from irsde_deploy.calibration.options import CalibrationOptions
-from irsde_deploy.calibration.run import calibrate_graph
 from irsde_deploy.core.card import ModelCard
 from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.core.sde import DenoisingSDE

@@ -102,7 +102,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 _OUT_OF_MEMORY = ("out of memory", "insufficient memory", "alloc", "can't start new thread")
 """What libraries' messages say where memory ran out: "bad_alloc", "failed to allocate"; a thread needs a stack."""
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MUTE = ("Exception from", "Check '", "FrontEnd API failed with", "Loading input model")
 """How those lines of OpenVINO's errors begin that say where and not why."""
 

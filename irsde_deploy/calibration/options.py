@@ -55,7 +55,7 @@ class CalibrationOptions:
                     "`states` says how many: leave out `most_states`, which is where doubling ends",
                 ),
                 (
-                    self.sampling.starts_blind(card.sde),
+                    Sampling.of(self.sampling).starts_blind(card.sde),
                     "a denoising model starts at the picture's noise level, and is calibrated from there: give the "
                     "pictures' `noise_level`, or `t0`",
                 ),

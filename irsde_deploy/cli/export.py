@@ -88,7 +88,16 @@ def export(
     with requires_extra("export", "exporting a checkpoint"):
         from ..export.exporter import export_files
     rewriter_for = partial(_loop_writer, settings=loop_settings, opset=opset) if whole_loop else None
-    export_files(checkpoint, output, read_sources(model), exported, plan, rewriter_for, TERMINAL)
+    export_files(
+        checkpoint,
+        output,
+        read_sources(model),
+        exported,
+        plan,
+        rewriter_for,
+        overwrite=overwrite,
+        listener=TERMINAL,
+    )
 
 
 def _plan_order(plan: Path | None, overwrite: bool, settings: dict[str, Any]) -> PlanOrder | None:

@@ -46,7 +46,7 @@ BY_COST = tuple(reversed(PRESETS))
 
 def preset(name: str) -> Preset:
     """The preset of a quality; InvalidValueError for a name that is none."""
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise InvalidValueError(f"quality must be one of {', '.join(PRESETS)}, not {name!r}")
     return PRESETS[name]
 

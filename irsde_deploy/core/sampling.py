@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, TypedDict, TypeGuard
 
+import numpy as np
+
 from ..errors import InvalidValueError, refuse
 from .noise import require_seed
 from .presets import Preset, preset
@@ -73,6 +75,15 @@ class Sampling:
     overlap: int | None = None
 
     def __post_init__(self) -> None:
+        # Settings come from arrays and files too: what is kept is plain, so that it can be written as JSON.
+        for name, least in _WHOLE_FROM.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _whole(name, value, least))
+        for name in ("debias", "clip"):
+            object.__setattr__(self, name, _flag(name, getattr(self, name)))
+        if isinstance(self.tile, np.integer):
+            object.__setattr__(self, "tile", int(self.tile))
         refuse(self._rules())
         self._require_tiles()
 
@@ -88,22 +99,13 @@ class Sampling:
         )
         self.preset  # noqa: B018 (raises where there is no such quality)
         require_seed(self.seed)
-        yield (
-            isinstance(self.steps, Integral) and self.steps < 1,
-            f"steps must be at least 1, not {self.steps}",
-        )
-        first = self.t0
-        yield (
-            first is not None and (not isinstance(first, Integral) or first < 1),
-            f"t0 must be a whole number from 1, not {first!r}",
-        )
         level = self.noise_level
         yield (
-            level is not None and not (isinstance(level, Real) and 0 < level < math.inf),
+            level is not None and (isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < math.inf),
             f"noise_level must be a number above 0, on the 0..255 scale, not {level!r}",
         )
         yield (
-            level is not None and first is not None,
+            level is not None and self.t0 is not None,
             "a noise level chooses the first timestep of a Denoising-SDE: leave it out where t0 is given",
         )
 
@@ -136,13 +138,31 @@ class Sampling:
 
     def _require_tiles(self) -> None:
         """Raise InvalidValueError where there are no such tiles."""
-        if isinstance(self.tile, int):
+        if isinstance(self.tile, int) and not isinstance(self.tile, bool):
             Tiling.of(self.tile, self.overlap)
             return
-        if self.tile not in (None, "auto"):
+        if self.tile is not None and (not isinstance(self.tile, str) or self.tile != "auto"):
             raise InvalidValueError(f"tile must be a side in pixels, 'auto' or None, not {self.tile!r}")
         if self.overlap is not None:
             Tiling.of(max(SIDES), self.overlap)
+
+
+_WHOLE_FROM = {"steps": 1, "t0": 1, "seed": 0, "overlap": 0}
+"""Settings that are whole numbers, and the least that each can be."""
+
+
+def _whole(name: str, value: object, least: int) -> int:
+    """A setting as a plain int, or InvalidValueError: Python takes True for 1, and nobody means that here."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or value < least:
+        raise InvalidValueError(f"{name} must be a whole number from {least}, not {value!r}")
+    return int(value)
+
+
+def _flag(name: str, value: object) -> bool:
+    """A setting that is on or off, or InvalidValueError: any text would be on."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidValueError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from ..precision.measured_pictures import read_pictures
 from ..runtimes.engines.onnx_engine import OnnxEngine
 from ..runtimes.engines.torch_engine import TorchEngine
 from ..runtimes.tensorrt.builder import build_plan
-from ..system.files import write_atomically
+from ..system.files import require_output, write_atomically
 from ..system.listener import SILENT, Listener
 from .description import Description, describe
 from .export_settings import ExportSettings, PlanOrder, Rewriter
@@ -31,18 +31,20 @@ def export_files(
     settings: ExportSettings | None = None,
     plan: PlanOrder | None = None,
     rewriter_for: Callable[[ModelCard], Rewriter] | None = None,
+    overwrite: bool = False,
     listener: Listener = SILENT,
 ) -> ModelCard:
     """Export a checkpoint: the proven graph in the precision asked for, and a TensorRT plan of it where one is wanted.
 
     Args:
         checkpoint: `.pt`, `.pth` or `.safetensors`.
-        output: ONNX file; replaced if there, untouched when anything fails.
+        output: ONNX file; untouched when anything fails.
         sources: of what the weights do not say, most binding first: `flags`, an options file, a recipe.
         settings: opset and precision; by default opset 18 and FP32.
         plan: a TensorRT plan to build from the file.
         rewriter_for: the model's card -> what makes something else of the graph, such as the whole sampling loop, and
             writes that to the file; called before any long work, so that it can refuse.
+        overwrite: whether an output that exists is replaced.
         listener: is told where each setting came from, the comparisons, and what was written.
 
     Returns:
@@ -54,6 +56,7 @@ def export_files(
         ParityError: ONNX Runtime and PyTorch disagree; no file is left behind.
         OutputFileError: a file cannot be written. EngineError: the plan cannot be built.
     """
+    require_output(output, ".onnx", overwrite)
     settings = settings or ExportSettings()
     check_budget(settings.precision, settings.psnr_budget)
     loaded, description = _described(checkpoint, sources, listener)

@@ -18,6 +18,7 @@ PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
         ("cv2", "opencv-python-headless"),
         ("PIL", "pillow"),
         ("click", "click"),
+        ("msgspec", "msgspec"),
         ("filelock", "filelock"),
         ("platformdirs", "platformdirs"),
     ),

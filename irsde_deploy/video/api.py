@@ -142,7 +142,14 @@ def restore_video(
         on_note(note)
 
     run = _settled_run(
-        restorer, Path(source), Path(target), sampling or USUAL, settings, target_seconds, on_quality, tell
+        restorer,
+        Path(source),
+        Path(target),
+        USUAL if sampling is None else Sampling.of(sampling),
+        settings,
+        target_seconds,
+        on_quality,
+        tell,
     )
     return run.carried_out(on_start, on_progress, on_cut_off, tell, notes)
 

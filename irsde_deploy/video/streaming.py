@@ -112,7 +112,7 @@ def restore_pipe(
         InputFileError: no stream of this kind, or it ends within a frame; the whole frames were written.
         InvalidValueError: settings that do not fit each other or the model. EngineError: an evaluation has failed.
     """
-    settings, sampling = settings or PipeSettings(), sampling or USUAL
+    settings, sampling = settings or PipeSettings(), USUAL if sampling is None else Sampling.of(sampling)
     require_rgb_pictures(restorer.card, name_of(restorer))
     target_seconds = seconds_wanted(target_seconds, None, sampling)
     form = settings.raw or read_format(given, settings.matrix)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from typing import get_type_hints
 
 import numpy as np
@@ -31,7 +32,14 @@ DENOISING = ModelCard(
         ({"seed": -1}, "seed must be a whole number"),
         ({"seed": 2**64}, "seed must be a whole number"),
         ({"noise_level": 10.0, "t0": 5}, "leave it out where t0 is given"),
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 0}, "steps must be a whole number from 1, not 0"),
+        ({"steps": True}, "steps must be a whole number from 1, not True"),
+        ({"steps": [90, 10]}, "steps must be a whole number"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"clip": "no"}, "clip must be True or False, not 'no'"),
+        ({"debias": None}, "debias must be True or False"),
+        ({"tile": True}, "'auto' or None, not True"),
+        ({"quality": ["fast"]}, "quality must be one of draft"),
         ({"t0": 0}, "t0 must be a whole number from 1"),
         ({"t0": 1.5}, "t0 must be a whole number from 1"),
         ({"noise_level": 0.0}, "noise_level must be a number above 0"),
@@ -55,6 +63,12 @@ def test_the_keywords_are_the_fields() -> None:
 def test_the_limits_themselves_are_taken() -> None:
     assert Sampling(seed=2**64 - 1, tile=64, overlap=32).seed == 2**64 - 1
     assert Sampling(tile="auto", overlap=1024).overlap == 1024
+
+
+def test_numpys_numbers_become_plain_ones() -> None:
+    """They could not be written as JSON, which manifests of videos and calibrations are."""
+    given = Sampling(steps=np.int32(3), seed=np.int64(1), clip=np.bool_(True), tile=np.int64(64))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(asdict(given))) == asdict(Sampling(steps=3, seed=1, clip=True, tile=64))
 
 
 def test_single_settings_change_a_sampling() -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ..core.comparison import DIVERGENCE, format_comparison
 from ..core.samplers import SAMPLERS
 from ..core.sampling import Sampling
 from ..core.tiling import Tiling
 from ..errors import InvalidValueError, refuse, requires_extra
-from .common import PATH, SEED, device_options, note_uncalibrated, progress, require_rgb, say
-
-if TYPE_CHECKING:
-    from ..restorer import Restorer
+from .common import PATH, SEED, TERMINAL, device_options
 
 
 @click.command()
@@ -73,15 +69,24 @@ def verify(
     written.check(picture)
     if tiled is not None and picture is not None:
         sampling = Sampling(sampler=sampler, steps=steps, seed=seed)
-        _verify_tiles(engine, device_settings, Tiling.of(tiled, overlap), picture, sampling, written)
+        _verify_tiles(engine, device_settings, picture, Tiling.of(tiled, overlap), sampling, written)
     elif against is not None:
         with requires_extra("export", "comparing with PyTorch"):
             from ..export.parity import compared_sampling
+            from ..reports.parity import verify_engine
         from ..restorer import load
 
-        candidate = load(engine, **device_settings)
-        sampling = compared_sampling(candidate.card, sampler, steps, seed)
-        _verify_parity(candidate, engine, against, sampling, picture, tolerance, written)
+        restorer = load(engine, **device_settings)
+        verify_engine(
+            restorer,
+            against,
+            written.csv,
+            written.plot,
+            sampling=compared_sampling(restorer.card, sampler, steps, seed),
+            picture=picture,
+            tolerance=tolerance,
+            listener=TERMINAL,
+        )
 
 
 def _contradictions(
@@ -117,69 +122,12 @@ class _Outputs:
                 f"--csv must end in .csv and --plot in .png, and neither be an input, not {self.csv} and {self.plot}"
             )
 
-    def __str__(self) -> str:
-        return f"{self.csv} and {self.plot}"
-
-
-def _verify_parity(
-    candidate: Restorer,
-    engine: Path,
-    against: Path,
-    sampling: Sampling,
-    picture: Path | None,
-    tolerance: float | None,
-    written: _Outputs,
-) -> None:
-    from ..export.parity import compare_evaluations, compare_trajectories, reference_engine, require
-    from ..networks.checkpoints import read_checkpoint
-    from ..reports.parity import format_trajectory, write_csv, write_plot
-
-    checkpoint = read_checkpoint(against)
-    if candidate.card.checkpoint_sha256 not in ("", checkpoint.sha256):
-        say(f"note: {engine} says it was exported from another file than {against} (their SHA-256 differ)")
-    reference = reference_engine(candidate.card, checkpoint)
-    mu = None if picture is None else _read_network_input(candidate, engine, picture)
-    plan = candidate.plan(sampling)
-    note_uncalibrated(engine, candidate.card, plan.table.t)
-    evaluations = []
-    if candidate.card.precision != "int8":  # whose ranges hold for the states of a trajectory alone
-        evaluations = list(compare_evaluations(candidate.engine, reference))
-    with progress(len(plan), f"{plan.sampler}, {len(plan)} steps") as advance:
-        trajectory = compare_trajectories(candidate.engine, reference, sampling, mu, tolerance, advance)
-    write_csv(trajectory, written.csv)
-    write_plot(trajectory, written.plot, f"{engine.name}: {candidate.engine.name} against {reference.name}")
-    click.echo("\n".join([format_trajectory(trajectory), *map(format_comparison, evaluations)]))
-    click.echo(f"wrote {written}")
-    if not trajectory.complete:
-        say(f"note: {DIVERGENCE}")
-    require([*evaluations, *trajectory.steps], str(engine))
-
 
 def _verify_tiles(
-    engine: Path,
-    device_settings: dict[str, Any],
-    tiling: Tiling,
-    picture: Path,
-    sampling: Sampling,
-    written: _Outputs,
+    engine: Path, device_settings: dict[str, Any], picture: Path, tiling: Tiling, sampling: Sampling, written: _Outputs
 ) -> None:
-    from ..pictures.files import read_picture
-    from ..reports.tiles import compare_tiled, format_report, write_csv, write_plot
+    from ..reports.tiles import verify_tiles
     from ..restorer import load
 
-    restorer = require_rgb(load(engine, **device_settings), engine)
-    if sampling.starts_blind(restorer.sde):
-        sampling = replace(sampling, t0=restorer.sde.T)
-    note_uncalibrated(engine, restorer.card, restorer.plan(sampling).table.t)
-    report = compare_tiled(restorer, read_picture(picture).rgb, tiling, sampling)
-    write_csv(report, written.csv)
-    write_plot(report, written.plot, engine.name)
-    click.echo(format_report(report))
-    click.echo(f"wrote {written}")
-
-
-def _read_network_input(restorer: Restorer, engine: Path, picture: Path) -> Any:
-    from ..core.pixels import check_picture, to_network
-    from ..pictures.files import read_picture
-
-    return to_network(check_picture(require_rgb(restorer, engine).card, read_picture(picture).rgb))
+    restorer = load(engine, **device_settings)
+    verify_tiles(restorer, picture, tiling, written.csv, written.plot, sampling=sampling, listener=TERMINAL)

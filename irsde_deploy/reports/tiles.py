@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..core.calibrated import uncalibrated_words
 from ..core.comparison import psnr
+from ..core.pixels import require_rgb_pictures
 from ..core.sampling import Sampling
 from ..core.tiling import Tiling
 from ..errors import InvalidValueError, OutOfMemoryError
+from ..pictures.files import read_picture
 from ..restorer import Restorer
-from ..system import tables
 from ..system.figures import figure_file
+from ..system.listener import SILENT, Listener
+from ..system.tables import write_csv
 
 BAND = 8
 """Pixels on each side of a seam (the middle of an overlap) that count as across it."""
@@ -49,6 +53,49 @@ class TileReport:
     inside: float
     edge: float
     beside: float
+
+
+def verify_tiles(
+    restorer: Restorer,
+    picture: Path,
+    tiling: Tiling,
+    csv: Path,
+    plot: Path,
+    *,
+    sampling: Sampling | None = None,
+    listener: Listener = SILENT,
+) -> TileReport:
+    """Compare a picture restored in tiles with the same restored whole, and write what differs along both axes.
+
+    Args:
+        restorer: with room for the whole picture.
+        picture: file of a degraded RGB picture, larger than a tile.
+        tiling: the tiles.
+        csv: CSV file to write, a row a column and a row of the picture. plot: PNG file to write. Existing ones are
+            replaced.
+        sampling: how to restore; its own tiles do not count. What it leaves open is the card's; a denoising model
+            starts at T where it says nothing, and not at the picture's noise level.
+        listener: is told the differences and what was written, and notes.
+
+    Raises:
+        InvalidValueError: the picture fits into one tile, settings do not fit the model, or it restores no RGB.
+        InputFileError: the picture cannot be read. OutputFileError: a file cannot be written.
+        OutOfMemoryError: the tiles do not fit into memory. MissingPackageError: Matplotlib is not installed.
+    """
+    file = restorer.files[0] if restorer.files else Path(restorer.engine.name)
+    require_rgb_pictures(restorer.card, file)
+    sampling = sampling or Sampling()
+    if sampling.starts_blind(restorer.sde):
+        sampling = replace(sampling, t0=restorer.sde.T)
+    uncalibrated = uncalibrated_words(restorer.card, restorer.plan(sampling).table.t)
+    if uncalibrated is not None:
+        listener.note(f"{file}: {uncalibrated}")
+    report = compare_tiled(restorer, read_picture(picture).rgb, tiling, sampling)
+    write_tiles_csv(report, csv)
+    write_tiles_plot(report, plot, file.name)
+    listener.line(format_report(report))
+    listener.line(f"wrote {csv} and {plot}")
+    return report
 
 
 def compare_tiled(
@@ -134,16 +181,16 @@ def format_report(report: TileReport) -> str:
     )
 
 
-def write_csv(report: TileReport, path: Path) -> None:
+def write_tiles_csv(report: TileReport, path: Path) -> None:
     """Write one row a column and a row of the picture: axis, position, mean absolute difference, whether a seam."""
     rows: list[tuple[str, int, str, int]] = []
     for axis, profile, seams in _axes(report):
         near = _near(len(profile), np.array(seams))
         rows += [(axis, k, f"{value:.6g}", int(near[k])) for k, value in enumerate(profile)]
-    tables.write_csv(path, ("axis", "position", "mean_difference", "seam"), rows)
+    write_csv(path, ("axis", "position", "mean_difference", "seam"), rows)
 
 
-def write_plot(report: TileReport, path: Path, title: str) -> None:
+def write_tiles_plot(report: TileReport, path: Path, title: str) -> None:
     """Draw the difference along both axes, with the seams marked."""
     with figure_file(path, size=(9, 5), dpi=120) as figure:
         for axes, (axis, profile, seams) in zip(figure.subplots(2, 1), _axes(report), strict=True):

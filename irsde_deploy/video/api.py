@@ -135,22 +135,15 @@ def restore_video(
         MissingPackageError: PyAV is not installed.
     """
     settings = settings or VideoSettings()
+    sampling = USUAL if sampling is None else Sampling.of(sampling)
     notes: list[str] = []
 
     def tell(note: str) -> None:
         notes.append(note)
         on_note(note)
 
-    run = _settled_run(
-        restorer,
-        Path(source),
-        Path(target),
-        USUAL if sampling is None else Sampling.of(sampling),
-        settings,
-        target_seconds,
-        on_quality,
-        tell,
-    )
+    paths = Path(source), Path(target)
+    run = _settled_run(restorer, *paths, sampling, settings, target_seconds, on_quality, tell)
     return run.carried_out(on_start, on_progress, on_cut_off, tell, notes)
 
 

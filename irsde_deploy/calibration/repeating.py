@@ -12,7 +12,7 @@ import onnx
 
 from ..core.card import ModelCard
 from ..errors import InputFileError, InvalidValueError, OutputFileError
-from ..system.files import file_sha256
+from ..system.files import file_sha256, seen_from
 from .data import CalibrationData, data_in, find_data
 from .manifest import Manifest, TableFile, read_manifest, sde_of
 from .problem import Problem, packages
@@ -88,7 +88,7 @@ def made_of(
     problem: Problem, table: RangeTable, table_file: Path, float_layers: Sequence[str], source: Path, output: Path
 ) -> Manifest:
     """The manifest of a run that has written `output` from the graph file `source`."""
-    folders = tuple(_seen_from(output.parent, part) for part in problem.data.folders)
+    folders = tuple(seen_from(output.parent, Path(part)) for part in problem.data.folders)
     return Manifest(
         settings=replace(problem.settings, states=table.states),
         data=folders,
@@ -101,7 +101,3 @@ def made_of(
         output_sha256=file_sha256(output),
         packages=packages(),
     )
-
-
-def _seen_from(folder: Path, part: str) -> str:
-    return Path(os.path.relpath(Path(part).resolve(), folder.resolve())).as_posix()

@@ -12,7 +12,7 @@ import click
 from ..core.presets import PRESETS
 from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..runtimes.tensorrt.profiles import parse_size
-from .common import PATH, PROVIDERS, TERMINAL, require_rgb, say
+from .common import PATH, PROVIDERS, TERMINAL, note, require_rgb
 
 if TYPE_CHECKING:
     from ..pictures.pairs import Pair
@@ -118,7 +118,7 @@ def _operations(path: Path) -> Callable[[int, int, int], int] | None:
         from ..graphs.flops import counter
         from ..graphs.onnx_file import read_model
     except ImportError:
-        say("note: operations are counted with the package onnx, which is not installed")
+        note("operations are counted with the package onnx, which is not installed")
         return None
     model, card = read_model(path)
     return counter(model, card.multiple_of)

@@ -11,8 +11,7 @@ from ..errors import requires_extra
 from ..export.export_settings import PRECISIONS
 from ..system.files import require_output
 from .common import PATH, TERMINAL
-from .engines import build as build_plan
-from .engines import build_options, read_build_options
+from .engines import build_aloud, build_options, read_build_options
 
 
 @click.command()
@@ -49,4 +48,4 @@ def build(
     options = read_build_options(card, build_settings)
     require_buildable(options, output)
     model, card = for_plan(model, card, precision, onnx_file, TERMINAL)
-    build_plan(model, card, onnx_file, output, options)
+    build_aloud(model, card, onnx_file, output, options)

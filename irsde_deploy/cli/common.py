@@ -159,7 +159,7 @@ def note_uncalibrated(engine: Path, card: ModelCard, timesteps: Iterable[int]) -
     """Say which timesteps lie outside of the span that an INT8 engine was calibrated for."""
     words = uncalibrated_words(card, timesteps)
     if words is not None:
-        say(f"note: {engine}: {words}")
+        note(f"{engine}: {words}")
 
 
 def given_options(among: Callable[[str], bool]) -> list[str]:

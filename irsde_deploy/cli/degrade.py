@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import InvalidValueError, OutputFileError
-from .common import KINDS, PATH, SEED, say
+from .common import KINDS, PATH, SEED, note
 
 
 @click.command()
@@ -44,7 +44,7 @@ def degrade(picture: Path, kind: str, output: Path, seed: int, assigned: tuple[s
     require_target(output, clean)
     write_picture(output, clean.with_rgb(degrade_picture(clean.rgb, apply, seed)))
     if lost := losses(clean, output):
-        say(f"note: {output}: its format cannot hold {' and '.join(lost)}")
+        note(f"{output}: its format cannot hold {' and '.join(lost)}")
     written = psnr(to_eight_bit(read_picture(output).rgb), to_eight_bit(clean.rgb))
     click.echo(f"wrote {output}: {kind}, seed {seed}, {written:.2f} dB from the clean picture")
 

@@ -123,7 +123,7 @@ def rebuild_where_unfit(plan: Path) -> None:
     """
     from ..runtimes.tensorrt.rebuild import rebuild_where_unfit as rebuild_plan
 
-    rebuild_plan(plan, _lower, build, TERMINAL)
+    rebuild_plan(plan, _lower, build_aloud, TERMINAL)
 
 
 def _lower(model: onnx.ModelProto, card: ModelCard, precision: str, source: Path) -> tuple[onnx.ModelProto, ModelCard]:
@@ -132,7 +132,7 @@ def _lower(model: onnx.ModelProto, card: ModelCard, precision: str, source: Path
     return for_plan(model, card, precision, source, TERMINAL)
 
 
-def build(model: onnx.ModelProto, card: ModelCard, source: Path, plan: Path, options: BuildOptions) -> None:
+def build_aloud(model: onnx.ModelProto, card: ModelCard, source: Path, plan: Path, options: BuildOptions) -> None:
     """Build a plan, with the elapsed time on a terminal, and print what was built."""
     from ..runtimes.tensorrt.builder import build_plan
 

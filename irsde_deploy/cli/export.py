@@ -12,7 +12,7 @@ from ..errors import refuse, requires_extra
 from ..export.export_settings import PRECISIONS, ExportSettings, PlanOrder
 from ..system.files import require_output
 from .common import PATH, TERMINAL, given_options, model_options, read_sources
-from .engines import BUILD_SETTINGS, build, build_options, read_build_options
+from .engines import BUILD_SETTINGS, build_aloud, build_options, read_build_options
 from .whole_loop import LOOP_SETTINGS, LOOP_SUFFIX, loop_of_graph, loop_options, read_loop_options, write_loop
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _plan_order(plan: Path | None, overwrite: bool, settings: dict[str, Any]) ->
     if plan is None:
         return None
     require_output(plan, ".plan", overwrite, "a plan's name")
-    return PlanOrder(plan, partial(read_build_options, settings=settings), build)
+    return PlanOrder(plan, partial(read_build_options, settings=settings), build_aloud)
 
 
 def _loop_writer(card: ModelCard, settings: dict[str, Any], opset: int) -> Rewriter:

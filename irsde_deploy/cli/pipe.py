@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InvalidValueError
-from .common import say
+from .common import note, say
 from .sampling import Model, show_quality
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def run_pipe(model: Model, sampling: Sampling, target: float | None, settings: P
         settings=settings,
         target_seconds=target,
         on_quality=show_quality,
-        on_note=_note,
+        on_note=note,
         on_start=start,
         on_frame=_frame,
         on_cut_off=_cut_off,
@@ -56,10 +56,6 @@ def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:
     given, output = os.dup(0), os.dup(1)
     os.dup2(2, 1)
     return io.FileIO(given, "rb"), io.FileIO(output, "wb")
-
-
-def _note(note: str) -> None:
-    say(f"note: {note}")
 
 
 def _frame(number: int, seconds: float) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import EXIT_SOME_FAILED, PATH, device_options, note_uncalibrated, progress, say
+from .common import EXIT_SOME_FAILED, PATH, device_options, note, note_uncalibrated, progress, say
 from .sampling import Model, sampling_options, show_quality
 from .video import VideoOptions, of_videos, refuse_picture_options, refuse_video_options, run_videos, video_options
 
@@ -104,15 +104,15 @@ def _run_pictures(
     announced = restorer.engine.name
     click.echo(f"{announced}: {restoring}")
     note_uncalibrated(model.engine, restorer.card, restoring.uncalibrated)
-    shown = _Shown(len(jobs), restoring.steps, skipped)
+    shown = _PictureProgress(len(jobs), restoring.steps, skipped)
     _restore_all(restoring, jobs, batch, shown)
     if restoring.blind:
         note_uncalibrated(model.engine, restorer.card, restoring.uncalibrated)
     for tiling in restoring.tilings:
-        say(f"note: restored in {tiling}: --tile whole or another side changes that")
+        note(f"restored in {tiling}: --tile whole or another side changes that")
     if restorer.fallbacks:
         done = f"{restorer.fallbacks} of {len(jobs)} done by {model.fallback}"
-        say(f"note: {done}: a state of {model.engine} was not finite")
+        note(f"{done}: a state of {model.engine} was not finite")
     chosen = "" if restorer.engine.name == announced else f", by {restorer.engine.name}"
     click.echo(f"{shown.summary(restoring.levels)}{chosen}")
     if shown.tally.failed:
@@ -128,11 +128,11 @@ def _with_quality(target: float, restorer: Restorer, sampling: Sampling, jobs: l
         return sampling
     show_quality(choice)
     if choice.note is not None:
-        say(f"note: {choice.note}")
+        note(choice.note)
     return Sampling.of(sampling, quality=choice.quality)
 
 
-def _restore_all(restoring: Restoring, jobs: list[Job], batch: int, shown: _Shown) -> None:
+def _restore_all(restoring: Restoring, jobs: list[Job], batch: int, shown: _PictureProgress) -> None:
     """Restore and write every job, with progress."""
     from ..pictures.batch import restore_files
 
@@ -149,7 +149,7 @@ def _restore_all(restoring: Restoring, jobs: list[Job], batch: int, shown: _Show
             advance(shown.evaluations, shown.rate)
 
 
-class _Shown:
+class _PictureProgress:
     """How far a run is; says what went wrong as it is counted."""
 
     def __init__(self, pictures: int, steps: int, skipped: int) -> None:
@@ -164,7 +164,7 @@ class _Shown:
         if outcome.error is not None:
             say(outcome.error)
         if outcome.lost:
-            say(f"note: {outcome.job.target}: its format cannot hold {' and '.join(outcome.lost)}")
+            note(f"{outcome.job.target}: its format cannot hold {' and '.join(outcome.lost)}")
 
     @property
     def evaluations(self) -> int:

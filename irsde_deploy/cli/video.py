@@ -17,7 +17,7 @@ import click
 
 from ..core.noise import FRAME_NOISES
 from ..errors import InvalidValueError, refuse
-from .common import EXIT_SOME_FAILED, FiniteRange, progress, say
+from .common import EXIT_SOME_FAILED, FiniteRange, note, progress, say
 from .pipe import run_pipe
 from .sampling import Model, show_quality
 
@@ -209,7 +209,7 @@ def _restore(
     from ..pictures.batch import Outcome
     from ..video import restore_video
 
-    with _Shown(job, settings.noise) as shown:
+    with _VideoDisplay(job, settings.noise) as shown:
         outcome = restore_video(
             restorer,
             job.source,
@@ -228,12 +228,12 @@ def _restore(
     losses = outcome.losses
     for problem in losses.problems:
         say(f"{job.source}: {problem}")
-    for note in losses.notes:
-        say(f"note: {job.source}: {note}")
+    for sentence in losses.notes:
+        note(f"{job.source}: {sentence}")
     return Outcome(job, missing=losses.problems)
 
 
-class _Shown:
+class _VideoDisplay:
     """What is seen of a video on its way: lines, and on a terminal a bar, which ends before more lines come."""
 
     def __init__(self, job: Job, noise: str) -> None:
@@ -242,7 +242,7 @@ class _Shown:
         self._advance: Callable[..., None]
         self._started = 0.0
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> _VideoDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -269,10 +269,10 @@ class _Shown:
         words = f"{state.done}/{state.expected or '?'} frames, {fps:.2f} fps"
         self._advance(state.evaluations, words)
 
-    def note(self, note: str) -> None:
+    def note(self, sentence: str) -> None:
         """A note."""
         self._bar.close()
-        say(f"note: {note}")
+        note(sentence)
 
     def cut_off(self, outcome: VideoOutcome) -> None:
         """What is left of a run that was cut off."""

@@ -69,14 +69,14 @@ def run(
     for each in contestants:
         memory[each.name] = peak_memory(each, sizes[-1], batch)
         listener.line(f"{each.name}: {_megabytes(memory[each.name])}")
-    measure = partial(mean_psnr, pairs=pairs) if pairs else None
+    measure = partial(data_set_psnr, pairs=pairs) if pairs else None
     pictures = list(time_pictures(contestants, sizes[-1], qualities, max(1, repeats // 3), measure))
     listener.line(format_pictures(pictures))
     opened = {each.name: each.restorer.engine.name for each in contestants}
     return Benchmark(machine, opened, peak, evaluations, pictures, memory)
 
 
-def mean_psnr(contestant: Contestant, quality: str, pairs: Sequence[Pair]) -> float | None:
+def data_set_psnr(contestant: Contestant, quality: str, pairs: Sequence[Pair]) -> float | None:
     """Mean PSNR of a data set in dB, as `irsde-deploy evaluate` measures it; None where nothing differs anywhere.
 
     Raises:

@@ -120,6 +120,17 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def seen_from(folder: Path, path: Path) -> str:
+    """A path as seen from a folder, with links followed and `/` between its parts on every system.
+
+    The absolute path where none leads from the one to the other, as between two drives of Windows.
+    """
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
+
+
 def require_output(path: Path, suffix: str, overwrite: bool, what: str = "the output") -> None:
     """Raise where a file must not be written: its name lacks the suffix, or `require_new` says so.
 

@@ -46,7 +46,7 @@ class TrainingProgress:
 
 
 @dataclass
-class Tally:
+class RunMemory:
     """What a run remembers between its iterations; kept in checkpoints, so that a resumed log is the unbroken one's.
 
     Attributes:
@@ -97,7 +97,7 @@ class Session:
         pairs: the pictures to train on.
         examples: the held-out pairs; none in other processes than the first.
         device: `cpu` or `cuda`.
-        tally: what is remembered between iterations.
+        memory: what is remembered between iterations.
         saved: what the last checkpoint holds, as (iterations done, iterations concluded).
     """
 
@@ -108,7 +108,7 @@ class Session:
     pairs: Pairs
     examples: list[Example]
     device: str
-    tally: Tally
+    memory: RunMemory
     saved: tuple[int, int] = (-1, -1)
 
     @classmethod
@@ -127,17 +127,17 @@ class Session:
         plan = replace(plan, data=plan.data.fingerprinted(pairs, validation_pairs))
         trainer = Trainer(initial_network(plan, initial), plan.card.sde, plan.settings, device)
         folder = RunFolder(output)
-        tally = Tally()
+        memory = RunMemory()
         if resumed is not None:
             with naming(folder.last):
-                tally = _restored(resumed, trainer)
-        _require_work_left(output, plan.settings.iterations, trainer.iteration, tally.concluded)
+                memory = _restored(resumed, trainer)
+        _require_work_left(output, plan.settings.iterations, trainer.iteration, memory.concluded)
         examples: list[Example] = []
         if process.first:
             examples = read_examples(validation_pairs, plan.card, plan.data)
             # Last, when nothing else can be refused any more: a refused run leaves no folder.
-            folder = RunFolder.create(output) if resumed is None else RunFolder.reopen(output, tally.concluded)
-        session = cls(plan, folder, process, trainer, pairs, examples, device, tally)
+            folder = RunFolder.create(output) if resumed is None else RunFolder.reopen(output, memory.concluded)
+        session = cls(plan, folder, process, trainer, pairs, examples, device, memory)
         if resumed is None:
             session.save()  # whatever happens from here on, there is a checkpoint
         session.saved = session._position
@@ -146,12 +146,12 @@ class Session:
     @property
     def _position(self) -> tuple[int, int]:
         """(iterations done, iterations concluded)."""
-        return self.trainer.iteration, self.tally.concluded
+        return self.trainer.iteration, self.memory.concluded
 
     @property
     def done(self) -> bool:
         """Whether all iterations are done and concluded."""
-        return self.tally.concluded == self.trainer.iteration >= self.plan.settings.iterations
+        return self.memory.concluded == self.trainer.iteration >= self.plan.settings.iterations
 
     def loader(self, workers: int, stop_at: int | None) -> DataLoader[Batch]:
         """Load the batches that are left; `workers` and `stop_at` as for `train`."""
@@ -163,15 +163,17 @@ class Session:
         """Count the loss of an iteration, then validate, log and save where it is time to."""
         if not math.isfinite(loss):
             raise self._diverged()
-        self.tally.loss += loss
-        self.tally.count += 1
-        mean = self.tally.mean  # a row of the log sets it back
+        self.memory.loss += loss
+        self.memory.count += 1
+        mean = self.memory.mean  # a row of the log sets it back
         validated = self._conclude(keep_going)
-        return TrainingProgress(self.trainer.iteration, self.plan.settings.iterations, mean, self.tally.psnr, validated)
+        return TrainingProgress(
+            self.trainer.iteration, self.plan.settings.iterations, mean, self.memory.psnr, validated
+        )
 
     def catch_up(self, keep_going: Callable[[], bool]) -> None:
         """Make up for a validation that an interrupt cut short."""
-        if self.tally.concluded < self.trainer.iteration:
+        if self.memory.concluded < self.trainer.iteration:
             self._conclude(keep_going)
 
     def _conclude(self, keep_going: Callable[[], bool]) -> list[Validated] | None:
@@ -185,7 +187,7 @@ class Session:
             validated = self._validate(keep_going)
             if validated is None:
                 return None  # interrupted: it counts as not concluded, and the resumed run does all of it
-        self.tally.concluded = self.trainer.iteration
+        self.memory.concluded = self.trainer.iteration
         validation = self._due(settings.validate_every)  # in every process, unlike what comes of it
         if validation or self._due(settings.log_every):
             self._log(validated)
@@ -202,8 +204,8 @@ class Session:
 
     def _keep_best(self) -> None:
         """Save the weights as the best ones where no validation has found better ones."""
-        if self.tally.psnr is not None and self.tally.psnr > self.tally.best:
-            self.tally.best = self.tally.psnr
+        if self.memory.psnr is not None and self.memory.psnr > self.memory.best:
+            self.memory.best = self.memory.psnr
             self._write(self.folder.best)
 
     def _diverged(self) -> DivergedError:
@@ -219,17 +221,17 @@ class Session:
         )
         if results is not None:
             write_sheet(self.folder.path / "samples" / f"{self.trainer.iteration:07d}.png", results)
-            self.tally.psnr = mean_psnr(results)
+            self.memory.psnr = mean_psnr(results)
         return results
 
     def _log(self, validated: list[Validated] | None) -> None:
         """Write a row of the log, and after a validation the curve; then begin the next mean of the losses."""
         i = self.trainer.iteration
         rate = self.plan.settings.learning_rate_at(i - 1)  # of the iteration just done, which is counted from 0
-        values = {"iteration": i, "loss": self.tally.mean, "learning_rate": rate, "seconds": self.tally.elapsed}
-        if validated is not None and self.tally.psnr is not None:
-            values["psnr"] = self.tally.psnr
-        self.tally.loss, self.tally.count = 0.0, 0
+        values = {"iteration": i, "loss": self.memory.mean, "learning_rate": rate, "seconds": self.memory.elapsed}
+        if validated is not None and self.memory.psnr is not None:
+            values["psnr"] = self.memory.psnr
+        self.memory.loss, self.memory.count = 0.0, 0
         if self.process.first:
             self.folder.log(**values)
             if validated is not None:
@@ -249,12 +251,12 @@ class Session:
         """Write a checkpoint of this state: averaged weights for whoever uses it, the rest for resuming."""
         state = self.trainer.state()
         averaged = state.pop("averaged")
-        training = {**state, "tally": self.tally.state(), "plan": self.plan.to_json()}
+        training = {**state, "tally": self.memory.state(), "plan": self.plan.to_json()}
         self.folder.save(path, self.plan.card, averaged, training)
 
 
-def _restored(state: dict[str, Any], trainer: Trainer) -> Tally:
-    """Load a training state into a trainer; returns the tally that was saved with it.
+def _restored(state: dict[str, Any], trainer: Trainer) -> RunMemory:
+    """Load a training state into a trainer; returns the memory that was saved with it.
 
     Raises:
         CheckpointError: the state does not fit the trainer, or has no tally.
@@ -262,7 +264,7 @@ def _restored(state: dict[str, Any], trainer: Trainer) -> Tally:
     trainer.load_state(state)
     try:
         saved = state["tally"]
-        return Tally(
+        return RunMemory(
             loss=float(saved["loss"]),
             count=int(saved["count"]),
             seconds=float(saved["seconds"]),

@@ -35,7 +35,7 @@ def read_format(stream: BinaryIO, matrix: str | None = None) -> PipeFormat:
     return header_format(_read_line(stream), matrix)
 
 
-def read_frames(stream: BinaryIO, form: PipeFormat) -> Iterator[PipeFrame]:
+def read_pipe_frames(stream: BinaryIO, form: PipeFormat) -> Iterator[PipeFrame]:
     """Every whole frame of a stream whose header has been read.
 
     Raises:

@@ -20,7 +20,7 @@ from ..pictures.targets import QualityChoice, seconds_wanted
 from ..restorer import Restorer
 from .pipe_formats import PipeFormat, PipeFrame
 from .pipeline import in_batches, run_pipeline
-from .pipes import read_format, read_frames, write_frame, write_header
+from .pipes import read_format, read_pipe_frames, write_frame, write_header
 from .settling import USUAL, Tell, ignore, ignore_frame, name_of, restoring_for, with_quality
 from .video_settings import PipeSettings
 
@@ -116,7 +116,7 @@ def restore_pipe(
     require_rgb_pictures(restorer.card, name_of(restorer))
     target_seconds = seconds_wanted(target_seconds, None, sampling)
     form = settings.raw or read_format(given, settings.matrix)
-    frames = read_frames(given, form)
+    frames = read_pipe_frames(given, form)
     first = _first_of(frames)
     picture = form.to_rgb(first)
     if target_seconds is not None:

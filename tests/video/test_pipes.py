@@ -21,7 +21,7 @@ from irsde_deploy import Restorer, load
 from irsde_deploy.errors import InputFileError, InvalidValueError
 from irsde_deploy.video.colour import Colour, Layout, Planes, to_planes, to_rgb
 from irsde_deploy.video.pipe_formats import raw_format
-from irsde_deploy.video.pipes import read_format, read_frames, write_frame, write_header
+from irsde_deploy.video.pipes import read_format, read_pipe_frames, write_frame, write_header
 
 SPACES = ["420jpeg", "420mpeg2", "420paldv", "420", "422", "444", "411", "mono", "420p10", "422p12", "444p16", "mono12"]
 
@@ -40,7 +40,7 @@ def restored(data: bytes, restorer: Restorer | None = None) -> bytes:
     given, out = io.BytesIO(data), io.BytesIO()
     form = read_format(given)
     write_header(out, form)
-    for frame in read_frames(given, form):
+    for frame in read_pipe_frames(given, form):
         rgb = form.to_rgb(frame)
         write_frame(
             out, form, form.restored(frame, rgb if restorer is None else restorer(rgb, sampler="mean", steps=1))
@@ -78,7 +78,7 @@ def test_raw_rgb(pixel_format: str) -> None:
     deep = "48" in pixel_format
     pixels = rng.integers(0, 65536 if deep else 256, (2, 5, 7, 3)).astype("<u2" if deep else "u1")
     form = raw_format("7x5", pixel_format)
-    frames = list(read_frames(io.BytesIO(pixels.tobytes()), form))
+    frames = list(read_pipe_frames(io.BytesIO(pixels.tobytes()), form))
     white = 65535 if deep else 255
     expected = pixels[..., ::-1] if pixel_format.startswith("bgr") else pixels
     np.testing.assert_allclose(form.to_rgb(frames[1]), expected[1] / white, atol=1e-7)
@@ -103,7 +103,7 @@ def test_short_reads_and_a_torn_frame() -> None:
     data = stream_of("420jpeg", frames)
     stream = Trickle(data[:-5])
     form = read_format(stream)
-    whole = read_frames(stream, form)
+    whole = read_pipe_frames(stream, form)
     for k in range(2):
         for before, after in zip(frames[k], next(whole).planes, strict=True):
             np.testing.assert_array_equal(before, after)
@@ -136,13 +136,13 @@ def test_bad_headers(data: bytes, message: str) -> None:
 def test_bad_frames_and_sizes() -> None:
     stream = io.BytesIO(b"YUV4MPEG2 W2 H2 F25:1 C444\nFRAME\n" + bytes(12) + b"JUNK\n" + bytes(12))
     form = read_format(stream)
-    frames = read_frames(stream, form)
+    frames = read_pipe_frames(stream, form)
     next(frames)
     with pytest.raises(InputFileError, match="after 1 frames"):
         next(frames)
     stream = io.BytesIO(b"YUV4MPEG2 W1 H1 F25:1 C444p10\nFRAME\n" + b"\x00\x04" * 3)
     with pytest.raises(InputFileError, match="above 1023"):
-        list(read_frames(stream, read_format(stream)))
+        list(read_pipe_frames(stream, read_format(stream)))
     for size in ("64", "64x", "0x5", "-1x5"):
         with pytest.raises(InvalidValueError, match="`size`"):
             raw_format(size, "rgb24")

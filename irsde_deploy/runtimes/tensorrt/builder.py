@@ -6,7 +6,6 @@ plans are finished when they are first run. The plan carries a `PlanCard` as its
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.card import ModelCard
 from ...errors import EngineError, InvalidValueError
-from ...system.files import file_sha256, require_writable, write_atomically
+from ...system.files import file_sha256, require_writable, seen_from, write_atomically
 from ..device.drivers.probe import Device, require_device
 from .backend import load_backend, make_logger
 from .options import BuildOptions
@@ -58,7 +57,7 @@ def build_plan(
         version=trt.__version__,
         gpu="" if device is None else device.name,
         compute_capabilities=_capabilities(options, device),
-        onnx=_seen_from(path.parent, source),
+        onnx=seen_from(path.parent, source),
         onnx_sha256=file_sha256(source),
         tool_version=card.tool_version,
     )
@@ -116,14 +115,6 @@ def _capability(trt: Any, text: str) -> Any:
         listed = [f"{member[2:-1]}.{member[-1]}" for member in known if member.startswith("SM")]
         raise InvalidValueError(f"this TensorRT-RTX builds for {', '.join(listed)}, not for {text}")
     return known[name]
-
-
-def _seen_from(folder: Path, file: Path) -> str:
-    """A file's path as seen from a folder; the absolute path where there is none between the two."""
-    try:
-        return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # on different drives of Windows
-        return file.resolve().as_posix()
 
 
 def _capabilities(options: BuildOptions, device: Device | None) -> tuple[str, ...]:

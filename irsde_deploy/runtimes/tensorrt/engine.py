@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import EngineError, InvalidValueError, MissingPackageError, OutOfMemoryError, reason
+from ...graphs.metadata import score_inputs
 from ...system.cache import cache_folder
 from ...system.files import file_sha256, write_atomically
 from ..device.drivers import Driver, open_driver
@@ -148,7 +149,7 @@ class TensorRtEngine(DeviceEngine):
             types[name] = self._engine.get_tensor_dtype(name)
             is_input = self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
             (inputs if is_input else outputs).add(name)
-        expected = {"x", "mu", "t"} if self.card.conditional else {"x", "t"}
+        expected = set(score_inputs(self.card))
         io_type = self._common_type({dtype for name, dtype in types.items() if name != "t"})
         if inputs != expected or outputs != {"eps"} or io_type is None:
             found = ", ".join(f"{name} {dtype}" for name, dtype in types.items())

@@ -10,7 +10,7 @@ import click
 from ..core.sampling import Sampling
 from ..errors import InvalidValueError, requires_extra
 from ..system.files import require_output, write_atomically
-from .common import gathered, given_options, note_uncalibrated, progress, say
+from .common import gathered, given_options, note, note_uncalibrated, progress
 from .sampling import PLAN_OPTIONS, noise_level_option
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def read_loop_options(card: ModelCard, settings: dict[str, Any], opset: int | No
     if opset is not None:
         require_opset(plan, opset)
     if plan.seeded and plan.noise_input is None:
-        say("note: nothing is drawn with these settings, so that the graph has no input for a seed")
+        note("nothing is drawn with these settings, so that the graph has no input for a seed")
     return plan
 
 

@@ -192,7 +192,7 @@ def test_bad_run_arguments_each_get_one_sentence(
     unet_onnx: Path, picture: Path, tmp_path: Path, fails_with: Callable[..., None]
 ) -> None:
     run = ("run", "--engine", unet_onnx, picture, "-o", tmp_path / "out.png")
-    fails_with(2, "steps must be from 1 to 100", *run, "--steps", 0)
+    fails_with(2, "steps must be a whole number from 1, not 0", *run, "--steps", 0)
     fails_with(2, "steps must be from 1 to 100", *run, "--steps", 101)
     fails_with(2, "cannot skip timesteps", *run, "--sampler", "euler", "--steps", 10)
     fails_with(2, "t0 must be", *run, "--t0", 1000)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.sampling import Sampling
 from .common import EXIT_SOME_FAILED, PATH, device_options, note, note_uncalibrated, progress, say
 from .sampling import Model, sampling_options, show_quality
 from .video import VideoOptions, of_videos, refuse_picture_options, refuse_video_options, run_videos, video_options
 
 if TYPE_CHECKING:
-    from ..core.sampling import Sampling
     from ..pictures.batch import Outcome, Tally
     from ..pictures.planning import Job
     from ..pictures.restoring import Restoring

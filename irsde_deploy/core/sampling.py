@@ -147,14 +147,15 @@ class Sampling:
             Tiling.of(max(SIDES), self.overlap)
 
 
-_WHOLE_FROM = {"steps": 1, "t0": 1, "seed": 0, "overlap": 0}
-"""Settings that are whole numbers, and the least that each can be."""
+_WHOLE_FROM = {"steps": 1, "t0": 1, "seed": 0, "overlap": -math.inf}
+"""Settings that are whole numbers, and the least that each can be; what tiles can overlap by, `Tiling` knows."""
 
 
-def _whole(name: str, value: object, least: int) -> int:
+def _whole(name: str, value: object, least: float) -> int:
     """A setting as a plain int, or InvalidValueError: Python takes True for 1, and nobody means that here."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or value < least:
-        raise InvalidValueError(f"{name} must be a whole number from {least}, not {value!r}")
+        lowest = "" if least == -math.inf else f" from {least:g}"
+        raise InvalidValueError(f"{name} must be a whole number{lowest}, not {value!r}")
     return int(value)
 
 

@@ -212,7 +212,7 @@ def test_bad_run_arguments_each_get_one_sentence(
     fails_with(4, "long.webp: .webp holds sides of up to 16383 pixels", *long)
     fails_with(1, "contradicts the format jpg", *run, "--format", "jpg")
     weights = load_case("unet_nf8_depth4").weights
-    fails_with(2, "steps must be from 1", "verify", unet_onnx, "--against", weights, "--steps", 0)
+    fails_with(2, "steps must be a whole number from 1", "verify", unet_onnx, "--against", weights, "--steps", 0)
     fails_with(2, "tolerance must be above 0", "verify", unet_onnx, "--against", weights, "--tolerance", "nan")
     for option, name in (("--plot", unet_onnx), ("--csv", unet_onnx), ("--csv", "/dev/full"), ("--csv", "x.png")):
         fails_with(2, "--plot in .png", "verify", unet_onnx, "--against", weights, option, name)

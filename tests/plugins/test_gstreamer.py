@@ -178,7 +178,7 @@ def test_rows_apart_in_memory_and_a_stream_that_starts_late(
         ("engine={small} tile=whole overlap=-1 seed=3 steps=101", "steps must be from 1 to 100"),
         ("engine={small} quality=fast steps=3", "the quality 'fast' is a sampler and a number of steps: leave out"),
         ("engine={small} noise-level=10", "leave it out for this model"),
-        ("engine={small} steps=-5", "steps must be from 1 to 100"),
+        ("engine={small} steps=-5", "steps must be a whole number from 1, not -5"),
         ("engine={small} seed=-1", "seed must be a whole number"),
         ("engine={small} tile=64 overlap=-2", "can overlap by 0 to 32 pixels, not -2"),
     ],

@@ -80,7 +80,7 @@ def export(
         loop_of_graph(checkpoint, output, overwrite, loop_settings)
         return
     output = output or checkpoint.with_suffix(LOOP_SUFFIX if whole_loop else ".onnx")
-    require_output(output, ".onnx", overwrite)
+    require_output(output, ".onnx", overwrite)  # as `export_files` does, but before PyTorch is imported
     plan = _plan_order(engine, overwrite, build_settings)
     if precision is None:
         precision = "fp32" if engine is None and psnr_budget is None else "mixed"

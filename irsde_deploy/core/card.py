@@ -11,7 +11,6 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidValueError, refuse
@@ -145,7 +144,7 @@ class ModelCard:
         sampler, steps = (sampling.sampler, sampling.steps) if made_of is None else (made_of.sampler, made_of.steps)
         sampler, t0 = sampler or self.sampler, self._first_timestep(sampling)
         if made_of is not None or steps is None or sampling.noise_level is not None:
-            first = int(t0) if isinstance(t0, Integral) else self.sde.T
+            first = self.sde.T if t0 is None else t0
             steps = first if sampler in ADJACENT_ONLY else min(self.steps if steps is None else steps, first)
         table = plan_steps(self.sde, sampler, steps, sampling.debias, t0)
         return Plan(table, sampler, sampling.clip, sampling.debias)

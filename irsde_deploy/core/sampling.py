@@ -19,7 +19,7 @@ from .noise import require_seed
 from .presets import Preset, preset
 from .samplers import SAMPLERS, StepTable
 from .sde import SDE, DenoisingSDE
-from .tiling import SIDES, Tile, Tiling
+from .tiling import SIDES, Tile, Tiling, require_tile
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,6 +82,8 @@ class Sampling:
                 object.__setattr__(self, name, _whole(name, value, least))
         for name in ("debias", "clip"):
             object.__setattr__(self, name, _flag(name, getattr(self, name)))
+        require_seed(self.seed)
+        object.__setattr__(self, "seed", int(self.seed))
         if isinstance(self.tile, np.integer):
             object.__setattr__(self, "tile", int(self.tile))
         refuse(self._rules())
@@ -98,7 +100,6 @@ class Sampling:
             f"the quality {self.quality!r} is a sampler and a number of steps: leave out one or the others",
         )
         self.preset  # noqa: B018 (raises where there is no such quality)
-        require_seed(self.seed)
         level = self.noise_level
         yield (
             level is not None and (isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < math.inf),
@@ -138,16 +139,14 @@ class Sampling:
 
     def _require_tiles(self) -> None:
         """Raise InvalidValueError where there are no such tiles."""
-        if isinstance(self.tile, int) and not isinstance(self.tile, bool):
+        require_tile(self.tile)
+        if isinstance(self.tile, int):
             Tiling.of(self.tile, self.overlap)
-            return
-        if self.tile is not None and (not isinstance(self.tile, str) or self.tile != "auto"):
-            raise InvalidValueError(f"tile must be a side in pixels, 'auto' or None, not {self.tile!r}")
-        if self.overlap is not None:
+        elif self.overlap is not None:
             Tiling.of(max(SIDES), self.overlap)
 
 
-_WHOLE_FROM = {"steps": 1, "t0": 1, "seed": 0, "overlap": -math.inf}
+_WHOLE_FROM = {"steps": 1, "t0": 1, "overlap": -math.inf}
 """Settings that are whole numbers, and the least that each can be; what tiles can overlap by, `Tiling` knows."""
 
 

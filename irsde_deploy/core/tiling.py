@@ -33,6 +33,14 @@ SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128)
 """The sides that are tried where memory decides, the largest first: they see the most context and overlap the least."""
 
 
+def require_tile(tile: Tile) -> None:
+    """Raise InvalidValueError unless this is a side (which `Tiling` checks), `auto` or None; True is none of them."""
+    if tile is None or (isinstance(tile, str) and tile == "auto"):
+        return
+    if not isinstance(tile, int) or isinstance(tile, bool):
+        raise InvalidValueError(f"tile must be a side in pixels, 'auto' or None, not {tile!r}")
+
+
 @dataclass(frozen=True)
 class Tiling:
     """Square tiles and how far neighbours overlap, in pixels.

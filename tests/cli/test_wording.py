@@ -51,6 +51,7 @@ def test_names_of_python_alone_become_the_options_that_set_them() -> None:
 
 
 def test_names_from_files_cannot_command_a_terminal() -> None:
+    assert for_terminal("a lone \ud800 surrogate", cli) == "a lone   surrogate", "no terminal can print it"
     assert for_terminal("in \x1b[2J`steps`\n.png", cli) == "in  [2J--steps .png"
 
 

@@ -11,7 +11,7 @@ from golden import load_case
 from places import ROOT
 
 from irsde_deploy.core.card import ModelCard
-from irsde_deploy.errors import InputFileError, InvalidValueError
+from irsde_deploy.errors import InputFileError, InvalidValueError, OutputFileError
 from irsde_deploy.export.description import flags
 from irsde_deploy.export.export_settings import ExportSettings, PlanOrder
 from irsde_deploy.export.exporter import export_files
@@ -45,6 +45,14 @@ def test_one_call_writes_what_the_command_writes(
     assert "schedule = cosine (from --recipe derain)" in printed.splitlines()
     expected = "\n".join(lines).replace("`recipe`", "--recipe").replace("again.onnx", "command.onnx")
     assert printed.strip() == expected
+
+
+def test_a_file_is_not_replaced_unasked(tmp_path: Path) -> None:
+    output = tmp_path / "mine.onnx"
+    output.write_bytes(b"mine")
+    with pytest.raises(OutputFileError, match="exists already: pass `overwrite`"):
+        export_files(CASE.weights, output, [read_recipe("derain")])
+    assert output.read_bytes() == b"mine"
 
 
 def test_precision_and_what_rewrites_the_graph(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
-from ...core.tiling import DEFAULT_OVERLAP, SIDES, Tile, Tiling
-from ...errors import InvalidValueError, OutOfMemoryError, reason
+from ...core.tiling import DEFAULT_OVERLAP, SIDES, Tile, Tiling, require_tile
+from ...errors import OutOfMemoryError, reason
 from ...system.memory import SHARE, available_memory
 from ..device.engine import DeviceEngine
 from ..protocol import Engine
@@ -32,13 +32,12 @@ def choices(engine: Engine, shape: tuple[int, ...], tile: Tile, overlap: int | N
     Raises:
         InvalidValueError: a tile or overlap out of range.
     """
+    require_tile(tile)
     if tile is None:
         return [None]
     if isinstance(tile, int):
         asked = Tiling.of(tile, overlap)
         return _on_grid(engine, [asked, *_smaller(tile, overlap)])
-    if tile != "auto":
-        raise InvalidValueError(f"tile must be a side in pixels, 'auto' or None, not {tile!r}")
     longest = max(_padded(engine, shape)[1:])
     ways: list[Way] = [None, *_on_grid(engine, _smaller(longest, overlap))]
     # Where no way is possible all stay: then the evaluation fails, and its message says what the engine takes.

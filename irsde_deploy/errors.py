@@ -8,8 +8,10 @@ built-in exception that a Python caller would expect, and carries the exit code 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class IrsdeError(Exception):
@@ -130,5 +132,57 @@ def requires_extra(extra: str, purpose: str) -> Iterator[None]:
     except ImportError as error:
         package = (error.name or "a package").partition(".")[0]  # what is installed, not the module inside it
         raise MissingPackageError(
-            f"{purpose} needs {package}, which cannot be imported: pip install 'irsde-deploy[{extra}]'"
+            f"{purpose} needs {package}, which cannot be imported: {install_command(extra)}"
         ) from None
+
+
+def install_command(extra: str | None = None) -> str:
+    """The command that installs this package again, with an extra, from where it came from.
+
+    That is a source tree, a wheel or archive, a repository, or else an index; as pip has noted it (PEP 610). No public
+    index has irsde-deploy.
+    """
+    brackets = f"[{extra}]" if extra else ""
+    tree = Path(__file__).parent.parent
+    if (tree / "pyproject.toml").is_file():
+        return f"{_pip()} install -e {_quoted(str(tree) + brackets)}"
+    return f"{_pip()} install {_quoted(_requirement(brackets))}"
+
+
+def _requirement(brackets: str) -> str:
+    """What pip takes for the installed package with an extra, as its `direct_url.json` says."""
+    import importlib.metadata
+    import json
+    import urllib.parse
+    import urllib.request
+
+    try:
+        origin = json.loads(importlib.metadata.distribution("irsde-deploy").read_text("direct_url.json") or "{}")
+        url = str(origin.get("url", ""))
+    except (importlib.metadata.PackageNotFoundError, ValueError, AttributeError):
+        origin, url = {}, ""
+    path = Path(urllib.request.url2pathname(urllib.parse.urlparse(url).path))
+    if url.startswith("file:") and path.exists():
+        return f"{path}{brackets}"
+    if "vcs_info" in origin:
+        url = f"{origin['vcs_info'].get('vcs', 'git')}+{url}@{origin['vcs_info'].get('commit_id', 'HEAD')}"
+    if url and not url.startswith("file:"):
+        return f"irsde-deploy{brackets} @ {url}"
+    return f"irsde-deploy{brackets}"
+
+
+def _pip() -> str:
+    """The pip of the Python that runs: by its name alone where a shell would find it under that."""
+    import shutil
+    import sys
+
+    found = shutil.which("pip")
+    if found is None or Path(found).parent != Path(sys.executable).parent:
+        return f"{shlex.quote(sys.executable)} -m pip"
+    return "pip"
+
+
+def _quoted(text: str) -> str:
+    """A text as one word of a shell, between quotes as people write them even where none are needed."""
+    quoted = shlex.quote(text)
+    return quoted if quoted != text else f"'{text}'"

@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import numpy as np
 import numpy.typing as npt
 
 from .core.card import ModelCard
 from .core.noise import NoiseSource, given_noise, seeded_noise
-from .core.pixels import check_picture, check_shape
+from .core.pixels import as_array, check_picture, check_shape
 from .core.samplers import plan_steps
 from .core.sampling import Plan, Sampling, SamplingSettings
 from .core.sde import DenoisingSDE, MeanRevertingSDE
 from .core.tiling import Tiling
-from .errors import InvalidValueError, NotFiniteError
+from .errors import InvalidValueError, NotFiniteError, one_line
 from .runtimes.device.arrays import LEGACY_STREAM, DeviceArray
 from .runtimes.device.engine import DeviceEngine
 from .runtimes.loops.device_loop import DeviceLoop
@@ -61,6 +60,17 @@ class Restorer:
         self._loop = loop_around(engine)
         if fallback is not None:
             _require_same_model(self.card, fallback.card)
+
+    def __repr__(self) -> str:
+        """What is restored with what, in one line."""
+        card = self.card
+        words = [*(f"{path}:" for path in self.files[:1]), card.network]
+        if card.task:
+            words.append(f"for {one_line(card.task)}")
+        words.append(f"in {card.precision} by {self.engine.name}; {card.sampler}, {card.steps} steps by default")
+        if self.fallback is not None:
+            words.append(f"(fallback: {self.fallback!r})")
+        return f"<Restorer {' '.join(words)}>"
 
     @property
     def card(self) -> ModelCard:
@@ -107,7 +117,7 @@ class Restorer:
             InvalidValueError: a shape, type or setting that does not fit.
             EngineError: the evaluation failed; OutOfMemoryError: for want of memory.
         """
-        picture = np.asarray(picture)
+        picture = as_array(picture)
         batch = check_picture(self.card, picture)
         sampling = Sampling.of(sampling, **settings)
         plan = self.card.plan(sampling)
@@ -186,7 +196,7 @@ class Restorer:
         """
         if repeats < 1:
             raise InvalidValueError(f"repeats must be at least 1, not {repeats}")
-        picture = np.asarray(picture)
+        picture = as_array(picture)
         batch = check_picture(self.card, picture)
         sampling = Sampling.of(sampling)
         plan = Plan(plan_steps(self.sde, "mean", 1), "mean")

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from places import DATA
 
+from irsde_deploy.errors import install_command
+
 GOLDEN = DATA / "golden" / "latent_nafnet_w8" / "weights.pth"
 BLOCKER = """
 import sys
@@ -48,7 +50,7 @@ def test_the_core_needs_numpy_alone() -> None:
         blocked,
         """
 import irsde_deploy, irsde_deploy.core.noise, irsde_deploy.core.sampling, irsde_deploy.core.tiling
-from irsde_deploy import MeanRevertingSDE, plan_steps
+from irsde_deploy import MeanRevertingSDE, Restorer, load, plan_steps
 table = plan_steps(MeanRevertingSDE(max_sigma=10, T=100, schedule="cosine", eps=0.005), "sde-2m", 20)
 heavy = sorted(set(m.partition('.')[0] for m in sys.modules) & BLOCKED)
 print(round(float(table.p[0] * 0.005), 9), heavy)
@@ -85,7 +87,7 @@ def test_a_missing_package_is_one_sentence_with_the_command_that_installs_it(une
     command = ["run", "--engine", str(unet_onnx), str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png")]
     result = run_without(["onnxruntime"], code, *command)
     assert result.returncode == 5
-    assert "pip install 'irsde-deploy[cpu]'" in result.stderr
+    assert install_command("cpu") in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     for package in ("onnxruntime", "yaml", "cv2"):
         arguments = command if package != "yaml" else ["export", str(GOLDEN), "--opt", __file__]
@@ -94,7 +96,7 @@ def test_a_missing_package_is_one_sentence_with_the_command_that_installs_it(une
         assert package in result.stderr
     result = run_without(["torch"], code, "export", "x.pt")
     assert (result.returncode, result.stderr.count("\n")) == (5, 1)
-    assert "pip install 'irsde-deploy[export]'" in result.stderr
+    assert install_command("export") in result.stderr
 
 
 def test_videos_name_their_extra_and_pipes_need_none(unet_onnx: Path, tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_videos_name_their_extra_and_pipes_need_none(unet_onnx: Path, tmp_path: 
     command = ["run", "--engine", str(unet_onnx), str(tmp_path / "in.mp4"), "-o", str(tmp_path / "out.mp4")]
     result = run_without(["av"], code, *command)
     assert (result.returncode, result.stderr.count("\n")) == (5, 1), result.stderr
-    assert "pip install 'irsde-deploy[video]'" in result.stderr
+    assert install_command("video") in result.stderr
     program = BLOCKER.format(blocked=["av", "torch"]) + code
     command = ["run", "--engine", str(unet_onnx), "-", "-o", "-", "--steps", "1", "--sampler", "mean"]
     stream = b"YUV4MPEG2 W4 H2 F25:1 C444\nFRAME\n" + bytes(range(24))

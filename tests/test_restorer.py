@@ -123,7 +123,7 @@ def test_seeds_settings_and_progress(restorer: Restorer) -> None:
         (np.zeros((8, 8, 3), np.uint8), {"seed": 1.5}, "seed must be"),
         (np.zeros((8, 8, 3), np.uint8), {"sampler": ["ddim"]}, "sampler must be"),
         (np.zeros((8, 8, 3), np.uint8), {"noise": np.zeros(3, complex)}, "noise must be real"),
-        ("a name", {}, "must have the shape"),
+        ("a name", {}, "takes an array"),
         (np.zeros((8, 8, 3), np.uint8), {"steps": 2, "noise": np.zeros((2, 1, 3, 8, 8))}, "noise must have"),
     ],
 )
@@ -299,3 +299,20 @@ def test_a_provider_that_fell_back_is_an_error() -> None:
     for started, provider in ((["CPUExecutionProvider"], "cuda"), (["CUDAExecutionProvider"], "tensorrt")):
         with pytest.raises(MissingPackageError, match=f"fell back to {started[0]}"):
             require_provider(started, provider)
+
+
+def test_the_name_of_a_file_is_refused_with_how_to_read_it(small_onnx: Path) -> None:
+    restorer = load(small_onnx)
+    for name in ("rainy.png", Path("rainy.png"), b"rainy.png"):
+        with pytest.raises(InvalidValueError, match=r"takes an array \(H, W, 3\), RGB, not the name of a file: read"):
+            restorer(name)
+    with pytest.raises(InvalidValueError, match="RGB, not dict"):
+        restorer({})
+
+
+def test_a_restorer_says_what_it_is(small_onnx: Path) -> None:
+    restorer = load(small_onnx)
+    text = repr(restorer)
+    assert text.startswith(f"<Restorer {small_onnx}: {restorer.card.network} ")
+    assert f"in fp32 by {restorer.engine.name}; {restorer.card.sampler}, {restorer.card.steps} steps by default" in text
+    assert repr(load(small_onnx, fallback=small_onnx)).endswith(f"(fallback: {text})>")

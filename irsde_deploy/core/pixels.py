@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, one_line
 from .arrays import Float32
 from .card import ModelCard
 
 FLOAT_LIMIT = 2.0
 """Floating-point pictures are in [0, 1]; a value beyond this is taken for a wrong scale, not for an overshoot."""
+
+
+def as_array(picture: Any) -> npt.NDArray[Any]:
+    """Anything that NumPy takes for an array, such as a picture of Pillow's, as one.
+
+    Raises:
+        InvalidValueError: it is the name of a file, or no picture at all.
+    """
+    if isinstance(picture, (str, bytes, os.PathLike)):
+        name = os.fsdecode(picture)
+        raise InvalidValueError(
+            f"a restorer takes an array (H, W, 3), RGB, not the name of a file: read {one_line(name)[:80]!r} first, "
+            "with `irsde_deploy.pictures.files.read_picture(name).rgb` or np.asarray(PIL.Image.open(name))"
+        )
+    array = np.asarray(picture)
+    if array.dtype == object:
+        raise InvalidValueError(f"a restorer takes an array (H, W, 3), RGB, not {type(picture).__name__}")
+    return array
 
 
 def check_picture(card: ModelCard, picture: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -16,6 +16,7 @@ from ..core.pixels import check_picture
 from ..errors import InputFileError, InvalidValueError, ParityError
 from ..restorer import load, loop_around
 from ..runtimes.protocol import Engine
+from ..system.files import missing
 from .steps_file import PackSettings, read_steps_file, require_pack_file
 
 ARRAYS = ("input", "noise", "output")
@@ -123,10 +124,9 @@ def reference_noise(settings: PackSettings) -> npt.NDArray[np.float32]:
 def _require_folder(folder: Path) -> None:
     if folder.is_dir():
         return
-    why = "there is no such folder"
-    if folder.exists():
-        why = "this is a file, and a pack is a folder"
-    raise InputFileError(f"{folder}: {why}: make one with 'irsde-deploy pack'")
+    if not folder.exists():
+        raise missing(folder, "there is no such folder: make one with 'irsde-deploy pack'")
+    raise InputFileError(f"{folder}: this is a file, and a pack is a folder: make one with 'irsde-deploy pack'")
 
 
 def _require_engine_file(path: Path, size: int) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..core.card import METADATA_KEY, ModelCard
 from ..errors import CheckpointError, InputFileError, InvalidValueError, reason, requires_extra
-from ..system.files import file_sha256, require_readable, write_atomically
+from ..system.files import file_sha256, require_readable, require_there, write_atomically
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 OWN_FORMAT = "irsde-deploy checkpoint 1"
@@ -70,6 +70,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    require_there(path)
     if suffix not in SUFFIXES:
         raise InputFileError(f"{path}: a checkpoint ends in {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
     require_readable(path)

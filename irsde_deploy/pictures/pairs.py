@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputFileError, reason
+from ..system.files import missing
 from .files import FORMATS, ORIENTATION_TAG, SUFFIXES, is_picture_file
 
 LQ_NAMES = ("lq", "input", "rain", "degraded")
@@ -79,8 +80,9 @@ def _require_folder(path: Path, of_what: str) -> None:
     """Raise InputFileError unless path is a folder; `of_what` ends the sentence."""
     if path.is_dir():
         return
-    found = "is not a folder" if path.exists() else "no such folder"
-    raise InputFileError(f"{path}: {found}{of_what}")
+    if not path.exists():
+        raise missing(path, f"no such folder{of_what}")
+    raise InputFileError(f"{path}: is not a folder{of_what}")
 
 
 def require_fitting_sizes(pairs: Iterable[Pair]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputFileError, OutputFileError, refuse
+from ..system.files import missing
 from .files import SUFFIXES, is_picture_file
 
 VIDEO_SUFFIXES = (
@@ -170,11 +171,11 @@ def still_to_do(planned: Sequence[Job], existing: str | None) -> list[Job]:
     """
     if existing == "overwrite":
         return list(planned)
-    missing = without_existing(planned)
-    if existing is None and len(missing) < len(planned):
+    left = without_existing(planned)
+    if existing is None and len(left) < len(planned):
         first = next(job.target for job in planned if os.path.lexists(job.target))
         raise OutputFileError(f"{first}: exists already: pass `overwrite` to replace or `skip_existing` to keep it")
-    return missing
+    return left
 
 
 def without_existing(planned: Sequence[Job]) -> list[Job]:
@@ -194,7 +195,7 @@ def _find(text: str, output: Path) -> list[Found]:
     elif glob.has_magic(text):
         found = _below(_fixed_part(path), _matches(text))
     else:
-        raise InputFileError(f"{text}: no such file or folder")
+        raise missing(path, "no such file or folder")
     if not found:
         raise InputFileError(f"{text}: no pictures there (looked for {', '.join(SUFFIXES)}){_if_videos(path)}")
     return found

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..errors import reason
+from ..errors import install_command, reason
 from ..runtimes.device.drivers.probe import devices
 
 PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -78,9 +78,7 @@ def examine() -> Iterator[Finding]:
 def _package(extra: str, module: str, distribution: str) -> Finding:
     """Whether a package is there, and the command that installs it where it is not."""
     label = f"{distribution} ({extra})"
-    install = f"pip install 'irsde-deploy[{extra}]'"
-    if extra == "base":
-        install = "pip install irsde-deploy"
+    install = install_command(None if extra == "base" else extra)
     if distribution == "onnxruntime-gpu" and _installed("onnxruntime"):
         install = f"pip uninstall onnxruntime, then {install}"  # both provide one module
     try:
@@ -112,7 +110,7 @@ def _providers() -> Iterator[Finding]:
     try:
         import onnxruntime
     except ImportError:
-        yield Finding("ONNX Runtime providers", False, "none: pip install 'irsde-deploy[cpu]'")
+        yield Finding("ONNX Runtime providers", False, f"none: {install_command('cpu')}")
         return
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions; nothing else belongs on stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..core.card import ModelCard
 from ..errors import EngineError, InputFileError, InvalidValueError, MissingPackageError
-from ..system.files import require_readable
+from ..system.files import require_readable, require_there
 from .device.drivers import DRIVERS
 from .protocol import DEVICES, Engine
 
@@ -121,6 +121,7 @@ def open_engine(
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    require_there(path)
     if suffix not in ENGINES:
         raise InputFileError(
             f"{path}: no engine of this version reads {path.suffix or 'files without a suffix'}: "
@@ -137,6 +138,8 @@ def open_engine(
 def _require_known(device: str, driver: str, provider: str | None) -> None:
     """Raise InvalidValueError for a name that is not one of the known."""
     if device not in DEVICES:
+        if device.lower().partition(":")[0] in ("gpu", "nvidia", "cuda"):
+            raise InvalidValueError(f"device {device!r} is called 'cuda' here: the first GPU that is there")
         raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
     if driver not in DRIVERS:
         raise InvalidValueError(f"a driver must be one of {', '.join(DRIVERS)}, not {driver!r}")

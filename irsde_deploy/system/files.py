@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import hashlib
 import os
@@ -101,14 +102,31 @@ def _errors_naming(path: Path) -> Iterator[None]:
 
 def require_readable(path: Path) -> None:
     """Raise InputFileError unless path is an ordinary file with something in it."""
-    if not path.exists():
-        raise InputFileError(f"{path}: no such file")
+    require_there(path)
     if path.is_dir():
         raise InputFileError(f"{path}: is a folder, not a file")
     if not path.is_file():
         raise InputFileError(f"{path}: is not an ordinary file")
     if path.stat().st_size == 0:
         raise InputFileError(f"{path}: the file is empty")
+
+
+def require_there(path: Path) -> None:
+    """Raise InputFileError where there is nothing at path: before its suffix is judged, which may be mistyped."""
+    if not path.exists():
+        raise missing(path)
+
+
+def missing(path: Path, what: str = "no such file") -> InputFileError:
+    """The error for a file that is not there, with the name in its folder that is most like its own, if any is."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
+    except OSError:  # the folder is not there either, or not ours to look into
+        names = []
+    alike = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+    if not alike:
+        return InputFileError(f"{path}: {what}")
+    return InputFileError(f"{path}: {what}: did you mean {path.parent / alike[0]}?")
 
 
 def file_sha256(path: Path) -> str:

@@ -27,7 +27,7 @@ from ..errors import CheckpointError, InputFileError, OutputFileError, reason
 from ..networks.checkpoints import OWN_FORMAT, load_safely
 from ..system.decoding import inside
 from ..system.figures import figure_file
-from ..system.files import require_readable, require_writable, write_atomically
+from ..system.files import require_readable, require_there, require_writable, write_atomically
 from ..system.parsing import parse_json
 from ..system.tables import write_text
 
@@ -205,6 +205,7 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         InputFileError: no run there.
         CheckpointError: the checkpoint is damaged or holds no training state.
     """
+    require_there(path)
     file = path
     if not path.is_file():
         file = path / "last.pt"

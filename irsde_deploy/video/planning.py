@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import InputFileError, InvalidValueError, OutputFileError
 from ..pictures.planning import Found, Job, Medium, is_video_name, pair_outputs
+from ..system.files import missing
 from .containers import CONTAINERS
 from .work_folder import partial_of
 
@@ -36,6 +37,8 @@ def plan_videos(inputs: Sequence[str], output: Path) -> list[Job]:
 def _found(text: str) -> Found:
     """One input, and the name of its output in a folder."""
     path = Path(text)
+    if not path.exists() and "://" not in text:
+        raise missing(path)
     if not path.is_file():
         raise InputFileError(f"{text}: no such file: videos are given by the names of local files")
     if not is_video_name(text):

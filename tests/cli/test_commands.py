@@ -24,6 +24,7 @@ from golden import load_case
 from sample_pictures import png_header
 
 from irsde_deploy import ModelCard, load
+from irsde_deploy.errors import install_command
 from irsde_deploy.export import exporter, to_onnx
 
 RNG = np.random.default_rng(0)
@@ -148,7 +149,7 @@ def test_doctor_reports_what_works_and_how_to_get_the_rest() -> None:
     assert np.__version__ in lines["numpy (base)"]
     for line in result.stdout.splitlines():
         if line.startswith("missing") and "(gpu)" in line:
-            assert "pip install 'irsde-deploy[gpu]'" in line
+            assert install_command("gpu") in line
 
 
 def test_bad_models_each_get_one_sentence(

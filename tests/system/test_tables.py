@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from irsde_deploy.errors import MissingPackageError, OutputFileError
+from irsde_deploy.errors import MissingPackageError, OutputFileError, install_command
 from irsde_deploy.system.figures import figure_file, require_plotting
 from irsde_deploy.system.tables import markdown_table, write_csv, write_json, write_text
 
@@ -68,5 +68,5 @@ def test_without_matplotlib_one_sentence_says_what_to_install(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingPackageError) as missing:
         require_plotting()
-    advice = "pip install 'irsde-deploy[export]'"
+    advice = install_command("export")
     assert str(missing.value) == f"plotting needs matplotlib, which cannot be imported: {advice}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.card import METADATA_KEY, ModelCard
-from ...errors import EngineError, InvalidValueError, MissingPackageError, reason, requires_extra
+from ...errors import EngineError, InvalidValueError, MissingPackageError, install_command, reason, requires_extra
 from ...graphs.cpu_rewrites import Rewrite, for_cpu
 from ...graphs.metadata import checked_card, parse_card
 from ...system.cache import cache_folder
@@ -38,8 +38,7 @@ def onnxruntime_for(provider: str) -> Any:
         import onnxruntime
     if PROVIDERS[provider] not in onnxruntime.get_available_providers():
         raise MissingPackageError(
-            f"this ONNX Runtime has no {PROVIDERS[provider]}: pip uninstall onnxruntime, then "
-            "pip install 'irsde-deploy[gpu]'"
+            f"this ONNX Runtime has no {PROVIDERS[provider]}: pip uninstall onnxruntime, then {install_command('gpu')}"
         )
     return onnxruntime
 

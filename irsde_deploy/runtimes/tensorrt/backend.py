@@ -6,15 +6,8 @@ import importlib
 import importlib.metadata
 from typing import Any
 
-from ...errors import InvalidValueError, MissingPackageError, reason
+from ...errors import InvalidValueError, MissingPackageError, install_command, reason
 from .options import BACKENDS
-
-INSTALL = {
-    "tensorrt": "pip install 'irsde-deploy[gpu]' (docs/tensorrt.md says how to reach NVIDIA's package index), "
-    "or take the backend tensorrt-rtx",
-    "tensorrt-rtx": "pip install 'irsde-deploy[rtx]'",
-}
-"""Backend -> how to get it."""
 
 DISTRIBUTIONS = {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "tensorrt-rtx": ("tensorrt-rtx",)}
 """Backend -> the packages that may have brought it."""
@@ -35,14 +28,24 @@ def load_backend(backend: str) -> Any:
     try:
         module = importlib.import_module(BACKENDS[backend])
     except (ImportError, OSError, RuntimeError) as error:  # OSError: a library beside the module is missing
-        raise MissingPackageError(f"{backend} cannot be imported ({reason(error)}): {INSTALL[backend]}") from None
+        raise MissingPackageError(f"{backend} cannot be imported ({reason(error)}): {_install(backend)}") from None
     major, minor = module.__version__.split(".")[:2]
     if (int(major), int(minor)) < OLDEST[backend]:
         oldest = ".".join(map(str, OLDEST[backend]))
         raise MissingPackageError(
-            f"{backend} {module.__version__} is too old: {oldest} or later is needed: {INSTALL[backend]}"
+            f"{backend} {module.__version__} is too old: {oldest} or later is needed: {_install(backend)}"
         )
     return module
+
+
+def _install(backend: str) -> str:
+    """How to get a backend."""
+    if backend == "tensorrt-rtx":
+        return install_command("rtx")
+    return (
+        f"{install_command('gpu')} (docs/tensorrt.md says how to reach NVIDIA's package index), or take the backend "
+        "tensorrt-rtx"
+    )
 
 
 def installed_version(backend: str) -> str | None:

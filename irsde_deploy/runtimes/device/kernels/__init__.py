@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ....errors import EngineError, MissingPackageError, reason, requires_extra
+from ....errors import EngineError, MissingPackageError, install_command, reason, requires_extra
 from ....system.cache import cache_folder
 from ....system.files import write_atomically
 
@@ -60,9 +60,7 @@ def cubin(compute_capability: tuple[int, int]) -> bytes:
     try:
         _, *version = nvrtc.nvrtcVersion()
     except Exception as error:  # cuda-bindings has kinds of its own for a library that is not there
-        raise MissingPackageError(
-            f"NVRTC cannot be loaded ({reason(error)}): pip install nvidia-cuda-nvrtc, or 'irsde-deploy[gpu]'"
-        ) from None
+        raise MissingPackageError(f"NVRTC cannot be loaded ({reason(error)}): {install_command('gpu')}") from None
     options = (f"--gpu-architecture=sm_{compute_capability[0]}{compute_capability[1]}", *GPU_OPTIONS)
     path = _cached("nvrtc", *map(str, version), *options, suffix=".cubin")
     if not path.exists():

@@ -19,6 +19,9 @@ class IrsdeError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return one_line(super().__str__())  # sentences quote files, which may hold what moves a terminal's cursor
+
 
 class InvalidValueError(IrsdeError, ValueError):
     """A setting or an array is outside what is allowed."""

@@ -25,6 +25,7 @@ from ..pictures.pairs import (
     require_fitting_sizes,
 )
 from ..system.files import file_sha256
+from ..system.parsing import shown
 from .states import PictureSource
 
 MAX_PICTURES = 1024
@@ -146,7 +147,7 @@ def find_data(given: str) -> CalibrationData:
     if not comma or Path(given).exists():
         return data_in((given,))
     if not lq or not gt:
-        raise InvalidValueError(f"`data` takes LQ,GT: two folders with a comma between, not {given!r}")
+        raise InvalidValueError(f"`data` takes LQ,GT: two folders with a comma between, not {shown(given)}")
     return data_in((lq, gt))
 
 

@@ -76,11 +76,11 @@ class CalibrationSettings:
         decreasing = all(later < earlier for earlier, later in itertools.pairwise((*self.timesteps, 0)))
         yield (
             not self.timesteps or not decreasing,
-            f"timesteps must strictly decrease within 1..T, not {list(self.timesteps)!r}",
+            f"timesteps must strictly decrease within 1..T, not {shown(list(self.timesteps))}",
         )
-        yield self.sampler not in SAMPLERS, f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}"
-        yield self.method not in METHODS, f"method must be one of {', '.join(METHODS)}, not {self.method!r}"
-        yield self.rest not in REST, f"rest must be one of {', '.join(REST)}, not {self.rest!r}"
+        yield self.sampler not in SAMPLERS, f"sampler must be one of {', '.join(SAMPLERS)}, not {shown(self.sampler)}"
+        yield self.method not in METHODS, f"method must be one of {', '.join(METHODS)}, not {shown(self.method)}"
+        yield self.rest not in REST, f"rest must be one of {', '.join(REST)}, not {shown(self.rest)}"
         yield not 0 <= self.seed <= MAX_SEED, f"seed must be from 0 to 2^64 - 1, not {self.seed}"
         yield not 16 <= self.crop <= 4096, f"crop must be from 16 to 4096 pixels, not {self.crop}"
         count = self.most_states if self.states is None else self.states

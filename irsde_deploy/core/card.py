@@ -89,11 +89,13 @@ class ModelCard:
             self.schema_version != SCHEMA_VERSION,
             f"schema version {self.schema_version} is not the one that this irsde-deploy reads, {SCHEMA_VERSION}",
         )
-        yield self.pad_mode not in PAD_MODES, f"pad_mode must be one of {PAD_MODES}, not {self.pad_mode!r}"
-        yield self.precision not in PRECISIONS, f"precision must be one of {PRECISIONS}, not {self.precision!r}"
+        yield self.pad_mode not in PAD_MODES, f"pad_mode must be one of {PAD_MODES}, not {shown(self.pad_mode)}"
+        yield self.precision not in PRECISIONS, f"precision must be one of {PRECISIONS}, not {shown(self.precision)}"
+        yield not self._can_be_written(), "a text in it is no Unicode, or a number not finite"
         yield (
             self.colour != "RGB" or self.value_range not in (None, (0.0, 1.0)),
-            f"pictures are RGB in the range 0..1 (latents have none), not {self.colour!r} in {self.value_range!r}",
+            f"pictures are RGB in the range 0..1 (latents have none), not {shown(self.colour)} in "
+            f"{shown(self.value_range)}",
         )
         yield not 1 <= self.channels <= 256, f"channels must be from 1 to 256, not {self.channels}"
         yield not 1 <= self.multiple_of <= 4096, f"multiple_of must be from 1 to 4096, not {self.multiple_of}"
@@ -108,7 +110,7 @@ class ModelCard:
             yield (
                 not self.sde.T >= first >= last >= 1,
                 f"calibrated must be the first and the last timestep, falling within 1..{self.sde.T}, not "
-                f"{self.calibrated!r}",
+                f"{shown(self.calibrated)}",
             )
         sees = "sees" if self.conditional else "does not see"
         yield (
@@ -116,6 +118,14 @@ class ModelCard:
             f"the SDE is of kind {self.sde.kind!r} and the network {sees} mu: mean-reverting goes with a network that "
             "sees mu, denoising with one that does not",
         )
+
+    def _can_be_written(self) -> bool:
+        """Whether all of it can stand in a file: JSON in UTF-8 holds no lone surrogates, and no NaN."""
+        try:
+            json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, default=str).encode()
+        except ValueError:  # UnicodeEncodeError too
+            return False
+        return True
 
     @property
     def conditional(self) -> bool:

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidValueError
+from ..system.parsing import shown
 from ..system.threads import usable_threads
 
 Words: TypeAlias = npt.NDArray[np.uint64]
@@ -165,7 +166,7 @@ def _box_muller(w0: Words, w1: Words, even: npt.NDArray[np.float32], odd: npt.ND
 def require_seed(seed: int) -> None:
     """Raise InvalidValueError unless this is a seed of noise; True is none, though Python takes it for 1."""
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= MAX_SEED:
-        raise InvalidValueError(f"seed must be a whole number from 0 to 2^64 - 1, not {seed!r}")
+        raise InvalidValueError(f"seed must be a whole number from 0 to 2^64 - 1, not {shown(seed)}")
 
 
 def _check_address(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import InvalidValueError
+from ..system.parsing import shown
 from .samplers import SAMPLERS
 
 
@@ -26,7 +27,9 @@ class Preset:
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS or self.steps < 1:
-            raise InvalidValueError(f"a preset has a sampler and at least one step, not {self.sampler!r}, {self.steps}")
+            raise InvalidValueError(
+                f"a preset has a sampler and at least one step, not {shown(self.sampler)}, {self.steps}"
+            )
 
     def __str__(self) -> str:
         return f"{self.sampler}, {self.steps} steps"
@@ -47,7 +50,7 @@ BY_COST = tuple(reversed(PRESETS))
 def preset(name: str) -> Preset:
     """The preset of a quality; InvalidValueError for a name that is none."""
     if not isinstance(name, str) or name not in PRESETS:
-        raise InvalidValueError(f"quality must be one of {', '.join(PRESETS)}, not {name!r}")
+        raise InvalidValueError(f"quality must be one of {', '.join(PRESETS)}, not {shown(name)}")
     return PRESETS[name]
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidValueError
+from ..system.parsing import shown
 from .sde import SDE, Array
 
 GRID_EXPONENT = 1.3
@@ -180,11 +181,11 @@ def plan_steps(
             takes adjacent ones only.
     """
     if not isinstance(sampler, str) or sampler not in SAMPLERS:
-        raise InvalidValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}")
+        raise InvalidValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {shown(sampler)}")
     t = _timesteps(sde, steps, t0, exponent)
     if sampler in ADJACENT_ONLY and t != list(range(t[0], 0, -1)):
         raise InvalidValueError(
-            f"sampler {sampler!r} cannot skip timesteps: use steps={t[0]}, or a sampler that can, such as 'sde-2m'"
+            f"sampler {shown(sampler)} cannot skip timesteps: use steps={t[0]}, or a sampler that can, such as 'sde-2m'"
         )
     rows = [_row(sde, sampler, k, t, debias) for k in range(len(t))]
     a, c, d, s, p, r = (_column(rows, j) for j in range(6))
@@ -207,27 +208,27 @@ def _timesteps(sde: SDE, steps: int | Sequence[int], t0: int | None, exponent: f
     """The timesteps of the evaluations: of the grid for a number of steps, or as they are given."""
     first = sde.T if t0 is None else t0
     if not isinstance(first, Integral) or not 1 <= first <= sde.T:
-        raise InvalidValueError(f"t0 must be a whole number from 1 to T = {sde.T}, not {t0!r}")
+        raise InvalidValueError(f"t0 must be a whole number from 1 to T = {sde.T}, not {shown(t0)}")
     if isinstance(steps, Integral) and not isinstance(steps, bool):
         if not 1 <= steps <= first:
             raise InvalidValueError(f"steps must be from 1 to {first} (the first timestep), not {steps}")
         if not exponent > 0:
-            raise InvalidValueError(f"the grid's exponent must be above 0, not {exponent!r}")
+            raise InvalidValueError(f"the grid's exponent must be above 0, not {shown(exponent)}")
         return timestep_grid(int(first), int(steps), exponent)
     if isinstance(steps, (Sequence, np.ndarray)) and not isinstance(steps, str):
         return _explicit_timesteps(sde, steps, t0)
-    raise InvalidValueError(f"steps must be a whole number or a sequence of timesteps, not {steps!r}")
+    raise InvalidValueError(f"steps must be a whole number or a sequence of timesteps, not {shown(steps)}")
 
 
 def _explicit_timesteps(sde: SDE, steps: Sequence[int], t0: int | None) -> list[int]:
     """The timesteps as they are given, once they are known to be an allowed path from T or below down to 1 or above."""
     for value in steps:
         if not isinstance(value, Integral):
-            raise InvalidValueError(f"timesteps must be whole numbers, not {list(steps)!r}")
+            raise InvalidValueError(f"timesteps must be whole numbers, not {shown(list(steps))}")
     t = list(map(int, steps))
     bounds = [sde.T + 1, *t, 0]
     if not t or not _strictly_decreasing(bounds):
-        raise InvalidValueError(f"timesteps must strictly decrease within 1..{sde.T}, not {list(steps)!r}")
+        raise InvalidValueError(f"timesteps must strictly decrease within 1..{sde.T}, not {shown(list(steps))}")
     if t0 is not None and t0 != t[0]:
         raise InvalidValueError(f"t0 = {t0} contradicts the first timestep {t[0]}: leave t0 out")
     return t

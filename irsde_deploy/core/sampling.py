@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeGuard
 import numpy as np
 
 from ..errors import InvalidValueError, refuse
+from ..system.parsing import shown
 from .noise import require_seed
 from .presets import Preset, preset
 from .samplers import SAMPLERS, StepTable
@@ -93,17 +94,17 @@ class Sampling:
         """(what no sampling may be, the sentence to say then); what a model allows at most, its card's `plan` knows."""
         yield (
             self.sampler is not None and self.sampler not in list(SAMPLERS),
-            f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}",
+            f"sampler must be one of {', '.join(SAMPLERS)}, not {shown(self.sampler)}",
         )
         yield (
             self.quality is not None and (self.sampler is not None or self.steps is not None),
-            f"the quality {self.quality!r} is a sampler and a number of steps: leave out one or the others",
+            f"the quality {shown(self.quality)} is a sampler and a number of steps: leave out one or the others",
         )
         self.preset  # noqa: B018 (raises where there is no such quality)
         level = self.noise_level
         yield (
             level is not None and (isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < math.inf),
-            f"noise_level must be a number above 0, on the 0..255 scale, not {level!r}",
+            f"noise_level must be a number above 0, on the 0..255 scale, not {shown(level)}",
         )
         yield (
             level is not None and self.t0 is not None,
@@ -121,7 +122,8 @@ class Sampling:
             return cls(**settings)
         if not isinstance(sampling, Sampling):
             raise InvalidValueError(
-                f"sampling must be a Sampling, not {sampling!r}: settings are given by name, such as sampler='mean'"
+                f"sampling must be a Sampling, not {shown(sampling)}: settings are given by name, such as "
+                "sampler='mean'"
             )
         return replace(sampling, **settings) if settings else sampling
 
@@ -154,14 +156,14 @@ def _whole(name: str, value: object, least: float) -> int:
     """A setting as a plain int, or InvalidValueError: Python takes True for 1, and nobody means that here."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or value < least:
         lowest = "" if least == -math.inf else f" from {least:g}"
-        raise InvalidValueError(f"{name} must be a whole number{lowest}, not {value!r}")
+        raise InvalidValueError(f"{name} must be a whole number{lowest}, not {shown(value)}")
     return int(value)
 
 
 def _flag(name: str, value: object) -> bool:
     """A setting that is on or off, or InvalidValueError: any text would be on."""
     if not isinstance(value, (bool, np.bool_)):
-        raise InvalidValueError(f"{name} must be True or False, not {value!r}")
+        raise InvalidValueError(f"{name} must be True or False, not {shown(value)}")
     return bool(value)
 
 

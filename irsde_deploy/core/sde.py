@@ -37,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidValueError
+from ..system.parsing import shown
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Timestep: TypeAlias = "int | npt.NDArray[np.integer[Any]]"
@@ -82,13 +83,13 @@ class SDE(ABC):
 
     def __post_init__(self) -> None:
         if not _is_number(self.max_sigma) or not 0 < self.max_sigma <= 255:
-            raise InvalidValueError(f"max_sigma must be above 0 and at most 255, not {self.max_sigma!r}")
+            raise InvalidValueError(f"max_sigma must be above 0 and at most 255, not {shown(self.max_sigma)}")
         if not isinstance(self.T, Integral) or isinstance(self.T, bool) or not 1 <= self.T <= MAX_T:
-            raise InvalidValueError(f"T must be a whole number from 1 to {MAX_T}, not {self.T!r}")
+            raise InvalidValueError(f"T must be a whole number from 1 to {MAX_T}, not {shown(self.T)}")
         if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
-            raise InvalidValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
+            raise InvalidValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {shown(self.schedule)}")
         if not _is_number(self.eps) or not 0 < self.eps < 1:
-            raise InvalidValueError(f"eps must be between 0 and 1, not {self.eps!r}")
+            raise InvalidValueError(f"eps must be between 0 and 1, not {shown(self.eps)}")
 
     # -- the schedule --------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidValueError
+from ..system.parsing import shown
 
 Tile: TypeAlias = int | str | None
 """What users say of tiles: their side in pixels; `auto`: the picture whole where that fits, else the largest tiles that
@@ -38,7 +39,7 @@ def require_tile(tile: Tile) -> None:
     if tile is None or (isinstance(tile, str) and tile == "auto"):
         return
     if not isinstance(tile, int) or isinstance(tile, bool):
-        raise InvalidValueError(f"tile must be a side in pixels, 'auto' or None, not {tile!r}")
+        raise InvalidValueError(f"tile must be a side in pixels, 'auto' or None, not {shown(tile)}")
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ class Tiling:
 
     def __post_init__(self) -> None:
         if not isinstance(self.side, Integral) or not 1 <= self.side <= MAX_SIDE:
-            raise InvalidValueError(f"a tile's side must be a whole number from 1 to {MAX_SIDE}, not {self.side!r}")
+            raise InvalidValueError(
+                f"a tile's side must be a whole number from 1 to {MAX_SIDE}, not {shown(self.side)}"
+            )
         if not isinstance(self.overlap, Integral) or not 0 <= 2 * self.overlap <= self.side:
             raise InvalidValueError(
-                f"tiles of side {self.side} can overlap by 0 to {self.side // 2} pixels, not {self.overlap!r}"
+                f"tiles of side {self.side} can overlap by 0 to {self.side // 2} pixels, not {shown(self.overlap)}"
             )
 
     @classmethod

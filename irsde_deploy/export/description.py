@@ -17,10 +17,11 @@ from .._version import __version__
 from ..core.card import DEFAULT_SAMPLER, DEFAULT_STEPS, ModelCard
 from ..core.samplers import ADJACENT_ONLY
 from ..core.sde import SDES, DenoisingSDE, MeanRevertingSDE
-from ..errors import InvalidValueError, refuse
+from ..errors import InvalidValueError, one_line, refuse
 from ..networks.checkpoints import Checkpoint, naming
 from ..networks.detection import detect_network, outline, require_agreement
 from ..networks.nafnet import FORMS
+from ..system.parsing import shortened, shown
 from .sources import SDE_SETTINGS, SettingsSource, recipe_names
 
 
@@ -114,9 +115,9 @@ def _choose(sources: Sequence[SettingsSource], origins: list[str]) -> dict[str, 
         for key, value in source.values.items():
             if key not in chosen and value != "":  # a task that is empty is not stated
                 chosen[key] = value
-                origins.append(f"{key} = {value} (from {source.name})")
+                origins.append(f"{key} = {one_line(shortened(str(value)))} (from {source.name})")
     if "form" in chosen and chosen["form"] not in FORMS:
-        raise InvalidValueError(f"form must be one of {', '.join(FORMS)}, not {chosen['form']!r}")
+        raise InvalidValueError(f"form must be one of {', '.join(FORMS)}, not {shown(chosen['form'])}")
     return chosen
 
 
@@ -128,10 +129,10 @@ def _settled_sde(chosen: dict[str, Any], conditional: bool, origins: list[str]) 
     kind = chosen.setdefault("kind", implied)
     refuse(
         [
-            (kind not in SDES, f"the SDE's kind must be one of {', '.join(SDES)}, not {kind!r}"),
+            (kind not in SDES, f"the SDE's kind must be one of {', '.join(SDES)}, not {shown(kind)}"),
             (
                 kind != implied,
-                f"the SDE is said to be of kind {kind!r}, and the network {sees} mu, as one for {implied!r} does",
+                f"the SDE is said to be of kind {shown(kind)}, and the network {sees} mu, as one for {implied!r} does",
             ),
         ]
     )

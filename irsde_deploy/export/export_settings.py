@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import refuse
 from ..runtimes.tensorrt.options import BuildOptions
+from ..system.parsing import shown
 
 if TYPE_CHECKING:
     import onnx
@@ -49,7 +50,7 @@ class ExportSettings:
             [
                 (
                     self.precision not in PRECISIONS,
-                    f"a graph's precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}",
+                    f"a graph's precision must be one of {', '.join(PRECISIONS)}, not {shown(self.precision)}",
                 ),
                 (
                     searching and self.precision != "mixed",

@@ -5,22 +5,27 @@ Files are read strictly: an unknown key or a wrong type is an error. Numbers may
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.sde import DenoisingSDE, MeanRevertingSDE
+from ..core.sampling import Sampling
+from ..core.sde import SDES, DenoisingSDE, MeanRevertingSDE
 from ..errors import InputFileError, InvalidValueError
 from ..system.decoding import convert, inside, numbers_from_text
-from ..system.parsing import parse_toml, parse_yaml, read_text
+from ..system.parsing import parse_toml, parse_yaml, read_text, shown
 from .training_options import data_options, training_mode, training_options
 
 SDE_SETTINGS = ("max_sigma", "T", "schedule", "eps")
 """The settings of an SDE, by the names of its dataclass."""
 
-MAX_SETTINGS_FILE = 1 << 20
-"""Bytes of a recipe or an options file; those that there are have a few thousand."""
+MAX_SETTINGS_FILE = 1 << 16
+"""Bytes of a recipe or an options file; those that there are have a few thousand, and YAML's parser takes a second for
+so many."""
+
+_ANY_SDE = {"max_sigma": 10, "T": 100, "schedule": "cosine", "eps": 0.005}
+"""Settings of an SDE in the place of those that a file does not have, so that those it has can be checked."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,15 @@ def _typed(values: Any, kind: type[Any], what: str) -> dict[str, Any]:
     return {name: getattr(made, name) for name in values}
 
 
+def _require_possible(values: Mapping[str, Any]) -> None:
+    """Raise InvalidValueError where a setting is out of its own range; whether they fit each other, `describe` sees."""
+    kind = values.get("kind", MeanRevertingSDE.kind)
+    if kind not in SDES:
+        raise InvalidValueError(f"the SDE's kind must be one of {', '.join(SDES)}, not {shown(kind)}")
+    MeanRevertingSDE(**{**_ANY_SDE, **{key: values[key] for key in SDE_SETTINGS if key in values}})
+    Sampling(sampler=values.get("sampler"), steps=values.get("steps"), t0=values.get("t0"))
+
+
 def _network(section: Any) -> dict[str, Any]:
     """Check what any network has in the section [network]; what else it holds is for the network to judge."""
     known = section
@@ -139,11 +153,12 @@ def read_recipe(name: str) -> SettingsSource:
     if not name.endswith(".toml"):
         path = recipe_folder() / f"{name}.toml"
         if name not in recipe_names():
-            raise InputFileError(f"no recipe is called {name!r}: choose one of {', '.join(recipe_names())}")
+            raise InputFileError(f"no recipe is called {shown(name)}: choose one of {', '.join(recipe_names())}")
     text = read_text(path, MAX_SETTINGS_FILE, "a recipe")
     with inside(path):
         recipe = convert(parse_toml(text, "the recipe"), _Recipe, "the recipe", parts=_SECTIONS)
-    values = {**recipe.sde, **recipe.sampling, "task": recipe.task}
+        values = {**recipe.sde, **recipe.sampling, "task": recipe.task}
+        _require_possible(values)
     values.setdefault("kind", MeanRevertingSDE.kind)  # stated even so: a checkpoint of another kind is refused
     if "form" in recipe.network:
         values["form"] = recipe.network["form"]
@@ -192,13 +207,15 @@ def read_options_file(path: str | Path) -> SettingsSource:
     """
     path = Path(path)
     text = read_text(path, MAX_SETTINGS_FILE, "an options file")
+    doubled: list[str] = []
     with inside(path):
-        options = parse_yaml(text, "the options file")
+        options = parse_yaml(text, "the options file", doubled.append)
         if not isinstance(options, dict) or not isinstance(options.get("sde"), dict):
             raise InvalidValueError("not an options file of the reference implementation: it has no section 'sde'")
         stated = {**options["sde"], "task": options.get("distortion")}
         known = {key: stated[key] for key in (*SDE_SETTINGS, "task") if stated.get(key) is not None}
         values = _typed(known, _Settings, "the options file")
+        _require_possible(values)
         network = _stated_network(options.get("network_G"))
     if options.get("model") == "latent_denoising":
         values["form"] = "latent"
@@ -211,10 +228,17 @@ def read_options_file(path: str | Path) -> SettingsSource:
         f"`opt` {path.name}",
         values,
         network,
-        note=_sampling_note(options["sde"], values),
+        note="; ".join(filter(None, [_doubled_note(doubled), _sampling_note(options["sde"], values)])),
         training=training_options(options),
         data=data_options(options),
     )
+
+
+def _doubled_note(names: Sequence[str]) -> str:
+    """Say which keys an options file has twice, of which the last one counts; nothing where there are none."""
+    if not names:
+        return ""
+    return f"the options file has {', '.join(map(shown, names[:5]))} twice: the last one counts, as for the reference"
 
 
 def _sampling_note(sde: Mapping[str, Any], values: Mapping[str, Any]) -> str:
@@ -225,6 +249,7 @@ def _sampling_note(sde: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     asked = sde.get("sample_T")
     if asked is None or asked == values.get("T"):
         return ""
+    asked = shown(asked)
     return f"sample_T = {asked} of the options file is not used: the schedule is that of training, run takes `steps`"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import onnx
 
 from ..errors import EngineError
+from ..system.parsing import shown
 from .editing import attributes, copied, described, sides
 
 
@@ -73,7 +74,7 @@ def _products(node: onnx.NodeProto, sizes: Mapping[str, list[int]]) -> int:
     out, first, second = (sizes.get(name, []) for name in (node.output[0], *node.input[:2]))
     for shape in (out, first, second):
         if not shape or min(shape) <= 0:
-            raise EngineError(f"the sizes of node {node.name!r} cannot be inferred")
+            raise EngineError(f"the sizes of node {shown(node.name)} cannot be inferred")
     if node.op_type == "ConvTranspose":  # every value that is read goes to a kernel of all channels of its group
         return 2 * math.prod(first) * math.prod(second[1:])
     return 2 * math.prod(out) * _summands(node, first, second)

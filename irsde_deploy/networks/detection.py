@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..system.parsing import shortened, shown
 from . import ConditionalNAFNet, ConditionalUNet
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -38,7 +39,7 @@ def detect_network(weights: Weights) -> Detected:
     for parts, detect in _SIGNATURES:
         if parts <= top:
             return _detected(detect, weights)
-    names = ", ".join(sorted(top)[:6])
+    names = ", ".join(map(shortened, sorted(top)[:6]))
     raise CheckpointError(
         f"unknown architecture (top-level names: {names}): expected the weights of {' or '.join(NETWORKS)}"
     )
@@ -73,26 +74,28 @@ def build_network(name: str, settings: Mapping[str, Any], weights: Weights) -> n
 def outline(name: str, settings: Mapping[str, Any]) -> Any:
     """A network without memory behind its weights, for what it says of itself (channels, multiple_of, pad_mode)."""
     if name not in NETWORKS:
-        raise CheckpointError(f"{name} is not a score network that can be run: expected one of {', '.join(NETWORKS)}")
+        raise CheckpointError(
+            f"{shortened(name)} is not a score network that can be run: expected one of {', '.join(NETWORKS)}"
+        )
     try:
         with torch.device("meta"):
             return NETWORKS[name](**settings)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{name} cannot be built with {dict(settings)}: {error}") from None
+        raise CheckpointError(f"{name} cannot be built with {shown(dict(settings))}: {error}") from None
 
 
 def require_agreement(name: str, stated: Mapping[str, Any], weights: Weights) -> None:
     """Raise CheckpointError where a stated network or hyper-parameter contradicts the weights' shapes."""
     detected_name, detected = detect_network(weights)
     if name != detected_name:
-        raise CheckpointError(f"the settings are for {name}, the weights are those of {detected_name}")
+        raise CheckpointError(f"the settings are for {shortened(name)}, the weights are those of {detected_name}")
     stated, detected = _by_width(stated), _by_width(detected)
     for key in stated.keys() & detected.keys():
         value = stated[key]
         if isinstance(value, tuple):  # equal to no list, whatever is in it
             value = list(value)
         if value != detected[key]:
-            raise CheckpointError(f"the settings say {key} = {value}, the weights have {key} = {detected[key]}")
+            raise CheckpointError(f"the settings say {key} = {shown(value)}, the weights have {key} = {detected[key]}")
 
 
 def _by_width(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,14 +125,15 @@ def _require_same_keys(model: nn.Module, weights: Weights) -> None:
         ("too many", sorted(weights.keys() - expected.keys())),
     ):
         if keys:
-            wrong.append(f"{len(keys)} keys {what} (first: {keys[0]!r})")
+            wrong.append(f"{len(keys)} keys {what} (first: {shown(keys[0])})")
     if wrong:
         raise CheckpointError(f"the weights do not fit {name}: {', '.join(wrong)}")
     for key, value in expected.items():
         shape = weights[key].shape
         if shape != value.shape:
             raise CheckpointError(
-                f"the weights do not fit {name}: {key!r} has the shape {tuple(shape)}, expected {tuple(value.shape)}"
+                f"the weights do not fit {name}: {shown(key)} has the shape {tuple(shape)}, expected "
+                f"{tuple(value.shape)}"
             )
 
 

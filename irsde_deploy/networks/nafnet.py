@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..system.parsing import shown
 from .layers import ChannelNorm, SimpleGate, SinusoidalEmbedding, parts
 
 FORMS = ("pixel", "latent")
@@ -77,7 +78,7 @@ class ConditionalNAFNet(nn.Module):
         if len(enc_blk_nums) != len(dec_blk_nums):
             raise ValueError("ConditionalNAFNet needs as many levels up as down")
         if form not in FORMS:
-            raise ValueError(f"form must be one of {FORMS}, not {form!r}")
+            raise ValueError(f"form must be one of {FORMS}, not {shown(form)}")
         self.channels = img_channel
         self.multiple_of = 2 ** len(enc_blk_nums)
         self.form = form

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ..system.parsing import shown
 from .layers import (
     FullAttention,
     LinearAttention,
@@ -55,7 +56,7 @@ class ConditionalUNet(nn.Module):
     ) -> None:
         super().__init__()
         if mid_attention not in ATTENTIONS:
-            raise ValueError(f"mid_attention must be one of {', '.join(ATTENTIONS)}, not {mid_attention!r}")
+            raise ValueError(f"mid_attention must be one of {', '.join(ATTENTIONS)}, not {shown(mid_attention)}")
         multipliers = _multipliers(depth, ch_mult)
         self.channels = in_nc
         self.conditional = conditional

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import reprlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from .files import require_readable
 
 MOST_DEPTH = 32
 """Levels of objects and lists: far more than any file of ours has, far fewer than Python's recursion takes."""
+MOST_DOTS = 64
+"""Dots between two of TOML's signs: beyond, a dotted key is nested too deeply, which its parser is slow to read."""
 MOST_WHOLE = 2**64 - 1
 """Largest whole number, of either sign: seeds go that far, and what lies beyond fits no array and no other language."""
 MOST_SHOWN = 60
@@ -28,7 +32,7 @@ MOST_SHOWN = 60
 
 
 def read_text(path: Path, most: int, what: str) -> str:
-    """The text of a file that holds `what`, which has at most so many bytes.
+    """The text of a file that holds `what`, which has at most so many bytes; without a byte-order mark before it.
 
     Raises:
         InputFileError: no such file, too large, or not UTF-8.
@@ -38,7 +42,7 @@ def read_text(path: Path, most: int, what: str) -> str:
     if size > most:  # before anything is read: nobody waits for gigabytes to be refused
         raise InputFileError(f"{path}: is too large to be {what}: {size} bytes, where {most} are the most")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # with the mark that editors of Windows put before a text
     except UnicodeDecodeError as error:
         raise InputFileError(f"{path}: is not {what}: byte {error.start} is not UTF-8 text") from None
     except OSError as error:
@@ -74,25 +78,53 @@ def parse_toml(text: str, what: str) -> dict[str, Any]:
         with requires_extra("export", "reading TOML"):
             import tomli as tomllib
 
+    if any(part.count(".") > MOST_DOTS for part in re.split("[=,\n]", text)):
+        raise _too_deep(what)
     with _parsing(what, "TOML"):
         values: dict[str, Any] = tomllib.loads(text)
     require_bounded(values, what)
     return values
 
 
-def parse_yaml(text: str, what: str) -> Any:
+def parse_yaml(text: str, what: str, on_doubled: Callable[[str], None] | None = None) -> Any:
     """The plain values in a YAML text; raises InvalidValueError as `parse_json` does.
 
-    Of two equal keys the last one counts, as it does for the reference, whose options files these are.
+    Of two equal keys the last one counts, as it does for the reference, whose options files these are; `on_doubled` is
+    called with each such key, shortened.
     """
     with requires_extra("export", f"reading {what}"):
         import yaml
 
     with _parsing(what, "YAML"):
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _yaml_loader(on_doubled))
     # A text has no more values than characters, unless aliases repeat them: ten lines of those can mean billions.
     require_bounded(values, what, most=len(text) + 1)
     return values
+
+
+def _yaml_loader(on_doubled: Callable[[str], None] | None) -> Any:
+    """PyYAML's safe loader, which stops at `MOST_DEPTH` levels, and tells keys that a mapping has twice."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.depth += 1
+            if self.depth > MOST_DEPTH + 1:  # before more is read: the scanner's time grows with the depth's square
+                raise RecursionError
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for name, count in Counter(names).items():
+                if count > 1 and on_doubled is not None:
+                    on_doubled(shortened(name))
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 @contextmanager
@@ -101,10 +133,18 @@ def _parsing(what: str, language: str) -> Iterator[None]:
     try:
         yield
     except RecursionError:
-        raise InvalidValueError(f"{what} is nested too deeply: {MOST_DEPTH} levels are the most") from None
+        raise _too_deep(what) from None
+    except MemoryError:
+        raise InvalidValueError(f"{what} takes more memory than there is: give a smaller one") from None
     except Exception as error:  # PyYAML lets pass what dates and numbers of no sense raise: ValueError, IndexError, ...
-        said = " ".join(str(error).partition("; use sys.")[0].split()) or type(error).__name__
+        said = " ".join(str(error).partition("; use sys.")[0].split())
+        if not said or isinstance(error, (LookupError, TypeError, AttributeError)):  # Python's own words, of no use
+            said = "a value is not of the type that its tag says"
         raise InvalidValueError(f"{what} is not valid {language} ({reason(ValueError(said))})") from None
+
+
+def _too_deep(what: str) -> InvalidValueError:
+    return InvalidValueError(f"{what} is nested too deeply: {MOST_DEPTH} levels are the most")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -120,7 +160,7 @@ def require_bounded(values: Any, what: str, most: int | None = None) -> None:
     """Raise InvalidValueError where plain values go beyond the module's bounds, or are more than `most`."""
     for count, (where, depth, value) in enumerate(_walk(values)):
         if depth > MOST_DEPTH:
-            raise InvalidValueError(f"{what} is nested too deeply: {MOST_DEPTH} levels are the most")
+            raise _too_deep(what)
         if most is not None and count > most:
             raise InvalidValueError(f"{what} repeats itself without end, by aliases: write its values out")
         if isinstance(value, float) and not math.isfinite(value):
@@ -135,7 +175,7 @@ def _walk(value: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, in
     if isinstance(value, Mapping):
         prefix = f"{where}." if where else ""
         for name, entry in value.items():
-            yield from _walk(entry, f"{prefix}{name}", depth + 1)
+            yield from _walk(entry, f"{prefix}{name}"[: 2 * MOST_SHOWN], depth + 1)  # a long name, for every entry
     elif isinstance(value, (list, tuple)):
         for k, entry in enumerate(value):
             yield from _walk(entry, f"{where}[{k}]", depth + 1)
@@ -155,6 +195,12 @@ class _Short(reprlib.Repr):
         super().__init__()
         self.maxlevel = 2
         self.maxstring = self.maxother = MOST_SHOWN
+
+    def repr_int(self, x: int, level: int) -> str:
+        """As Python writes it, where Python does: of thousands of digits it does not."""
+        if x.bit_length() > 200:
+            return f"a whole number of {x.bit_length()} bits"
+        return repr(x)
 
 
 def shown(value: Any) -> str:

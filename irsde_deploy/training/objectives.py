@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..core.sde import SDE, Array
 from ..errors import InvalidValueError
+from ..system.parsing import shown
 
 OBJECTIVES = ("ml", "ml-exact", "noise", "clean")
 LOSSES: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "l2": F.mse_loss}
@@ -78,7 +79,7 @@ def make_objective(name: str, sde: SDE) -> Objective:
         InvalidValueError: an unknown name.
     """
     if name not in OBJECTIVES:
-        raise InvalidValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {name!r}")
+        raise InvalidValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {shown(name)}")
     rows = [[0.0, 0.0, 0.0, 0.0]]  # t = 0, where there is no noise to predict
     for t in range(1, sde.T + 1):
         rows.append(_coefficients(name, sde, t))

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import refuse
 from ..system.decoding import convert, numbers_from_text
+from ..system.parsing import shown
 from .objectives import LOSSES, OBJECTIVES
 
 OPTIMIZERS = ("adamw", "adam", "lion")
@@ -75,12 +76,12 @@ class TrainingSettings:
         """(what no settings may be, the sentence to say then)."""
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
-            yield value not in choices, f"{name} must be one of {', '.join(choices)}, not {value!r}"
+            yield value not in choices, f"{name} must be one of {', '.join(choices)}, not {shown(value)}"
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
-            yield not low <= value <= high, f"{name} must be from {low!r} to {high!r}, not {value!r}"
+            yield not low <= value <= high, f"{name} must be from {low!r} to {high!r}, not {shown(value)}"
         increasing = all(earlier < later for earlier, later in pairwise((0, *self.milestones)))
-        yield not increasing, f"milestones must be above 0 and increase, not {list(self.milestones)}"
+        yield not increasing, f"milestones must be above 0 and increase, not {shown(list(self.milestones))}"
 
     def learning_rate_at(self, iteration: int) -> float:
         """The learning rate of an iteration, counted from 0."""

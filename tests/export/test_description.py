@@ -289,8 +289,8 @@ def test_files_that_are_no_text_or_too_large(read: Callable[[str], Any], name: s
     with pytest.raises(InputFileError, match=f"{name}: is not an? (recipe|options file): byte 8 is not UTF-8 text"):
         read(str(tmp_path / name))
     with (tmp_path / name).open("wb") as file:
-        file.truncate(2**20 + 1)
-    with pytest.raises(InputFileError, match=f"{name}: is too large to be an? .*: 1048577 bytes, where 1048576 are"):
+        file.truncate(2**16 + 1)
+    with pytest.raises(InputFileError, match=f"{name}: is too large to be an? .*: 65537 bytes, where 65536 are"):
         read(str(tmp_path / name))
 
 
@@ -301,3 +301,32 @@ def test_numbers_in_recipes_may_be_text(tmp_path: Path) -> None:
         ("max_sigma", 10.0), ("T", 100), ("eps", 0.005), ("steps", 4), ("task", ""), ("kind", "mean-reverting")
     ]  # fmt: skip
     assert [type(value) for value in values.values()] == [float, int, float, int, str, str]
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ("[sde]\nmax_sigma = -1", "max_sigma must be above 0 and at most 255, not -1"),
+        ("[sde]\nkind = 'brownian'", "the SDE's kind must be one of mean-reverting, denoising, not 'brownian'"),
+        ("[sampling]\nsteps = 0", "steps must be a whole number from 1, not 0"),
+        ("[sampling]\nsampler = 'zzz'", "sampler must be one of .*, not 'zzz'"),
+    ],
+)
+def test_settings_out_of_range_are_refused_where_they_are_read(tmp_path, section, sentence):
+    (tmp_path / "r.toml").write_text(section)
+    with pytest.raises(InputFileError, match=f"r.toml: {sentence}"):
+        read_recipe(str(tmp_path / "r.toml"))
+
+
+def test_a_doubled_key_of_an_options_file_takes_the_last_and_is_told(tmp_path):
+    (tmp_path / "o.yml").write_text("sde:\n  T: 100\n  T: 50\n  max_sigma: 10\n")
+    source = read_options_file(tmp_path / "o.yml")
+    assert source.values["T"] == 50
+    assert source.note == "the options file has 'T' twice: the last one counts, as for the reference"
+
+
+@pytest.mark.parametrize(("read", "name"), [(read_recipe, "r.toml"), (read_options_file, "o.yml")])
+def test_a_byte_order_mark_is_accepted(tmp_path, read, name):
+    text = {"r.toml": "[sde]\nT = 7\n", "o.yml": "sde: {T: 7}\n"}[name]
+    (tmp_path / name).write_text("\ufeff" + text, encoding="utf-8")
+    assert read(str(tmp_path / name)).values["T"] == 7

@@ -14,7 +14,7 @@ from ...graphs.metadata import checked_card, parse_card
 from ...system.cache import cache_folder
 from ...system.decoding import inside
 from ...system.files import require_readable
-from ...system.parsing import parse_json
+from ...system.parsing import parse_json, shown
 from ...system.threads import wanted_threads
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -31,7 +31,7 @@ def onnxruntime_for(provider: str) -> Any:
         MissingPackageError: it is not installed, or was built without that provider.
     """
     if provider not in PROVIDERS:
-        raise InvalidValueError(f"a provider must be one of {', '.join(PROVIDERS)}, not {provider!r}")
+        raise InvalidValueError(f"a provider must be one of {', '.join(PROVIDERS)}, not {shown(provider)}")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would keep an identifier, and warn where it cannot
     extra = "cpu" if provider == "cpu" else "gpu"
     with requires_extra(extra, "running an .onnx engine"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.arrays import Float32
 from ...core.card import ModelCard
 from ...errors import EngineError, InvalidValueError, MissingPackageError, evaluation_failure, requires_extra
+from ...system.parsing import shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +20,7 @@ def require_torch_device(device: str) -> None:
     with requires_extra("export", "running a PyTorch checkpoint"):
         import torch
     if device not in ("cpu", "cuda"):
-        raise InvalidValueError(f"device must be cpu or cuda, not {device!r}")
+        raise InvalidValueError(f"device must be cpu or cuda, not {shown(device)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise MissingPackageError("PyTorch sees no CUDA device: use the device cpu, or see 'irsde-deploy doctor'")
 

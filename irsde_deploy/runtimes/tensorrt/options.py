@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...errors import refuse
+from ...system.parsing import shown
 from .profiles import Profile
 
 BACKENDS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -50,7 +51,7 @@ class BuildOptions:
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
         """(what no options may be, the sentence to say then)."""
-        yield self.backend not in BACKENDS, f"a backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}"
+        yield self.backend not in BACKENDS, f"a backend must be one of {', '.join(BACKENDS)}, not {shown(self.backend)}"
         yield not self.profiles, "a plan needs at least one profile"
         rtx = self.backend == "tensorrt-rtx"
         yield (
@@ -65,7 +66,7 @@ class BuildOptions:
         )
         for text in self.compute_capabilities:
             written = text == "current" or re.fullmatch(r"\d{1,2}\.\d", text)
-            yield not written, f"a compute capability is written 8.9, or 'current', not {text!r}"
+            yield not written, f"a compute capability is written 8.9, or 'current', not {shown(text)}"
         yield (
             self.workspace is not None and not 1 <= self.workspace <= 2**24,
             f"`workspace` is in MiB, from 1 to {2**24}, not {self.workspace}",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ...errors import InvalidValueError
+from ...system.parsing import shown
 
 Shape: TypeAlias = tuple[int, int, int]
 """(batch, height, width); the channels are the model's."""
@@ -137,14 +138,16 @@ def parse_size(text: str) -> tuple[int, int]:
     """`HxW` -> (height, width), or InvalidValueError."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if match is None:
-        raise InvalidValueError(f"a size is written HxW, such as 256x384, sides below 100000, not {text!r}")
+        raise InvalidValueError(f"a size is written HxW, such as 256x384, sides below 100000, not {shown(text)}")
     return int(match[1]), int(match[2])
 
 
 def _batch(text: str) -> tuple[int, int, int]:
     match = re.fullmatch(r"(\d{1,6})(?::(\d{1,6}):(\d{1,6}))?", text.strip())
     if match is None:
-        raise InvalidValueError(f"batch sizes are written min:opt:max, such as 1:1:4, or as one number, not {text!r}")
+        raise InvalidValueError(
+            f"batch sizes are written min:opt:max, such as 1:1:4, or as one number, not {shown(text)}"
+        )
     if match[2] is None:
         return (int(match[1]),) * 3
     return int(match[1]), int(match[2]), int(match[3])
@@ -154,7 +157,7 @@ def _trtexec(text: str, channels: int) -> Shape:
     """`x:1x3x64x64,mu:1x3x64x64,t:1` -> the shape of x, if mu and t agree with it."""
     given = dict(re.findall(r"(\w+):([\dx]+)", text))
     if "x" not in given or re.fullmatch(r"\w+:\d+(x\d+)*(,\w+:\d+(x\d+)*)*", text.strip()) is None:
-        raise InvalidValueError(f"shapes are written x:BxCxHxW, such as x:1x{channels}x64x64, not {text!r}")
+        raise InvalidValueError(f"shapes are written x:BxCxHxW, such as x:1x{channels}x64x64, not {shown(text)}")
     numbers = {}
     for name, sizes in given.items():
         numbers[name] = tuple(map(int, sizes.split("x")))

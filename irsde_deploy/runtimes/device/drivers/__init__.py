@@ -8,6 +8,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ....errors import InvalidValueError
+from ....system.parsing import shown
 from .protocol import Driver
 
 __all__ = ["DRIVERS", "Driver", "lock_of", "open_driver", "own_stream"]
@@ -63,5 +64,5 @@ def open_driver(name: str = "cuda-bindings") -> Driver:
         MissingPackageError: its package or its device is not there.
     """
     if name not in DRIVERS:
-        raise InvalidValueError(f"a driver must be one of {', '.join(DRIVERS)}, not {name!r}")
+        raise InvalidValueError(f"a driver must be one of {', '.join(DRIVERS)}, not {shown(name)}")
     return DRIVERS[name]()

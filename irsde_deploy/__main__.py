@@ -15,18 +15,24 @@ import click
 
 from .cli import Interrupted, cli
 from .cli.wording import for_terminal
-from .errors import IrsdeError, MissingPackageError, is_out_of_memory
+from .errors import IrsdeError, MissingPackageError, OutOfMemoryError, is_out_of_memory
+from .system.memory import address_limit
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+
+LEAST_ADDRESSES = 512 * 2**20
+"""Bytes of addresses below which libraries crash while they are loaded, OpenCV's among them."""
 
 _SIGNALS = tuple(name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))  # Windows has no SIGHUP
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    _occupy_standard_descriptors()
     interrupts = _Interrupts()
     try:
+        _require_addresses()
         cli.main(standalone_mode=False)
         if sys.stdout is not None:  # it is where a shell has closed it
             sys.stdout.flush()
@@ -51,6 +57,30 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _occupy_standard_descriptors() -> None:
+    """Open what a shell has closed (`2>&-`): the next file to be opened would be what libraries write messages into.
+
+    `sys.stdin` and `sys.stdout` stay None, by which a pipe's command knows; whoever writes to stderr need not ask.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free, which is this one
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (open until the process ends)
+
+
+def _require_addresses() -> None:
+    """Raise OutOfMemoryError where `ulimit -v` is so low that libraries crash instead of saying so."""
+    limit = address_limit()
+    if limit is not None and limit < LEAST_ADDRESSES:
+        raise OutOfMemoryError(
+            f"not enough memory: this process may use {limit >> 20} MiB of addresses (ulimit -v), and the libraries "
+            f"alone take more: allow it {LEAST_ADDRESSES >> 20} MiB or more"
+        )
+
+
 def _leave_at_once(code: int) -> NoReturn:
     """Exit without taking libraries apart whose threads an interrupt has left at work: that can crash.
 
@@ -70,7 +100,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return _interrupted()
     if isinstance(error, click.ClickException):
         return _explain_usage(error)
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) and not is_out_of_memory(error):
         advice = "'irsde-deploy doctor' says which command installs it"
         return f"irsde-deploy: {error.name or error} cannot be imported: {advice}", MissingPackageError.exit_code
     if _says_out_of_memory(error):

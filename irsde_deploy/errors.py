@@ -96,6 +96,12 @@ def evaluation_failure(library: str, shape: tuple[int, ...], error: BaseExceptio
     return EngineError(f"{library} failed at input size {shape}: {reason(error)}")
 
 
+def require_memory(library: str, name: str, error: BaseException) -> None:
+    """Raise OutOfMemoryError where a library could not open a file for want of memory, by the error that it raised."""
+    if is_out_of_memory(error):
+        raise OutOfMemoryError(f"{name}: {library} has not enough memory to open it") from None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a library's own words say that memory ran out."""
     if isinstance(error, MemoryError):
@@ -104,8 +110,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(sign in words for sign in _OUT_OF_MEMORY)
 
 
-_OUT_OF_MEMORY = ("out of memory", "insufficient memory", "alloc", "can't start new thread")
-"""What libraries' messages say where memory ran out: "bad_alloc", "failed to allocate"; a thread needs a stack."""
+_OUT_OF_MEMORY = ("out of memory", "insufficient memory", "alloc", "can't start new thread", "failed to map segment")
+"""What libraries' messages say where memory ran out: "bad_alloc", "failed to allocate"; a thread needs a stack, and a
+library that is loaded needs addresses."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MUTE = ("Exception from", "Check '", "FrontEnd API failed with", "Loading input model")
@@ -133,6 +140,8 @@ def requires_extra(extra: str, purpose: str) -> Iterator[None]:
     except MissingPackageError:
         raise
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"{purpose}: not enough memory to load a library: {reason(error)}") from None
         package = (error.name or "a package").partition(".")[0]  # what is installed, not the module inside it
         raise MissingPackageError(
             f"{purpose} needs {package}, which cannot be imported: {install_command(extra)}"

@@ -7,8 +7,12 @@ evaluation.
 
 from __future__ import annotations
 
-from .latent_unet import LatentUNet
-from .nafnet import ConditionalNAFNet
-from .unet import ConditionalUNet
+from ..system.libraries import keep_compiler_in_cache
+
+keep_compiler_in_cache()  # PyTorch's compiler makes its folder while it is imported, by whatever uses our networks
+
+from .latent_unet import LatentUNet  # noqa: E402
+from .nafnet import ConditionalNAFNet  # noqa: E402
+from .unet import ConditionalUNet  # noqa: E402
 
 __all__ = ["ConditionalNAFNet", "ConditionalUNet", "LatentUNet"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import install_command, reason
 from ..runtimes.device.drivers.probe import devices
+from ..system.libraries import import_onnxruntime
 
 PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
     "base": (
@@ -108,7 +109,7 @@ def _installed(distribution: str) -> bool:
 def _providers() -> Iterator[Finding]:
     """Start each ONNX Runtime provider on a tiny model; a provider that is listed may still not work."""
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError:
         yield Finding("ONNX Runtime providers", False, f"none: {install_command('cpu')}")
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import requires_extra
 from .files import write_atomically
+from .libraries import import_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def require_plotting() -> None:
     """Raise MissingPackageError where figures cannot be drawn; to be asked before long work that ends in one."""
     with requires_extra("export", "plotting"):
-        import matplotlib.figure  # noqa: F401
+        import_matplotlib()
 
 
 @contextmanager

@@ -6,14 +6,17 @@ import difflib
 import errno
 import hashlib
 import os
-import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputFileError, InvalidValueError, IrsdeError, OutputFileError
+from .temporaries import clear_leftovers_once, repair, temporary_beside
 
+_AT_CWD, _EXCHANGE = -100, 2
+"""What <fcntl.h> calls AT_FDCWD, and <stdio.h> RENAME_EXCHANGE."""
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # not every system has quotas
 
 
@@ -21,12 +24,14 @@ _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # not every syst
 def write_atomically(path: Path) -> Iterator[Path]:
     """Give a temporary name beside path; rename it to path when the block ends well, remove it otherwise.
 
+    What killed processes have left in the folder is cleared first.
+
     Raises:
         OutputFileError: the folder cannot be written, or path is a folder.
     """
-    # Beside path, since a rename is atomic within one file system; hidden, and short enough for any.
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
+    temporary = temporary_beside(path)  # for a rename is atomic within one file system
     require_writable(path)
+    clear_leftovers_once(path.parent)
     with _errors_naming(path):
         # O_EXCL: nobody may have put a link there. The mode is cut down by the umask, which mkstemp would ignore.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -50,10 +55,10 @@ def write_folder_atomically(path: Path, replaced: bool = False) -> Iterator[Path
         OutputFileError: path exists and is not to be replaced, is no folder, or cannot be written.
     """
     path = _absolute(path)
+    repair(path)
+    clear_leftovers_once(path.parent)
     _require_place(path, replaced)
-    token = secrets.token_hex(6)
-    temporary = path.with_name(f".{path.name[:40]}.{token}.part")
-    old = path.with_name(f".{path.name[:40]}.{token}.old")
+    temporary = temporary_beside(path)
     with _errors_naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
@@ -61,13 +66,37 @@ def write_folder_atomically(path: Path, replaced: bool = False) -> Iterator[Path
         with _errors_naming(path):
             yield temporary
             if replaced and path.exists():
-                path.rename(old)  # a folder that is not empty cannot be renamed over
-            temporary.rename(path)
+                _replace_folder(temporary, path)
+            else:
+                temporary.rename(path)
     finally:
-        if old.exists() and not path.exists():  # the second rename failed, or was interrupted
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put a folder in the place of another, which has the new one's name after that, or is gone."""
+    if _exchanged(new, path):
+        return
+    # A folder that is not empty cannot be renamed over. `repair` undoes this where we are killed in between.
+    old = temporary_beside(path, "old")
+    path.rename(old)
+    try:
+        new.rename(path)
+    finally:
+        if not path.exists():  # the second rename failed, or was interrupted
             old.rename(path)
-        for folder in (temporary, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two folders change their names in one step, and say whether that could be done: on Linux, mostly."""
+    import ctypes
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    if rename is None:
+        return False
+    done: int = rename(_AT_CWD, os.fsencode(one), _AT_CWD, os.fsencode(other), _EXCHANGE)
+    return done == 0
 
 
 def _absolute(path: Path) -> Path:

@@ -40,13 +40,20 @@ def _free_memory(root: Path) -> int | None:
 
 def _free_addresses(root: Path) -> int | None:
     """The part of the limit of `ulimit -v` that this process has not used yet; None where there is no limit."""
+    limit = address_limit(root)
+    if limit is None:
+        return None
+    pages = _first_line(root / "proc/self/statm").split() or ["0"]
+    return max(0, limit - int(pages[0]) * PAGE)
+
+
+def address_limit(root: Path = Path("/")) -> int | None:
+    """The bytes of addresses that `ulimit -v` allows this process; None where there is no limit, or none to be seen."""
     for line in _lines(root / "proc/self/limits"):
         if line.startswith("Max address space"):
             limit = line.split()[3]
-            if not limit.isdigit():  # "unlimited"
-                return None
-            pages = _first_line(root / "proc/self/statm").split() or ["0"]
-            return max(0, int(limit) - int(pages[0]) * PAGE)
+            if limit.isdigit():  # else "unlimited"
+                return int(limit)
     return None
 
 

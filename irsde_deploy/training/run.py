@@ -63,10 +63,14 @@ def train(
     """
     _require_means(device)
     session = Session.open(plan, output, process, initial, resumed, device)
-    if stop_at is not None and stop_at <= session.trainer.iteration:
-        raise InvalidValueError(f"{output}: {session.trainer.iteration} iterations are done: give a larger `stop_at`")
-    with interrupts_noted() as interrupted:
-        _train(session, workers, stop_at, on_progress, interrupted)
+    try:
+        if stop_at is not None and stop_at <= session.trainer.iteration:
+            done = session.trainer.iteration
+            raise InvalidValueError(f"{output}: {done} iterations are done: give a larger `stop_at`")
+        with interrupts_noted() as interrupted:
+            _train(session, workers, stop_at, on_progress, interrupted)
+    finally:
+        session.folder.close()
     if session.done:  # even where an interrupt came in the last iteration
         return Ending.COMPLETE
     if interrupted.is_set():
@@ -97,8 +101,6 @@ def _train(
     except Exception:
         session.save()  # between two iterations the state is whole
         raise
-    finally:
-        session.folder.close()
     session.save()
 
 

@@ -9,12 +9,12 @@ log.csv          iteration, loss, learning rate, seconds, PSNR
 curve.png        the log as a picture
 samples/N.png    held-out pictures at iteration N: degraded, restored, clean
 tensorboard/     the log for TensorBoard, where that is installed
+lock             there while a process trains: no other may continue the run meanwhile
 """
 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +27,11 @@ from ..errors import CheckpointError, InputFileError, OutputFileError, reason
 from ..networks.checkpoints import OWN_FORMAT, load_safely
 from ..system.decoding import inside
 from ..system.figures import figure_file
-from ..system.files import require_readable, require_there, require_writable, write_atomically
+from ..system.files import not_writable, require_readable, require_there, require_writable, write_atomically
+from ..system.locks import LockFile
 from ..system.parsing import parse_json
 from ..system.tables import write_text
-
-_OWN_PART = re.compile(r"\.(last\.pt|best\.pt|log\.csv|curve\.png|\d+\.png)\.[0-9a-f]{12}\.part")
-"""Names of the temporary files of `write_atomically` that a killed run leaves, and of no others."""
+from ..system.temporaries import clear_leftovers
 
 MAX_PLAN = 16_000_000
 """Characters of the plan in a checkpoint; names of held-out pictures can be many."""
@@ -52,6 +51,10 @@ class RunFolder:
     path: Path
     rows: list[dict[str, float | None]] = field(default_factory=list)
     _board: Any = None  # TensorBoard's writer; None before it is first asked for, False where it is not installed
+    _lock: LockFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lock = LockFile(self.path / "lock")
 
     @property
     def last(self) -> Path:
@@ -73,7 +76,7 @@ class RunFolder:
         """Make a new run's folder.
 
         Raises:
-            OutputFileError: there is a run in it already, or it cannot be written.
+            OutputFileError: there is a run in it already, another process is at work there, or it cannot be written.
         """
         folder = cls(path)
         if path.exists() and not path.is_dir():
@@ -86,23 +89,33 @@ class RunFolder:
                     f"{path / name}: exists already, from another run: give another folder with `output`"
                 )
         require_writable(folder.last)
+        folder._claim()
         return folder
 
     @classmethod
     def reopen(cls, path: Path, iteration: int) -> RunFolder:
-        """Open the folder of a run that continues after `iteration`; what was logged later is dropped."""
+        """Open the folder of a run that continues after `iteration`; what was logged later is dropped.
+
+        Raises:
+            OutputFileError: another process is at work there, or it cannot be written.
+        """
         folder = cls(path)
-        folder._delete_leftovers()
+        folder._claim()
+        for place in (path, path / "samples"):
+            clear_leftovers(place)  # unfinished files of a process that was killed
         if folder.log_file.exists():
             folder.rows = folder._logged_until(iteration)
             write_text(folder.log_file, "".join([_line(COLUMNS), *map(_formatted, folder.rows)]))
         return folder
 
-    def _delete_leftovers(self) -> None:
-        """Delete the unfinished files of a process that was killed."""
-        for leftover in (*self.path.glob(".*.part"), *(self.path / "samples").glob(".*.part")):
-            if _OWN_PART.fullmatch(leftover.name):
-                leftover.unlink(missing_ok=True)
+    def _claim(self) -> None:
+        """Keep other processes away from the folder until `close`, or until this process ends."""
+        try:
+            acquired = self._lock.acquire()
+        except OSError as error:
+            raise not_writable(self.path, error) from None
+        if not acquired:
+            raise OutputFileError(f"{self.path}: another process is training there: wait for its end, or stop it")
 
     def _logged_until(self, iteration: int) -> list[dict[str, float | None]]:
         """The rows of the log file up to an iteration, without any that cannot be read."""
@@ -173,9 +186,10 @@ class RunFolder:
         return self._board or None
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open, and let other processes continue the run."""
         if self._board:
             self._board.close()
+        self._lock.release(remove=True)
 
     def write_curve(self) -> None:
         """Draw loss and PSNR against the iteration: curve.png."""

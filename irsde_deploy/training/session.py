@@ -139,7 +139,11 @@ class Session:
             folder = RunFolder.create(output) if resumed is None else RunFolder.reopen(output, memory.concluded)
         session = cls(plan, folder, process, trainer, pairs, examples, device, memory)
         if resumed is None:
-            session.save()  # whatever happens from here on, there is a checkpoint
+            try:
+                session.save()  # whatever happens from here on, there is a checkpoint
+            except BaseException:
+                folder.close()  # another run may try
+                raise
         session.saved = session._position
         return session
 

@@ -19,18 +19,19 @@ from places import DATA
 from sample_pictures import write_photographs
 
 from irsde_deploy import DenoisingSDE, MeanRevertingSDE
-from irsde_deploy.errors import CheckpointError, InputFileError, InvalidValueError
+from irsde_deploy.errors import CheckpointError, InputFileError, InvalidValueError, OutputFileError
 from irsde_deploy.export.description import flags
 from irsde_deploy.export.sources import SettingsSource
 from irsde_deploy.networks import ConditionalNAFNet
 from irsde_deploy.networks.checkpoints import read_checkpoint
 from irsde_deploy.pictures.degradations import degradation
+from irsde_deploy.system.temporaries import temporary_beside
 from irsde_deploy.training import validation
 from irsde_deploy.training.data import Batch, DegradedFolder, TrainingSamples
 from irsde_deploy.training.plan import DataPlan, TrainingPlan, make_plan
 from irsde_deploy.training.processes import Process
 from irsde_deploy.training.run import Ending, train
-from irsde_deploy.training.run_folder import read_run
+from irsde_deploy.training.run_folder import RunFolder, read_run
 from irsde_deploy.training.settings import TrainingSettings
 from irsde_deploy.training.trainer import Trainer
 
@@ -332,11 +333,29 @@ def test_a_killed_run_leaves_a_checkpoint_to_resume_from(photographs: Path, tmp_
     saved, state = read_run(folder)
     assert state["iteration"] > 0
     resumed = TrainingPlan.from_dict(saved, iterations=state["iteration"] + 2)
-    for name in (".last.pt.0123456789ab.part", ".download.part"):
+    ours = temporary_beside(folder / "last.pt").name
+    for name in (ours.replace(f"-{os.getpid()}-", f"-{process.pid}-"), ".download.part"):
         (folder / name).write_bytes(b"")
     assert train(resumed, folder, Process(), resumed=state) is Ending.COMPLETE
     assert [path.name for path in folder.rglob("*.part")] == [".download.part"], "only what is ours is swept up"
     assert read_run(folder)[1]["iteration"] == state["iteration"] + 2
+
+
+def test_a_run_is_continued_by_one_process_at_a_time(photographs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = train(plan(photographs, 2), folder, Process(), stop_at=1)
+    before = read_run(folder)[1]["iteration"]
+    other = RunFolder.reopen(folder, 1)
+    saved, state = read_run(folder)
+    with pytest.raises(OutputFileError, match="another process is training there: wait for its end, or stop it"):
+        train(TrainingPlan.from_dict(saved), folder, Process(), resumed=state)
+    other.close()
+    assert (first, before, train(TrainingPlan.from_dict(saved), folder, Process(), resumed=state)) == (
+        Ending.STOPPED,
+        1,
+        Ending.COMPLETE,
+    )
+    assert not (folder / "lock").exists()
 
 
 def test_an_interrupt_ends_the_iteration_and_saves(photographs: Path, tmp_path: Path) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...core.card import METADATA_KEY, ModelCard
-from ...errors import EngineError, InvalidValueError, MissingPackageError, install_command, reason, requires_extra
+from ...errors import (
+    EngineError,
+    InvalidValueError,
+    MissingPackageError,
+    install_command,
+    reason,
+    require_memory,
+    requires_extra,
+)
 from ...graphs.cpu_rewrites import Rewrite, for_cpu
 from ...graphs.metadata import checked_card, parse_card
 from ...system.cache import cache_folder
 from ...system.decoding import inside
 from ...system.files import require_readable
+from ...system.libraries import import_onnxruntime
 from ...system.parsing import parse_json, shown
 from ...system.threads import wanted_threads
 
@@ -32,10 +40,9 @@ def onnxruntime_for(provider: str) -> Any:
     """
     if provider not in PROVIDERS:
         raise InvalidValueError(f"a provider must be one of {', '.join(PROVIDERS)}, not {shown(provider)}")
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would keep an identifier, and warn where it cannot
     extra = "cpu" if provider == "cpu" else "gpu"
     with requires_extra(extra, "running an .onnx engine"):
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     if PROVIDERS[provider] not in onnxruntime.get_available_providers():
         raise MissingPackageError(
             f"this ONNX Runtime has no {PROVIDERS[provider]}: pip uninstall onnxruntime, then {install_command('gpu')}"
@@ -72,6 +79,7 @@ def open_session(model: Path | bytes, provider: str = "cpu", rewrites: Sequence[
             source, _session_options(onnxruntime, provider), providers=_with_options(provider)
         )
     except Exception as error:  # ONNX Runtime has no common base class for its errors
+        require_memory("ONNX Runtime", name, error)
         raise EngineError(
             f"{name}: not an ONNX model that ONNX Runtime can load ({reason(error)}): "
             "make it with 'irsde-deploy export'"

@@ -16,10 +16,11 @@ import numpy as np
 
 from ...core.arrays import Float32
 from ...core.card import METADATA_KEY, ModelCard
-from ...errors import EngineError, IrsdeError, evaluation_failure, reason, requires_extra
+from ...errors import EngineError, IrsdeError, evaluation_failure, reason, require_memory, requires_extra
 from ...graphs.cpu_rewrites import REWRITES, for_cpu
 from ...graphs.metadata import checked_card, parse_card
 from ...system.files import require_readable
+from ...system.libraries import import_openvino
 from ...system.threads import wanted_threads
 
 MAX_SIZES, MAX_BYTES = 4, 2**29
@@ -56,7 +57,7 @@ class OpenVinoEngine:
             EngineError: not a graph that it can read, no card, or a graph that is not what its card says.
         """
         with requires_extra("openvino", "running an .onnx engine on OpenVINO"):
-            import openvino
+            openvino = import_openvino()
         require_readable(path)
         try:
             core = openvino.Core()
@@ -67,6 +68,7 @@ class OpenVinoEngine:
         except IrsdeError:
             raise
         except Exception as error:  # as above
+            require_memory("OpenVINO", str(path), error)
             raise EngineError(
                 f"{path}: not an ONNX model that OpenVINO can load ({reason(error)}): "
                 "make it with 'irsde-deploy export'"

@@ -13,14 +13,13 @@ from ..core.arrays import Float32
 from ..core.card import ModelCard
 from ..core.pixels import check_picture, to_network
 from ..errors import InputFileError, InvalidValueError
-from ..pictures.files import read_picture
+from ..pictures.files import picture_size, read_picture
 from ..pictures.pairs import (
     GT_NAMES,
     Pair,
     enlarged,
     find_pairs,
     pair_folders,
-    picture_size,
     pictures_below,
     require_fitting_sizes,
 )

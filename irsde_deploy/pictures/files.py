@@ -1,15 +1,16 @@
-"""Picture files: PNG, JPEG, WebP and TIFF, 8 and 16 bit, to RGB arrays and back.
+"""Picture files to RGB arrays and back, 8 and 16 bit.
 
-Pillow reads the header (size before anything is decoded, orientation, colour profile) and refuses damaged files;
-OpenCV decodes and encodes the pixels, since it keeps 16 bits a channel. Grey pictures become RGB for the network and
-grey again (luma) when written; alpha travels beside the colours, untouched; the EXIF orientation is applied to the
-pixels. An RGB colour profile is carried over to PNG, JPEG and WebP. Other metadata is not.
+What a file says of itself, and its pixels, come from `formats`. Grey pictures become RGB for the network and grey
+again (luma) when written; alpha travels beside the colours, untouched; the orientation is applied to the pixels. Colour
+profile, EXIF, XMP and resolution are carried over; what cannot be read or kept is left out and named, and never costs
+the pixels. OpenCV encodes.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,28 +18,23 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
-from ..errors import InputFileError, OutputFileError, reason
+from ..errors import InputFileError, IrsdeError, OutputFileError, reason
 from ..system.files import require_readable, require_writable, write_atomically
+from .formats.embedding import unkept, with_metadata
+from .formats.kinds import JPEG_SUFFIXES, READ_ONLY_SUFFIXES, SUFFIXES, scan
+from .formats.metadata import NO_METADATA, Metadata, settle, stored_orientation
+from .formats.scan import Damaged, Scan, Unsupported
+from .formats.scan_data import Data
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1_000_000_000
 LOSSY_QUALITY = 95  # of JPEG and WebP, on their scale of 1..100
 
 # What formats do not hold, or OpenCV does not write to them.
-_EIGHT_BIT_ONLY = (".jpg", ".jpeg", ".webp")
-_LONGEST_SIDE = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
-_NO_ALPHA = (".jpg", ".jpeg")
-_NO_PROFILE = (".tif", ".tiff")
-
-# Modes of Pillow: those that are grey, those whose profile is about RGB, and all whose pixels OpenCV reads as we do.
-_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
-_PROFILED_MODES = ("RGB", "RGBA", "P", "PA")
-_MODES = (*_GREY_MODES, *_PROFILED_MODES, "RGBa", "CMYK", "YCbCr")
-ORIENTATION_TAG = 0x0112  # of EXIF
+_EIGHT_BIT_ONLY = (*JPEG_SUFFIXES, ".webp")
+_LONGEST_SIDE = {".webp": 16_383, **dict.fromkeys(JPEG_SUFFIXES, 65_500)}
+_NO_ALPHA = JPEG_SUFFIXES
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # errors are raised; nothing else belongs on stderr
 
@@ -53,76 +49,102 @@ class Picture:
         rgb: (H, W, 3) uint8 or uint16.
         alpha: (H, W) of the same type, if the file has one.
         grey: whether the file was grey; rgb then has three equal channels.
-        profile: ICC profile of the RGB values, if the file has one.
+        profile: ICC profile of the colours, if the file has one; of grey values where the file was grey.
+        metadata: what else travels with it; its own `profile` is not looked at.
+        notes: what was left out on reading, in sentences without the file's name.
     """
 
     rgb: Pixels
     alpha: Pixels | None = None
     grey: bool = False
     profile: bytes | None = None
+    metadata: Metadata = NO_METADATA
+    notes: tuple[str, ...] = ()
 
     def with_rgb(self, rgb: Pixels) -> Picture:
         """The same picture with other colours."""
         return replace(self, rgb=rgb)
 
+    @property
+    def all_metadata(self) -> Metadata:
+        """The metadata with the profile."""
+        return replace(self.metadata, profile=self.profile)
+
 
 def is_picture_file(path: Path) -> bool:
-    """Whether a path is a file, not hidden, with a picture's suffix."""
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    """Whether a path is a file, not hidden, with the suffix of a picture that can be read."""
+    return path.suffix.lower() in (*SUFFIXES, *READ_ONLY_SUFFIXES) and path.is_file() and not path.name.startswith(".")
 
 
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read a picture file.
+    """Read a picture file; its format is that of its content.
 
     Raises:
-        InputFileError: no such file, no PNG, JPEG, WebP or TIFF, damaged, too large, or neither 8 nor 16 bit.
+        InputFileError: no such file, no picture of a format that is read, damaged, too large, or of a kind that is not
+            read, such as CMYK or floating point; the sentence says which.
     """
-    data = _read_bytes(path)
-    header = _read_header(path, data, max_pixels)
-    rgb, alpha = _split(_decoded(path, data))
-    if header.straight is not None and rgb.dtype == np.uint8:
-        rgb = header.straight
-    alpha = _alpha(alpha, header, rgb.dtype)
-    rgb = _oriented(rgb, header.orientation)
+    with _content(path) as data, _errors_naming(path):
+        found = scan(data)
+        _require_size(path, found, max_pixels)
+        decoded = found.decode()
+    settled = settle(found.metadata, decoded.grey, found.orientation)
+    rgb, alpha = _oriented(decoded.rgb, settled.orientation), decoded.alpha
     if alpha is not None:
-        alpha = _oriented(alpha, header.orientation)
-    return Picture(rgb, alpha, header.grey, header.profile)
+        alpha = _oriented(alpha, settled.orientation)
+    notes = (*found.notes, *decoded.notes, *settled.notes)
+    return Picture(rgb, alpha, decoded.grey, settled.metadata.profile, settled.metadata, notes)
 
 
-def _decoded(path: Path, data: bytes) -> Pixels:
-    """The pixels as OpenCV decodes them: grey, BGR or BGRA, uint8 or uint16."""
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise InputFileError(f"{path}: cannot be decoded ({reason(error)})") from None
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):  # None is OpenCV's way to say that it cannot
-        found = "unreadable" if pixels is None else str(pixels.dtype)
-        raise InputFileError(f"{path}: pictures have 8 or 16 bits a channel, and this one is {found}")
-    return pixels
+def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """The (height, width) at which a picture is shown, from what the file says of itself; raises as `read_picture`."""
+    with _content(path) as data, _errors_naming(path):
+        found = scan(data)
+        _require_size(path, found, max_pixels)
+        turned = stored_orientation(found.metadata, found.orientation) >= 5
+    if turned:
+        return found.width, found.height
+    return found.height, found.width
 
 
-def _alpha(decoded: Pixels | None, header: _Header, dtype: np.dtype[Any]) -> Pixels | None:
-    """The alpha channel in the type of the colours: as OpenCV has decoded it, or, where it has not, Pillow's."""
-    if header.alpha is None:  # OpenCV adds one to pictures of some formats
-        return None
-    if decoded is not None:
-        return decoded
-    alpha = header.alpha.astype(dtype)
-    if dtype == np.uint16:
-        alpha *= 257  # 255 becomes 65535
-    return alpha
-
-
-def _read_bytes(path: Path) -> bytes:
+@contextmanager
+def _content(path: Path) -> Iterator[Data]:
+    """A file's content, of which nothing is read before it is looked at."""
     require_readable(path)
     size = path.stat().st_size / 1e9
     limit = MAX_BYTES / 1e9
     if size > limit:
         raise InputFileError(f"{path}: {size:.1f} GB is more than any picture: the limit is {limit:g} GB")
     try:
-        return path.read_bytes()
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data
+    except IrsdeError:
+        raise
     except OSError as error:
         raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+@contextmanager
+def _errors_naming(path: Path) -> Iterator[None]:
+    """Turn whatever reading a file's content raises into a sentence about it."""
+    try:
+        yield
+    except (IrsdeError, MemoryError):
+        raise
+    except Unsupported as error:
+        raise InputFileError(f"{path}: {error}") from None
+    except Exception as error:  # damaged files raise anything from OSError to struct.error
+        words = str(error) if isinstance(error, Damaged) else reason(error)
+        raise InputFileError(f"{path}: the picture is damaged ({words})") from None
+
+
+def _require_size(path: Path, found: Scan, max_pixels: int) -> None:
+    if found.width < 1 or found.height < 1:
+        raise Damaged(f"its size is {found.width}x{found.height}")
+    if found.width * found.height > max_pixels:
+        raise InputFileError(
+            f"{path}: {found.width}x{found.height} pixels are more than the limit of {max_pixels / 1e6:g} megapixels: "
+            "scale or cut it first"
+        )
 
 
 def write_picture(path: Path, picture: Picture) -> None:
@@ -136,10 +158,7 @@ def write_picture(path: Path, picture: Picture) -> None:
     pixels = _joined(picture, keep_alpha=suffix not in _NO_ALPHA)
     if suffix in _EIGHT_BIT_ONLY and pixels.dtype == np.uint16:
         pixels = to_eight_bit(pixels)
-    profile = picture.profile
-    if suffix in _NO_PROFILE or picture.grey:  # a grey file is written grey, and the profile is about RGB
-        profile = None
-    data = _encode(path, pixels, profile)
+    data, _ = with_metadata(_encode(path, pixels), suffix, _fitting(picture, suffix), pixels.shape)
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
 
@@ -179,72 +198,19 @@ def losses(picture: Picture, path: Path) -> list[str]:
         lost.append("its alpha channel")
     if picture.rgb.dtype == np.uint16 and suffix in _EIGHT_BIT_ONLY:
         lost.append("its 16-bit precision")
-    return lost
+    if _fitting(picture, suffix).profile != picture.profile:
+        lost.append("its colour profile of grey values")
+    return lost + unkept(_fitting(picture, suffix), suffix)
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What Pillow knows of a file; arrays are as the file has them, before the orientation is applied.
-
-    Attributes:
-        orientation: of EXIF, 1..8; 1 where the file says nothing.
-        grey: whether the file has no colours.
-        profile: ICC profile of the RGB values, if there is one.
-        alpha: (H, W) uint8, if the file has transparency of any kind.
-        straight: (H, W, 3) uint8, the colours of an 8-bit TIFF with alpha, which OpenCV would multiply by it.
-    """
-
-    orientation: int
-    grey: bool
-    profile: bytes | None
-    alpha: Pixels | None
-    straight: Pixels | None
-
-
-def _read_header(path: Path, data: bytes, max_pixels: int) -> _Header:
-    """Refuse what is no picture, too large or damaged, before OpenCV sees it; and keep what only Pillow tells."""
-    too_large = f"more than the limit of {max_pixels / 1e6:g} megapixels: scale or cut it first"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own warning about size, and about odd metadata
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise InputFileError(f"{path}: {width}x{height} pixels are {too_large}")
-                _require_mode(path, image)
-                image.load()  # OpenCV decodes a damaged file as far as it goes, and says nothing
-                return _header_of(image)
-    except (InputFileError, MemoryError):
-        raise
-    except Image.DecompressionBombError:
-        raise InputFileError(f"{path}: its size is {too_large}") from None
-    except UnidentifiedImageError:
-        raise InputFileError(f"{path}: not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
-    except Exception as error:  # damaged files raise anything from OSError to struct.error
-        raise InputFileError(f"{path}: the picture is damaged ({reason(error)})") from None
-
-
-def _require_mode(path: Path, image: Image.Image) -> None:
-    """Raise InputFileError unless the colours are of a kind that OpenCV turns into RGB."""
-    if image.mode not in _MODES or (image.mode == "CMYK" and image.format != "JPEG"):
-        raise InputFileError(f"{path}: pictures are grey, RGB or palette, and this one is {image.mode}")
-
-
-def _header_of(image: Image.Image) -> _Header:
-    alpha = straight = profile = None
-    if "A" in image.getbands() or "transparency" in image.info:  # the latter of palettes, and of one colour in PNG
-        rgba = np.asarray(image.convert("RGBA"))
-        alpha = rgba[:, :, 3]
-        if image.format == "TIFF":
-            straight = rgba[:, :, :3]
-    if image.mode in _PROFILED_MODES:
-        profile = image.info.get("icc_profile") or None
-    orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    return _Header(orientation, image.mode in _GREY_MODES, profile, alpha, straight)
+def _fitting(picture: Picture, suffix: str) -> Metadata:
+    """The metadata, without a grey profile where the file is not written grey."""
+    written_grey = picture.grey and suffix != ".webp" and (picture.alpha is None or suffix in _NO_ALPHA)
+    return replace(picture.metadata, profile=picture.profile if written_grey or not picture.grey else None)
 
 
 def _oriented(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply an EXIF orientation, 1..8, to (H, W, ...); anything else counts as upright."""
+    """Apply an EXIF orientation, 1..8, to (H, W, ...)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -252,16 +218,6 @@ def _oriented(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
-
-
-def _split(pixels: Pixels) -> tuple[Pixels, Pixels | None]:
-    """Grey, BGR or BGRA -> RGB and alpha."""
-    if pixels.ndim == 2:
-        return np.repeat(pixels[:, :, None], 3, axis=2), None
-    rgb = np.ascontiguousarray(pixels[:, :, 2::-1])
-    if pixels.shape[2] == 3:
-        return rgb, None
-    return rgb, np.ascontiguousarray(pixels[:, :, 3])
 
 
 def _joined(picture: Picture, keep_alpha: bool) -> Pixels:
@@ -279,20 +235,17 @@ def _joined(picture: Picture, keep_alpha: bool) -> Pixels:
 
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, LOSSY_QUALITY]
-_ENCODING = {".webp": [cv2.IMWRITE_WEBP_QUALITY, LOSSY_QUALITY], ".jpg": _JPEG, ".jpeg": _JPEG}
+_ENCODING = {".webp": [cv2.IMWRITE_WEBP_QUALITY, LOSSY_QUALITY], ".jpg": _JPEG}
 """Suffix -> what OpenCV's encoder is told, parameter and value in turn."""
 
 
-def _encode(path: Path, pixels: Pixels, profile: bytes | None) -> bytes:
-    """The content of a picture file, in the format of the path's suffix."""
+def _encode(path: Path, pixels: Pixels) -> bytes:
+    """The content of a picture file without metadata, in the format of the path's suffix."""
     suffix = path.suffix.lower()
-    parameters = _ENCODING.get(suffix, [])
+    if suffix in JPEG_SUFFIXES:
+        suffix = ".jpg"
     try:
-        if profile is None:
-            done, data = cv2.imencode(suffix, pixels, parameters)
-        else:
-            metadata = [np.frombuffer(profile, np.uint8)]
-            done, data = cv2.imencodeWithMetadata(suffix, pixels, [cv2.IMAGE_METADATA_ICCP], metadata, parameters)
+        done, data = cv2.imencode(suffix, pixels, _ENCODING.get(suffix, []))
     except cv2.error as error:
         raise OutputFileError(f"{path}: a picture of {pixels.shape} cannot be encoded ({error.err})") from None
     if not done:

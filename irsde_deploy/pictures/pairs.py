@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
-from ..errors import InputFileError, reason
+from ..errors import InputFileError
 from ..system.files import missing
-from .files import FORMATS, ORIENTATION_TAG, SUFFIXES, is_picture_file
+from .files import is_picture_file, picture_size
+from .formats.kinds import READ_WORDS
 
 LQ_NAMES = ("lq", "input", "rain", "degraded")
 GT_NAMES = ("gt", "target", "clean", "norain")
@@ -129,7 +129,7 @@ def pictures_below(folder: Path) -> dict[str, Path]:
             raise InputFileError(f"{path}: has the same name as {found[name].name}: names without suffix must differ")
         found[name] = path
     if not found:
-        raise InputFileError(f"{folder}: no pictures there (looked for {', '.join(SUFFIXES)})")
+        raise InputFileError(f"{folder}: no {READ_WORDS} pictures there")
     return found
 
 
@@ -142,21 +142,3 @@ def _require_fitting(small: Size, large: Size, pair: Pair) -> None:
             f"{pair.lq}: is {width}x{height} and its partner {pair.gt} {large[1]}x{large[0]}: "
             "a pair must have equal sizes, or GT a whole number of times larger (super-resolution)"
         )
-
-
-def picture_size(path: Path) -> Size:
-    """The (height, width) at which a picture is shown, from the file's header.
-
-    Raises:
-        InputFileError: the file is no picture.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            # A PNG's EXIF may come after the pixels, and would have the whole file read.
-            turned = image.format != "PNG" and image.getexif().get(ORIENTATION_TAG, 1) in (5, 6, 7, 8)
-            if turned:
-                return width, height
-            return height, width
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputFileError(f"{path}: not a picture that can be read ({reason(error)})") from None

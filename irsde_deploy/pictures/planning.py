@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ..errors import InputFileError, OutputFileError, refuse
 from ..system.files import missing
-from .files import SUFFIXES, is_picture_file
+from .files import is_picture_file
+from .formats.kinds import SUFFIXES
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),

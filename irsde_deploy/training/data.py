@@ -19,8 +19,8 @@ from torch.utils.data import Dataset, get_worker_info
 
 from ..core.sde import SDE
 from ..pictures.degradations import Degradation, Pixels
-from ..pictures.files import read_picture
-from ..pictures.pairs import Pair, Size, enlarged, pair_folders, picture_size, pictures_below, require_fitting_sizes
+from ..pictures.files import picture_size, read_picture
+from ..pictures.pairs import Pair, Size, enlarged, pair_folders, pictures_below, require_fitting_sizes
 
 CACHE_BYTES = 2 << 30
 """What decoded pictures may take in the memory of a training process and its data-loading workers together."""

@@ -125,7 +125,7 @@ def encoded(kind: str) -> bytes:
 
 DAMAGED = {
     "empty.png": (b"", "is empty"),
-    "text.png": (b"not a picture at all", "not a PNG, JPEG, WEBP or TIFF picture"),
+    "text.png": (b"not a picture at all", "not a PNG, JPEG, WebP, TIFF, .* picture"),
     "bomb.png": (png_header(60_000, 60_000), "more than the limit"),
     "large.png": (png_header(10_001, 10_000), "10001x10000 pixels are more than the limit of 100 megapixels"),
     "short.png": (png_header(100, 100), "damaged"),
@@ -133,7 +133,11 @@ DAMAGED = {
     "truncated.jpg": (encoded("JPEG")[:-2000], "damaged"),
     "truncated.webp": (encoded("WEBP")[:-2000], "damaged"),
     "truncated.tif": (encoded("TIFF")[:-2000], "damaged|not a PNG"),
-    "animation.gif": (encoded("GIF"), "not a PNG, JPEG, WEBP or TIFF picture"),
+    "truncated.gif": (encoded("GIF")[:-2000], "damaged"),
+    "truncated.bmp": (encoded("BMP")[:-2000], "damaged"),
+    "truncated.avif": (encoded("AVIF")[:-500], "damaged"),
+    "truncated.jp2": (encoded("JPEG2000")[:-6000], "damaged"),
+    "truncated.ppm": (encoded("PPM")[:-2000], "damaged"),
 }
 
 

@@ -1,0 +1,115 @@
+"""BMP, GIF, AVIF and JPEG 2000, which are read and not written: Pillow says what they hold, and decodes them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...errors import reason
+from .exif import PREFIX
+from .metadata import INCH, Density, Metadata
+from .scan import Damaged, Decoded, Scan, Unsupported
+from .scan_data import Data
+
+_GREY = ("1", "L", "LA", "I;16")
+_MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
+_AVIF_PIXI, _AVIF_NCLX = b"pixi\0\0\0\0", b"colrnclx"
+_SRGB = (1, 13)  # the numbers of primaries and transfer in CICP
+
+
+def scan(data: Data, kind: str) -> Scan:
+    """What such a file says of itself; `kind` is Pillow's name of the format."""
+    content = data[:]
+    with _opened(content, kind) as image:
+        (width, height), info, mode = image.size, dict(image.info), image.mode
+        frames = getattr(image, "n_frames", 1) if kind == "AVIF" else 1 + bool(getattr(image, "is_animated", False))
+    notes = []
+    if frames > 1:
+        notes.append("is animated: its first frame is restored alone")
+    metadata = Metadata(info.get("icc_profile") or None, _exif(info), info.get("xmp") or None, _density(info))
+    if kind == "AVIF":
+        metadata = _with_cicp(metadata, content)
+        notes += _deeper(_bits_of_avif(content))
+    if kind == "JPEG2000" and mode != "I;16":
+        notes += _deeper(_bits_of_jpeg2000(content))
+    return Scan(width, height, partial(_decode, content, kind), metadata, notes=tuple(notes))
+
+
+def _opened(content: bytes, kind: str) -> Image.Image:
+    limit = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about sizes, and odd metadata
+        try:
+            return Image.open(io.BytesIO(content), formats=[kind])
+        except Image.DecompressionBombError:
+            raise Unsupported(
+                f"is larger than {2 * (limit or 0) // 1_000_000} megapixels: scale or cut it first"
+            ) from None
+        except Exception as error:
+            raise Damaged(reason(error)) from None
+
+
+def _decode(content: bytes, kind: str) -> Decoded:
+    with _opened(content, kind) as image:
+        image.load()
+        mode = image.mode
+        if mode not in _MODES:
+            raise Unsupported(f"pictures are grey, RGB or palette, and this one is {mode}: save it as RGB first")
+        if mode == "I;16":
+            return Decoded(np.repeat(np.array(image).astype(np.uint16)[:, :, None], 3, axis=2), grey=True)
+        if "A" in mode or "transparency" in image.info:
+            values = np.array(image.convert("RGBA"))
+            return Decoded(values[:, :, :3].copy(), values[:, :, 3].copy(), mode in _GREY)
+        return Decoded(np.array(image.convert("RGB")), None, mode in _GREY)
+
+
+def _exif(info: dict[str, Any]) -> bytes | None:
+    data = info.get("exif")
+    return data.removeprefix(PREFIX) or None if isinstance(data, bytes) else None
+
+
+def _density(info: dict[str, Any]) -> Density | None:
+    try:
+        x, y = (Fraction(value).limit_denominator(1000) for value in info["dpi"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return Density(x, y, INCH) if x > 0 and y > 0 else None
+
+
+def _deeper(bits: int) -> list[str]:
+    if bits <= 8:
+        return []
+    return [f"its {bits} bits a channel are read as 8"]
+
+
+def _bits_of_avif(content: bytes) -> int:
+    at = content.find(_AVIF_PIXI)
+    if at < 0 or at + len(_AVIF_PIXI) + 2 > len(content):
+        return 8
+    return content[at + len(_AVIF_PIXI) + 1]
+
+
+def _bits_of_jpeg2000(content: bytes) -> int:
+    at = content.find(b"\xff\x4f\xff\x51")  # start of the code stream, and its size segment
+    if at < 0 or at + 43 > len(content):
+        return 8
+    return (content[at + 42] & 0x7F) + 1
+
+
+def _with_cicp(metadata: Metadata, content: bytes) -> Metadata:
+    """The colour space that an AVIF names by numbers, as PNG's chunk of the same numbers."""
+    at = content.find(_AVIF_NCLX)
+    if at < 0 or at + 15 > len(content) or metadata.profile is not None:
+        return metadata
+    primaries, transfer = struct.unpack_from(">HH", content, at + 8)
+    if (primaries, transfer) == _SRGB or 2 in (primaries, transfer) or max(primaries, transfer) > 255:
+        return metadata
+    chunk = (b"cICP", bytes([primaries, transfer, 0, 1]))  # RGB, full range, as the pixels are by now
+    return Metadata(metadata.profile, metadata.exif, metadata.xmp, metadata.density, (chunk,))

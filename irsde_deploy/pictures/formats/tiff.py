@@ -1,0 +1,224 @@
+"""TIFF: directories, layouts and colours read here, every layout decoded right or refused by its name.
+
+Libraries do nothing but undo the compression of a strip or tile, as bytes (`tiff_segments`).
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from . import exif
+from .directories import (
+    EXIF_IFD,
+    GPS_IFD,
+    Directory,
+    Field,
+    Head,
+    read_directory,
+    read_head,
+    write_directory,
+)
+from .metadata import ASPECT, CENTIMETRE, INCH, Density, Metadata
+from .scan import Damaged, Decoded, Pixels, Scan, Unsupported
+from .scan_data import Data
+from .tiff_segments import Layout, Segments, read_samples
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+(_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION) = (254, 256, 257, 258, 262, 274)
+(_EXTRA, _FORMAT, _COLOUR_MAP, _XMP, _IPTC, _PROFILE) = (338, 339, 320, 700, 33723, 34675)
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_OTHER_COLOURS = {4: "a transparency mask", 5: "CMYK", 8: "LAB", 9: "LAB", 10: "LAB", 32803: "raw sensor data (CFA)"}
+_OTHER_COLOURS |= {32844: "LogL", 32845: "LogLuv", 34892: "raw sensor data"}
+_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _YCBCR: 3}
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+# What EXIF data take over from a TIFF file's first directory: words and dates, and makers.
+_DESCRIPTIVE = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, 40091, 40092, 40093, 40094, 40095)
+_KEPT_CHILDREN = (EXIF_IFD, GPS_IFD)
+
+
+def scan(data: Data) -> Scan:
+    """What a TIFF file says of itself."""
+    head = read_head(data)
+    page = read_directory(data, head, head.first)
+    width, height = page.value(_WIDTH, 0), page.value(_HEIGHT, 0)
+    if width <= 0 or height <= 0:
+        raise Damaged("it does not say how large the picture is")
+    notes = []
+    pages = _count_pages(data, head, page)
+    if pages > 1:
+        notes.append(f"holds {pages} pages: the first is restored alone")
+    orientation = page.value(_ORIENTATION, 1)
+    return Scan(width, height, partial(_decode, data, head, page), _metadata(page), orientation, tuple(notes))
+
+
+def _count_pages(data: Data, head: Head, page: Directory) -> int:
+    """How many pages of full size there are."""
+    seen = {head.first}
+    count = 1
+    while page.next and page.next not in seen and len(seen) < 10_000:
+        seen.add(page.next)
+        try:
+            page = read_directory(data, head, page.next)
+        except (ValueError, struct.error):
+            break
+        count += not page.value(_SUBFILE, 0) & 0b101  # neither reduced nor a mask
+    return count
+
+
+def _decode(data: Data, head: Head, page: Directory) -> Decoded:
+    bits, photometric, extras = _kind(page)
+    layout = Layout.of(page, bits, _COLOURS[photometric] + len(extras), photometric == _YCBCR, head.order)
+    samples = read_samples(Segments.of(data, page, layout), layout)
+    colours = samples[:, :, : _COLOURS[photometric]]
+    alpha, notes, associated = _alpha(samples, photometric, extras)
+    if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO):
+        colours = _widened(colours, bits)
+        if photometric == _WHITE_IS_ZERO:
+            colours = np.iinfo(colours.dtype).max - colours
+        colours = np.repeat(colours, 3, axis=2)
+    elif photometric == _PALETTE:
+        colours = _mapped(colours[:, :, 0], page.values(_COLOUR_MAP), bits)
+    else:
+        colours = _widened(colours, bits)
+    if alpha is not None:
+        alpha = _widened(alpha, bits)
+        if alpha.dtype != colours.dtype:  # a palette's colours have eight bits
+            alpha = (alpha // 257).astype(colours.dtype)
+        if associated:
+            colours = _straight(colours, alpha)
+    grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+    return Decoded(np.ascontiguousarray(colours), alpha, grey, notes)
+
+
+def _kind(page: Directory) -> tuple[int, int, list[int]]:
+    """(bits a channel, photometric interpretation, extra channels); raises Unsupported for what is not read."""
+    photometric = page.value(_PHOTOMETRIC, -1)
+    if photometric < 0:
+        raise Damaged("it does not say what its channels mean (PhotometricInterpretation)")
+    if photometric not in _COLOURS:
+        colours = _OTHER_COLOURS.get(photometric, f"of colours number {photometric}")
+        raise Unsupported(f"pictures are grey, RGB or palette, and this one is {colours}: save it as RGB first")
+    samples = page.value(277, 1)
+    bits = set(page.values(_BITS, [1]))
+    formats = {value for value in page.values(_FORMAT, [1]) if value != 4}  # 4 is "undefined": whole numbers
+    kind = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}.get(max(formats, default=1), "")
+    depth = max(bits, default=0)
+    if kind or depth not in range(1, 17):
+        raise Unsupported(
+            f"pictures have 8 or 16 bits a channel, and this one is {depth}-bit {kind or 'whole'} numbers: "
+            "scale it to 16 bits first"
+        )
+    if len(bits) != 1:
+        raise Unsupported(
+            f"its channels have different depths ({', '.join(map(str, sorted(bits)))} bits): expected one"
+        )
+    return depth, photometric, _extras(page, samples, _COLOURS[photometric])
+
+
+def _extras(page: Directory, samples: int, colours: int) -> list[int]:
+    """What the channels behind the colours are: TIFF's numbers, 1 and 2 for alpha."""
+    surplus = samples - colours
+    declared = page.values(_EXTRA)
+    if surplus < 0 or samples > 1024:
+        raise Damaged(f"it has {samples} channels, and its colours need {colours}")
+    if surplus and not declared and colours == 1 and surplus > 1:
+        raise Unsupported(
+            f"has {samples} channels and does not say which are colours: expected grey or RGB, with alpha"
+        )
+    if surplus == 1 and not declared:
+        return [_UNASSOCIATED]  # as some write it, who say nothing
+    return [*declared, *[0] * surplus][:surplus]
+
+
+def _alpha(samples: Pixels, photometric: int, extras: list[int]) -> tuple[Pixels | None, tuple[str, ...], bool]:
+    """(the first alpha channel, notes on the other channels, whether the colours are multiplied by it)."""
+    kinds = [kind for kind in extras if kind in (_ASSOCIATED, _UNASSOCIATED)]
+    alpha = None
+    if kinds:
+        alpha = samples[:, :, _COLOURS[photometric] + extras.index(kinds[0])]
+    surplus = len(extras) - bool(kinds)
+    notes = []
+    if surplus:
+        notes.append(f"{surplus} of its {samples.shape[2]} channels are neither colours nor alpha and are left out")
+    return alpha, tuple(notes), bool(kinds) and kinds[0] == _ASSOCIATED
+
+
+def _widened(values: Pixels, bits: int) -> Pixels:
+    """Values of so many bits on the scale of 8 bits, or of 16 where there are more than 8."""
+    full, white = (255, 2**bits - 1) if bits <= 8 else (65_535, 2**bits - 1)
+    if full == white:
+        return np.ascontiguousarray(values)
+    scaled: Any = (values.astype(np.uint32) * full + white // 2) // white
+    return np.asarray(scaled.astype(np.uint8 if bits <= 8 else np.uint16))
+
+
+def _mapped(places: Pixels, colour_map: list[int], bits: int) -> Pixels:
+    """The colours of a palette, 8 bits: three columns of 16 bits, or, from some writers, of 8."""
+    if len(colour_map) != 3 * 2**bits:
+        raise Damaged("its palette is missing")
+    colours = np.array(colour_map, np.uint16).reshape(3, -1).T
+    if colours.max() > 255:
+        colours >>= 8
+    return np.asarray(colours.astype(np.uint8)[places])
+
+
+def _straight(colours: Pixels, alpha: Pixels) -> Pixels:
+    """Colours that were multiplied by alpha, divided by it; black where it is 0, as libtiff has it."""
+    white = np.iinfo(colours.dtype).max
+    part = np.maximum(alpha, 1).astype(np.uint32)[:, :, None]
+    divided = np.minimum(colours.astype(np.uint32) * white // part, white).astype(colours.dtype)
+    return np.where(alpha[:, :, None] == 0, 0, divided).astype(colours.dtype)
+
+
+# -- metadata ----------------------------------------------------------------------------------------------------------
+
+
+def _metadata(page: Directory) -> Metadata:
+    profile, xmp = (page.fields[tag].raw if tag in page.fields else None for tag in (_PROFILE, _XMP))
+    about = {tag: page.fields[tag] for tag in _DESCRIPTIVE if tag in page.fields}
+    children = {tag: page.children[tag] for tag in _KEPT_CHILDREN if tag in page.children}
+    data = exif.made(Directory(about, children)) if about or children else None
+    return Metadata(profile, data, xmp, _density(page), iptc=_IPTC in page.fields)
+
+
+def _density(page: Directory) -> Density | None:
+    x, y = page.values(exif.X_RESOLUTION), page.values(exif.Y_RESOLUTION)
+    if not (x and y and isinstance(x[0], Fraction) and isinstance(y[0], Fraction)) or x[0] <= 0 or y[0] <= 0:
+        return None
+    unit = {2: INCH, 3: CENTIMETRE}.get(page.value(exif.RESOLUTION_UNIT, 2), ASPECT)
+    if unit == ASPECT and x[0] == y[0]:
+        return None
+    return Density(x[0], y[0], unit)
+
+
+def with_metadata(content: bytes, metadata: Metadata, alpha: bool) -> tuple[bytes, list[str]]:
+    """A little-endian TIFF file with metadata, and the kind of its alpha, put into its directory."""
+    added: dict[int, Field] = {}
+    children: dict[int, Directory] = {}
+    if alpha:
+        added[_EXTRA] = Field(3, struct.pack("<H", _UNASSOCIATED))
+    if metadata.exif is not None:
+        directory = exif.read(metadata.exif)[1]
+        added |= {tag: directory.fields[tag] for tag in _DESCRIPTIVE if tag in directory.fields}
+        children = {tag: directory.children[tag] for tag in _KEPT_CHILDREN if tag in directory.children}
+    if metadata.profile is not None:
+        added[_PROFILE] = Field(7, metadata.profile)
+    if metadata.xmp is not None:
+        added[_XMP] = Field(1, metadata.xmp)
+    if metadata.density is not None:
+        unit = {INCH: 2, CENTIMETRE: 3}.get(metadata.density.unit, 1)
+        added |= exif.resolution_fields(metadata.density.x, metadata.density.y, unit)
+    if not added and not children:
+        return content, []
+    head = read_head(content)
+    page = read_directory(content, head, head.first)
+    page.fields |= added
+    page.children |= children
+    content += b"\0" * (len(content) % 2)
+    return content[:4] + struct.pack("<I", len(content)) + content[8:] + write_directory(page, len(content)), []

@@ -1,0 +1,255 @@
+"""TIFF layouts against the values that were written: every one is decoded right, or refused by its name."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from tiff_writer import write_tiff
+
+from irsde_deploy.errors import InputFileError
+from irsde_deploy.pictures.files import Picture, picture_size, read_picture, write_picture
+
+RNG = np.random.default_rng(1)
+HEIGHT, WIDTH = 19, 37  # no multiple of a tile's side
+GREY, RGB, PALETTE, YCBCR = 1, 2, 3, 6
+
+
+def values_of(bits: int, channels: int) -> np.ndarray:
+    return RNG.integers(0, 2**bits, (HEIGHT, WIDTH, channels), dtype=np.int64)
+
+
+def on_full_scale(values: np.ndarray, bits: int) -> np.ndarray:
+    """What a picture should have: the share of white, in 8 bits, or in 16 above that."""
+    white, dtype = (255, np.uint8) if bits <= 8 else (65535, np.uint16)
+    return np.floor(values / (2**bits - 1) * white + 0.5).astype(dtype)
+
+
+LAYOUTS = {
+    "one strip": {},
+    "strips": {"rows_per_strip": 5},
+    "tiles": {"tile": 16},
+    "planes": {"planar": True},
+    "planes in strips": {"planar": True, "rows_per_strip": 4},
+    "planes in tiles": {"planar": True, "tile": 16},
+    "big-endian": {"order": ">", "rows_per_strip": 7},
+    "BigTIFF": {"big": True, "rows_per_strip": 7},
+    "big-endian BigTIFF in tiles": {"big": True, "order": ">", "tile": 16},
+    "Deflate": {"compression": 8, "rows_per_strip": 3},
+    "old Deflate": {"compression": 32946},
+    "LZW": {"compression": 5, "rows_per_strip": 6},
+    "LZW, planes in tiles": {"compression": 5, "planar": True, "tile": 16},
+    "PackBits": {"compression": 32773, "rows_per_strip": 4},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("bits", "channels"), list(itertools.product([1, 2, 4, 8, 12, 16], [1, 3])))
+def test_every_layout_of_grey_and_rgb(tmp_path: Path, layout: str, bits: int, channels: int) -> None:
+    values = values_of(bits, channels)
+    write_tiff(tmp_path / "p.tif", values, bits, GREY if channels == 1 else RGB, **LAYOUTS[layout])  # type: ignore[arg-type]
+    read = read_picture(tmp_path / "p.tif")
+    assert (read.grey, read.alpha, read.notes) == (channels == 1, None, ())
+    np.testing.assert_array_equal(read.rgb, np.broadcast_to(on_full_scale(values, bits), (HEIGHT, WIDTH, 3)))
+    assert picture_size(tmp_path / "p.tif") == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if "Bits" not in name])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_predictor_in_every_layout(tmp_path: Path, layout: str, bits: int) -> None:
+    values = values_of(bits, 3)
+    write_tiff(tmp_path / "p.tif", values % 2**bits, bits, RGB, predictor=2, **LAYOUTS[layout])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb, values)
+
+
+@pytest.mark.parametrize("layout", ["one strip", "planes", "planes in tiles", "LZW", "big-endian"])
+@pytest.mark.parametrize("bits", [1, 4, 8, 12, 16])
+@pytest.mark.parametrize("with_alpha", [False, True])
+def test_white_may_be_zero(tmp_path: Path, layout: str, bits: int, with_alpha: bool) -> None:
+    values = values_of(bits, 1 + with_alpha)
+    tags = {338: ("H", [2])} if with_alpha else {}
+    write_tiff(tmp_path / "p.tif", values, bits, 0, tags=tags, **LAYOUTS[layout])  # type: ignore[arg-type]
+    read = read_picture(tmp_path / "p.tif")
+    whole = on_full_scale(values, bits)
+    np.testing.assert_array_equal(read.rgb[:, :, 1], np.iinfo(whole.dtype).max - whole[:, :, 0])
+    if with_alpha:
+        np.testing.assert_array_equal(read.alpha, whole[:, :, 1])
+
+
+@pytest.mark.parametrize("layout", ["one strip", "planes", "tiles", "Deflate", "big-endian"])
+@pytest.mark.parametrize(("bits", "channels"), list(itertools.product([8, 16], [2, 4])))
+@pytest.mark.parametrize("kind", [1, 2, None])
+def test_alpha_is_straight_whether_it_was_multiplied_or_not(
+    tmp_path: Path, layout: str, bits: int, channels: int, kind: int | None
+) -> None:
+    white = 2**bits - 1
+    straight = values_of(bits, channels)
+    straight[0, 0, -1], straight[0, 1, -1] = 0, white
+    stored, tolerance = straight.copy(), np.zeros((HEIGHT, WIDTH, 1))
+    if kind == 1:
+        alpha = straight[:, :, -1:]
+        stored[:, :, :-1] = np.floor(straight[:, :, :-1] * alpha / white + 0.5)
+        tolerance = np.where(alpha == 0, white, white / np.maximum(alpha, 1) / 2 + 1)
+    tags = {} if kind is None else {338: ("H", [kind])}
+    photometric = GREY if channels == 2 else RGB
+    write_tiff(tmp_path / "p.tif", stored, bits, photometric, tags=tags, **LAYOUTS[layout])  # type: ignore[arg-type]
+    read = read_picture(tmp_path / "p.tif")
+    np.testing.assert_array_equal(read.alpha, straight[:, :, -1])
+    assert (np.abs(read.rgb.astype(int) - straight[:, :, :-1]) <= tolerance).all()
+    assert read.rgb.dtype == f"uint{bits}"
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palettes(tmp_path: Path, bits: int) -> None:
+    places = values_of(bits, 1)
+    colours = RNG.integers(0, 256, (2**bits, 3))
+    for scale in (1, 257):  # some writers give 8 bits where TIFF wants 16
+        tags = {320: ("H", (colours * scale).T.ravel().tolist())}
+        write_tiff(tmp_path / "p.tif", places, bits, PALETTE, rows_per_strip=6, tags=tags)
+        read = read_picture(tmp_path / "p.tif")
+        np.testing.assert_array_equal(read.rgb, colours[places[:, :, 0]])
+        assert not read.grey
+
+
+@pytest.mark.parametrize("fill", [1, 2])
+def test_bits_may_come_lowest_first(tmp_path: Path, fill: int) -> None:
+    values = values_of(8, 1)
+    swapped = values if fill == 1 else np.array([int(f"{value:08b}"[::-1], 2) for value in values.ravel()])
+    write_tiff(tmp_path / "p.tif", swapped.reshape(values.shape), 8, GREY, tags={266: ("H", [fill])})
+    np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb[:, :, 0], values[:, :, 0])
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "tiff_lzw", "packbits", "tiff_deflate"])
+def test_black_and_white_as_pillow_writes_it(tmp_path: Path, compression: str) -> None:
+    bits = cv2.resize(RNG.integers(0, 2, (8, 9), dtype=np.uint8), (90, 80), interpolation=cv2.INTER_NEAREST)
+    Image.fromarray(bits * 255).convert("1").save(tmp_path / "p.tif", compression=compression)
+    read = read_picture(tmp_path / "p.tif")
+    assert read.grey
+    np.testing.assert_array_equal(read.rgb[:, :, 0], bits * 255)
+
+
+def test_jpeg_inside_as_pillow_decodes_it(tmp_path: Path) -> None:
+    smooth = cv2.resize(RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8), (96, 80), interpolation=cv2.INTER_CUBIC)
+    for image in (Image.fromarray(smooth), Image.fromarray(smooth[:, :, 0]), Image.fromarray(smooth).convert("YCbCr")):
+        image.save(tmp_path / "p.tif", compression="jpeg", quality=95)
+        expected = np.asarray(Image.open(tmp_path / "p.tif").convert("RGB")).astype(int)
+        assert np.abs(read_picture(tmp_path / "p.tif").rgb - expected).max() <= 2, image.mode
+
+
+@pytest.mark.parametrize(("across", "down"), [(1, 1), (2, 1), (2, 2), (4, 2)])
+def test_luma_and_subsampled_chroma(tmp_path: Path, across: int, down: int) -> None:
+    high, wide = 24, 40
+    blocks = RNG.integers(16, 240, (high // down, wide // across, across * down + 2))
+    tags = {530: ("H", [across, down]), 256: ("I", [wide]), 257: ("I", [high]), 278: ("I", [high])}
+    tags |= {258: ("H", [8, 8, 8]), 277: ("H", [3])}
+    flat = blocks.reshape(1, -1, 1)
+    write_tiff(tmp_path / "p.tif", flat, 8, YCBCR, tags=tags)  # type: ignore[arg-type]
+    luma = blocks[:, :, :-2].reshape(high // down, wide // across, down, across).transpose(0, 2, 1, 3)
+    cb, cr = (np.kron(blocks[:, :, at], np.ones((down, across))) - 128 for at in (-2, -1))
+    y = luma.reshape(high, wide)
+    expected = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=2)
+    read = read_picture(tmp_path / "p.tif").rgb
+    assert np.abs(read - np.clip(expected, 0, 255)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "photometric", "tags", "words"),
+    [
+        (5, RGB, {338: ("H", [0, 0])}, "2 of its 5 channels are neither colours nor alpha"),
+        (5, RGB, {}, "2 of its 5 channels"),
+        (4, RGB, {338: ("H", [0])}, "1 of its 4 channels"),
+        (5, RGB, {338: ("H", [0, 2])}, "1 of its 5 channels"),
+        (3, GREY, {338: ("H", [2, 0])}, "1 of its 3 channels"),
+    ],
+)
+def test_other_channels_are_left_out_with_a_note(
+    tmp_path: Path, channels: int, photometric: int, tags: dict[int, tuple[str, list[int]]], words: str
+) -> None:
+    values = values_of(16, channels)
+    for planar in (False, True):
+        write_tiff(tmp_path / "p.tif", values, 16, photometric, tags=tags, planar=planar)
+        read = read_picture(tmp_path / "p.tif")
+        colours = values[:, :, :3] if photometric == RGB else values[:, :, :1].repeat(3, 2)
+        np.testing.assert_array_equal(read.rgb, colours)
+        assert (read.alpha is not None) == (2 in tags.get(338, ("H", []))[1])
+        if read.alpha is not None:
+            column = (3 if photometric == RGB else 1) + tags[338][1].index(2)
+            np.testing.assert_array_equal(read.alpha, values[:, :, column])
+        assert words in read.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("bits", "channels", "photometric", "tags", "words"),
+    [
+        (32, 1, GREY, {339: ("H", [3])}, "pictures have 8 or 16 bits a channel, and this one is 32-bit floating-point"),
+        (16, 3, RGB, {339: ("H", [3] * 3)}, "this one is 16-bit floating-point"),
+        (32, 3, RGB, {}, "this one is 32-bit whole"),
+        (64, 1, GREY, {}, "this one is 64-bit whole"),
+        (16, 1, GREY, {339: ("H", [2])}, "this one is 16-bit signed"),
+        (8, 4, 5, {}, "this one is CMYK"),
+        (8, 3, 8, {}, "this one is LAB"),
+        (8, 1, 32803, {}, "this one is raw sensor data"),
+        (8, 1, 4, {}, "this one is a transparency mask"),
+        (8, 3, 77, {}, "of colours number 77"),
+        (8, 5, GREY, {}, "has 5 channels and does not say which are colours"),
+        (8, 3, RGB, {258: ("H", [5, 6, 5])}, "different depths"),
+        (8, 3, RGB, {259: ("H", [34712])}, r"compression \(34712, JPEG 2000\) is not read"),
+        (8, 3, RGB, {259: ("H", [6])}, r"compression \(6, old JPEG\)"),
+        (8, 3, RGB, {317: ("H", [3])}, "predictor 3"),
+        (8, 2, RGB, {}, "damaged .it has 2 channels, and its colours need 3"),
+        (8, 1, PALETTE, {}, "its palette is missing"),
+        (8, 1, GREY, {273: ("I", [1 << 30])}, "a strip or tile lies outside of the file"),
+        (8, 1, GREY, {279: ("I", [100])}, "a strip or tile ends early"),
+        (8, 1, GREY, {278: ("I", [1])}, "it has 1 of 19 strips"),
+        (8, 1, GREY, {256: ("I", [1 << 20]), 257: ("I", [1 << 20])}, "more than the limit of 100 megapixels"),
+        (8, 1, GREY, {256: ("I", [0])}, "does not say how large"),
+    ],
+)
+def test_what_is_not_read_is_called_by_its_name(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    bits: int,
+    channels: int,
+    photometric: int,
+    tags: dict[int, tuple[str, list[int]]],
+    words: str,
+) -> None:
+    write_tiff(tmp_path / "p.tif", values_of(min(bits, 62), channels), bits, photometric, tags=tags)
+    with pytest.raises(InputFileError, match=words):
+        read_picture(tmp_path / "p.tif")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_orientation_is_applied(tmp_path: Path, orientation: int, bits: int) -> None:
+    values = values_of(bits, 3).astype(f"uint{bits}")
+    write_tiff(tmp_path / "p.tif", values, bits, RGB, tags={274: ("H", [orientation])})
+    # As the TIFF specification has them: where the first row and the first column are seen.
+    turned = {2: values[:, ::-1], 3: values[::-1, ::-1], 4: values[::-1]}
+    turned |= {5: values.swapaxes(0, 1), 6: np.rot90(values, -1), 8: np.rot90(values)}
+    turned[7] = np.rot90(values, 2).swapaxes(0, 1)
+    expected = turned.get(orientation, values)
+    np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb, expected)
+    assert picture_size(tmp_path / "p.tif") == expected.shape[:2]
+
+
+def test_of_several_pages_the_first_is_read_with_a_note(tmp_path: Path) -> None:
+    pages = [Image.fromarray(values_of(8, 3).astype(np.uint8)) for _ in range(3)]
+    pages[0].save(tmp_path / "p.tif", save_all=True, append_images=pages[1:])
+    read = read_picture(tmp_path / "p.tif")
+    np.testing.assert_array_equal(read.rgb, np.asarray(pages[0]))
+    assert read.notes == ("holds 3 pages: the first is restored alone",)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_written_alpha_is_said_to_be_straight(tmp_path: Path, depth: type) -> None:
+    rgb = RNG.integers(0, 256, (8, 9, 3)).astype(depth)
+    write_picture(tmp_path / "p.tif", Picture(rgb, alpha=rgb[:, :, 0]))
+    with Image.open(io.BytesIO((tmp_path / "p.tif").read_bytes())) as image:
+        assert image.tag_v2[338] == (2,)

@@ -5,8 +5,6 @@ Nothing is unpickled but tensors and plain containers (`weights_only=True`), so 
 
 from __future__ import annotations
 
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,19 +17,17 @@ from torch import Tensor
 from ..core.card import METADATA_KEY, ModelCard
 from ..errors import CheckpointError, InputFileError, InvalidValueError, reason, requires_extra
 from ..system.files import file_sha256, require_readable, require_there, write_atomically
-from ..system.parsing import shown
+from ..system.parsing import shortened, shown
+from .state_dicts import select_weights
+from .torch_files import load_safely
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 OWN_FORMAT = "irsde-deploy checkpoint 1"
 
-EMA_ENTRIES = ("params_ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "ema")
-PLAIN_ENTRIES = ("params", "state_dict", "model_state_dict", "model", "weights", "net", "network")
-"""Names under which training code puts a state dict inside a checkpoint. Averaged weights, which restore better, are
-looked for first."""
-
-EMA_PREFIX = "ema_model."
-WRAPPER_PREFIXES = ("module.", "_orig_mod.", EMA_PREFIX, "model.", "netG.")
-"""What wrappers put before every key: DataParallel, torch.compile, averaging, and code that trains several networks."""
+MAX_HEADER = 2**24
+"""Bytes of a safetensors file's header, which names each tensor; those of the largest networks have a megabyte."""
+_MOST_SHARED = 4
+"""How often a file's bytes may stand for weights: some networks use a tensor in two places."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +76,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     else:
         content, card_text = _read_torch(path)
     notes: list[str] = []
-    weights = _strip_prefixes(_select_state_dict(content, path, notes), notes)
+    with naming(path):
+        weights = _to_float32(select_weights(content, notes), path.stat().st_size)
     card: ModelCard | None = None
     if card_text is not None:
         card = _parse_card(card_text, path)
-    return Checkpoint(path, _to_float32(weights, path), card, file_sha256(path), tuple(notes))
+    return Checkpoint(path, weights, card, file_sha256(path), tuple(notes))
 
 
 def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], card: ModelCard, half: bool = False) -> None:
@@ -118,134 +115,58 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], card: Model
             raise InvalidValueError(f"{path}: our checkpoints end in .pt or .safetensors")
 
 
-def load_safely(path: Path) -> Any:
-    """The content of a `.pt` or `.pth` file: tensors and plain containers, and nothing else is unpickled.
-
-    Raises:
-        CheckpointError: the file is damaged, or not of this kind.
-    """
-    _check_archive(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of deprecated tensor types, which are refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises anything from EOFError to KeyError
-        raise CheckpointError(
-            f"{path}: not a PyTorch checkpoint that can be read safely ({_why(error)}): "
-            "give a file that holds tensors only, such as a saved state dict"
-        ) from None
-
-
-def _why(error: Exception) -> str:
-    """What keeps a file from being loaded, without PyTorch's advice to load it unsafely."""
-    text = reason(error)
-    if "eights only load" in text:  # "Weights only load failed", in either spelling
-        return "it is damaged, or holds more than tensors and plain containers"
-    return text
-
-
 def _read_torch(path: Path) -> tuple[Any, str | None]:
     """(content, text of the model card inside or None)."""
     content = load_safely(path)
     if isinstance(content, Mapping) and content.get("format") == OWN_FORMAT:
-        return content.get("weights"), str(content.get(METADATA_KEY))
+        card = content.get(METADATA_KEY)
+        return content.get("weights"), card if isinstance(card, str) else ""
     return content, None
-
-
-def _check_archive(path: Path) -> None:
-    """PyTorch stores tensors uncompressed, with checksums; refuse an archive that unpacks to more, or is damaged."""
-    if not zipfile.is_zipfile(path):  # of PyTorch before 1.6
-        return
-    damaged: str | None = None
-    unpacked = 0
-    size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked <= size:  # else a small file could take any time and memory
-                damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError) as error:
-        damaged = reason(error)
-    if unpacked > size:
-        raise CheckpointError(f"{path}: a compressed archive, which PyTorch never writes: unpack it first")
-    if damaged:
-        raise CheckpointError(f"{path}: the file is damaged (its checksum fails at {damaged}): copy it again")
 
 
 def _read_safetensors(path: Path) -> tuple[Any, str | None]:
     """(weights, text of the model card inside or None)."""
     with requires_extra("export", "reading a safetensors file"):
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
     try:
+        with path.open("rb") as start:
+            header = int.from_bytes(start.read(8), "little")
+        if header > MAX_HEADER:  # before any of it is read
+            raise ValueError(f"its header would have {header} bytes, where {MAX_HEADER} are the most")
         with safe_open(path, framework="pt") as file:
             names = file.keys()
             weights = {name: file.get_tensor(name) for name in names}
             metadata = file.metadata() or {}
             return weights, metadata.get(METADATA_KEY)
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file ({reason(error)})") from None
+    except Exception as error:  # its own, and those of PyTorch for types that it does not have
+        raise CheckpointError(f"{path}: not a safetensors file ({shortened(reason(error), 160)})") from None
 
 
-def _select_state_dict(content: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:
-    """The mapping of names to tensors inside whatever a training script saved; notes gets what was chosen."""
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: a checkpoint holds a state dict, this file a {type(content).__name__}")
-    for entry in (*EMA_ENTRIES, *PLAIN_ENTRIES):
-        if isinstance(content.get(entry), Mapping):
-            kind = "averaged (EMA) weights" if entry in EMA_ENTRIES else "weights"
-            notes.append(f"took the {kind} in {entry!r}")
-            return _select_state_dict(content[entry], path, notes)  # a wrapper's entry may hold another's
-    tensors = _tensors_in(content, path)
-    averaged = {key: value for key, value in tensors.items() if key.startswith(EMA_PREFIX)}
-    # Where all keys have the prefix there is nothing to choose, and it is taken off later, like any.
-    if averaged and len(averaged) < len(tensors):
-        notes.append("took the averaged (EMA) weights under 'ema_model.'")
-        return averaged
-    return tensors
-
-
-def _tensors_in(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors that have a name; CheckpointError where there are none."""
-    tensors = {}
-    for key, value in content.items():
-        if isinstance(key, str) and isinstance(value, Tensor):
-            tensors[key] = value
-    if not tensors:
-        found = ", ".join(map(repr, list(content)[:5])) or "nothing"
-        raise CheckpointError(f"{path}: there is no state dict inside, only {found}")
-    return tensors
-
-
-def _strip_prefixes(weights: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
-    """Take off what wrappers put before every key, one wrapper after another; notes gets what was taken off."""
-    for prefix in WRAPPER_PREFIXES:
-        if all(key.startswith(prefix) for key in weights):
-            notes.append(f"took the prefix {prefix!r} off the keys")
-            stripped = {key.removeprefix(prefix): value for key, value in weights.items()}
-            return _strip_prefixes(stripped, notes)
-    return weights
-
-
-def _to_float32(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The weights in float32; CheckpointError where one is no weight, or is not finite."""
+def _to_float32(weights: dict[str, Tensor], file_size: int) -> dict[str, Tensor]:
+    """The weights in float32; CheckpointError where one is no weight, or all claim more than the file's bytes."""
     converted = {}
+    claimed = 0
     for key, value in weights.items():
-        _require_plain(key, value, path)
+        _require_plain(key, value)
+        claimed += value.numel() * value.element_size()
+        if claimed > _MOST_SHARED * file_size:  # thousands of names for one array, of which each would be copied
+            raise CheckpointError(f"its tensors claim more than {_MOST_SHARED} times the bytes that the file has")
         converted[key] = value.float()
         if not torch.isfinite(converted[key]).all():
             raise CheckpointError(
-                f"{path}: the weights {shown(key)} are not finite in float32 (NaN or infinity): training has diverged"
+                f"the weights {shown(key)} are not finite in float32 (NaN or infinity): training has diverged"
             )
     return converted
 
 
-def _require_plain(key: str, value: Tensor, path: Path) -> None:
+def _require_plain(key: str, value: Tensor) -> None:
     """Refuse tensors that are no weights, or that claim more than the file holds."""
     plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
+    plain = plain and not value.is_nested
     # A view with strides of 0 can claim any size: made float32, it would take that much memory.
     if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
         raise CheckpointError(
-            f"{path}: {shown(key)} is a {str(value.dtype).removeprefix('torch.')} tensor of shape "
+            f"{shown(key)} is a {str(value.dtype).removeprefix('torch.')} tensor of shape "
             f"{tuple(value.shape)} that cannot be a weight: expected dense floating-point tensors"
         )
 

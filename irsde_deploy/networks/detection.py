@@ -45,6 +45,12 @@ def detect_network(weights: Weights) -> Detected:
     )
 
 
+def is_known(weights: Weights) -> bool:
+    """Whether weights have the top-level names of a network that is known."""
+    top = {key.partition(".")[0] for key in weights}
+    return any(parts <= top for parts, _ in _SIGNATURES)
+
+
 def _detected(detect: Callable[[Weights], Detected], weights: Weights) -> Detected:
     """What `detect` finds in weights that have its network's names, but perhaps not all of them."""
     try:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, MissingPackageError, reason, requires_extra
 from ..system.files import require_readable
-from .checkpoints import load_safely
+from .torch_files import load_safely
 
 LPIPS_SMALLEST = 32
 """The least side in pixels: AlexNet makes nothing of smaller pictures."""

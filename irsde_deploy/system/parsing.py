@@ -208,8 +208,8 @@ def shown(value: Any) -> str:
     return shortened(_Short().repr(value))
 
 
-def shortened(text: str) -> str:
-    """The beginning of a text, in at most `MOST_SHOWN` characters."""
-    if len(text) <= MOST_SHOWN:
+def shortened(text: str, most: int = MOST_SHOWN) -> str:
+    """The beginning of a text, in at most so many characters."""
+    if len(text) <= most:
         return text
-    return f"{text[: MOST_SHOWN - 3]}..."
+    return f"{text[: most - 3]}..."

@@ -24,7 +24,8 @@ import torch
 
 from ..core.card import METADATA_KEY, ModelCard
 from ..errors import CheckpointError, InputFileError, OutputFileError, reason
-from ..networks.checkpoints import OWN_FORMAT, load_safely
+from ..networks.checkpoints import OWN_FORMAT
+from ..networks.torch_files import load_safely
 from ..system.decoding import inside
 from ..system.figures import figure_file
 from ..system.files import not_writable, require_readable, require_there, require_writable, write_atomically

@@ -30,6 +30,12 @@ def wrong(weights: Weights) -> Weights:
     return {key: value + 1 for key, value in weights.items()}
 
 
+def looped(content: dict[str, Any]) -> dict[str, Any]:
+    """A dict that holds itself under a name that is looked for."""
+    content["params"] = content
+    return content
+
+
 WRAPPINGS: dict[str, Any] = {
     "plain": lambda w: w,
     "DataParallel": lambda w: {f"module.{k}": v for k, v in w.items()},
@@ -44,6 +50,31 @@ WRAPPINGS: dict[str, Any] = {
         "step": torch.tensor(5),
     },
     "EMA of DataParallel": lambda w: {"ema": {f"module.{k}": v for k, v in w.items()}},
+    "stochastic weight averaging": lambda w: {
+        "n_averaged": torch.tensor(3),
+        **{f"module.{k}": v for k, v in w.items()},
+    },
+    "empty EMA entry": lambda w: {"model": w, "ema": {}},
+    "EMA without names": lambda w: {"ema": {"decay": 0.9, "shadow_params": list(wrong(w).values())}, "model": w},
+    "EMA whose names lost their dots": lambda w: {
+        **{f"model.{k}": v for k, v in w.items()},
+        **{f"model_ema.{k.replace('.', '')}": v for k, v in wrong(w).items()},
+    },
+    "compiled parts": lambda w: {k.replace("intro.", "intro._orig_mod."): v for k, v in w.items()},
+    "FSDP of parts of a compiled DDP": lambda w: {
+        f"_orig_mod.module._fsdp_wrapped_module.{k.replace('ending.', 'ending._fsdp_wrapped_module.')}": v
+        for k, v in w.items()
+    },
+    "EMA of DataParallel among others": lambda w: {
+        **{f"ema.module.{k}": v for k, v in w.items()},
+        **{f"net.{k}": v for k, v in wrong(w).items()},
+    },
+    "Lightning with its loss": lambda w: {
+        "state_dict": {**{f"model.{k}": v for k, v in w.items()}, "lpips.features.0.weight": torch.ones(2, 2)},
+        "pytorch-lightning_version": "2.4",
+    },
+    "a wrapper of itself": lambda w: looped({"model": w}),
+    "bytes and numbers as names": lambda w: {**w, b"intro": torch.ones(1), 3: torch.ones(1)},
     "float16": lambda w: {k: v.half().float() for k, v in w.items()},
 }
 
@@ -55,7 +86,9 @@ def test_wrappings_give_the_same_weights(weights: Weights, wrapping: str, tmp_pa
     assert read.weights.keys() == weights.keys()
     expected = WRAPPINGS["float16"](weights) if wrapping == "float16" else weights
     assert all(torch.equal(read.weights[key], expected[key]) for key in weights)
-    assert bool(read.notes) == (wrapping not in ("plain", "float16")), "what was chosen is told"
+    assert bool(read.notes) == (wrapping not in ("plain", "float16", "bytes and numbers as names")), (
+        "what was chosen is told"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -165,3 +198,134 @@ def test_a_card_that_contradicts_its_weights_is_refused(
         load(tmp_path / "c.pt")
     with pytest.raises((CheckpointError, InvalidValueError), match="settings say|cannot be built|form must"):
         describe(read_checkpoint(tmp_path / "c.pt"), [])
+
+
+def test_files_of_pytorch_before_1_6_are_read(weights: Weights, tmp_path: Path) -> None:
+    torch.save({"state_dict": weights}, tmp_path / "c.pth", _use_new_zipfile_serialization=False)
+    read = read_checkpoint(tmp_path / "c.pth").weights
+    assert all(torch.equal(read[key], weights[key]) for key in weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float64])
+def test_other_floating_types_become_float32(weights: Weights, dtype: torch.dtype, tmp_path: Path) -> None:
+    key = "intro.weight"
+    torch.save({**weights, key: weights[key].to(dtype)}, tmp_path / "c.pth")
+    read = read_checkpoint(tmp_path / "c.pth").weights[key]
+    assert read.dtype == torch.float32
+    assert torch.equal(read, weights[key].to(dtype).float())
+
+
+def packed(path: Path, pickled: bytes, behind: bytes = b"", **arrays: bytes) -> Path:
+    """An archive as PyTorch writes them, of this pickle and these arrays, and something behind it."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("c/data.pkl", pickled)
+        archive.writestr("c/version", "3")
+        archive.writestr("c/byteorder", "little")
+        for key, content in arrays.items():
+            archive.writestr(f"c/data/{key}", content)
+    path.write_bytes(path.read_bytes() + behind)
+    return path
+
+
+def claiming(count: int) -> bytes:
+    """The pickle of one array, x, of so many float32 values, stored as "k"."""
+    import struct
+
+    number = b"J" + struct.pack("<i", count)
+    storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0kX\x03\0\0\0cpu" + number + b"tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\0" + number + b"\x85K\x01\x85\x89)tR"
+    return b"\x80\x02}X\x01\0\0\0x" + tensor.replace(b")tR", b"ccollections\nOrderedDict\n)RtR") + b"s."
+
+
+def test_the_pickle_of_these_tests_is_one(tmp_path: Path) -> None:
+    path = packed(tmp_path / "c.pt", claiming(4), k=bytes(16))
+    assert torch.load(path, weights_only=True)["x"].tolist() == [0.0] * 4
+
+
+DOUBLING = b"\x80\x02}K\x01\x85q\x01" + b"h\x01\x86q\x01" * 200 + b"K\x01s."
+
+ATTACKS: dict[str, tuple[bytes, str]] = {
+    "a tuple that doubles, as a name": (DOUBLING, "a tuple in it has more than 10000 values"),
+    "a wide tuple as a name": (
+        b"\x80\x02}(" + b"K\x01" * 500 + b"tK\x01s.",
+        "a name in it is a tuple of more than 100",
+    ),
+    "an array of more than there is": (claiming(2**28), "an array of 1073741824 bytes has 16"),
+    "a terabyte of nothing": (
+        b"\x80\x02cbuiltins\nbytearray\n\x8a\x06\0\0\0\0\0\x01\x85R.",
+        "it asks for memory that nothing in it fills",
+    ),
+    "code": (b"cposix\nsystem\nX\x02\0\0\0ls\x85R.", "it is damaged, or holds more than tensors"),
+    "nothing on the stack": (b"\x80\x02tttt.", "it is damaged, or holds more than tensors"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_an_archive_claims_is_looked_at_before_pytorch_believes_it(attack: str, tmp_path: Path) -> None:
+    pickled, sentence = ATTACKS[attack]
+    path = packed(tmp_path / "c.pt", pickled, k=bytes(16))
+    with pytest.raises(CheckpointError, match=sentence) as refused:
+        read_checkpoint(path)
+    assert len(str(refused.value)) < 300 + len(str(path))
+
+
+@pytest.mark.parametrize("behind", [1, 22, 65_535, 66_500, 200_000])
+def test_an_archive_ends_where_it_ends(behind: int, tmp_path: Path) -> None:
+    path = packed(tmp_path / "c.pt", claiming(4), bytes(behind), k=bytes(16))
+    with pytest.raises(CheckpointError, match="does not end as one"):
+        read_checkpoint(path)
+
+
+def test_a_directory_that_readers_find_in_different_places_is_refused(tmp_path: Path) -> None:
+    path = packed(tmp_path / "c.pt", claiming(4), k=bytes(16))
+    content = path.read_bytes()
+    at = content.index(b"PK\x01\x02")
+    path.write_bytes(content[:at] + bytes(100) + content[at:])  # zipfile counts back from the end, PyTorch from offset
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist()
+    with pytest.raises(CheckpointError, match="does not end as one"):
+        read_checkpoint(path)
+
+
+def test_prefixes_without_end_are_refused(tmp_path: Path) -> None:
+    save_file({"module." * 5000 + "w": torch.ones(1)}, tmp_path / "c.safetensors")
+    read = read_checkpoint(tmp_path / "c.safetensors")
+    assert len(read.notes) == 8
+    with pytest.raises(CheckpointError, match="unknown architecture") as refused:
+        describe(read, [])
+    assert len(str(refused.value)) < 400 + len(str(tmp_path))
+
+
+def test_names_that_become_one_are_refused(weights: Weights, tmp_path: Path) -> None:
+    torch.save({**weights, "intro._orig_mod.weight": torch.ones(1)}, tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match="two tensors are called 'intro.weight'"):
+        read_checkpoint(tmp_path / "c.pth")
+
+
+def test_one_array_under_thousands_of_names_is_refused(tmp_path: Path) -> None:
+    shared = torch.ones(100_000, dtype=torch.float16)
+    torch.save({f"w{i}": shared for i in range(100)}, tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match="claim more than 4 times the bytes"):
+        read_checkpoint(tmp_path / "c.pth")
+
+
+OVERLAPPING = (
+    b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ((2**40).to_bytes(8, "little") + b"{}", "its header would have 1099511627776 bytes"),
+        ((2).to_bytes(8, "little") + b"\xff\xfe", "not a safetensors file"),
+        (
+            len(OVERLAPPING).to_bytes(8, "little") + OVERLAPPING + bytes(12),
+            "not a safetensors file",
+        ),
+    ],
+)
+def test_damaged_safetensors_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / "c.safetensors")

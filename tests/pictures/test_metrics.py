@@ -13,8 +13,8 @@ from scipy.ndimage import correlate1d
 
 from irsde_deploy.core.comparison import psnr
 from irsde_deploy.errors import CheckpointError, InvalidValueError
-from irsde_deploy.networks.checkpoints import load_safely
 from irsde_deploy.networks.perceptual import LPIPS
+from irsde_deploy.networks.torch_files import load_safely
 from irsde_deploy.pictures.metrics import luma, ssim
 from irsde_deploy.pictures.noise_level import estimate_noise
 

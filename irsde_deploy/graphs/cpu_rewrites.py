@@ -26,7 +26,8 @@ def for_cpu(path: Path, rewrites: Sequence[Rewrite]) -> Path | bytes:
     """An ONNX file as CPUs like it, serialized; the path itself where no rewrite finds anything.
 
     Graphs whose constants are other than float32 and int64 or outside the file, and those with graphs inside (If,
-    Loop), are left alone, as are those that onnx's checker does not know: the engine says what is wrong with them.
+    Loop), are left alone, as are those that onnx's checker does not know, or that do not hold together: the engine
+    says what is wrong with them.
 
     Args:
         path: of the file.
@@ -38,14 +39,23 @@ def for_cpu(path: Path, rewrites: Sequence[Rewrite]) -> Path | bytes:
     model = _read(path)
     if model is None or not _plain(model.graph):
         return path
-    changed = False
-    for rewrite in rewrites:
-        editor = GraphEditor(model.graph)  # anew: it knows the graph as the rewrite before has left it
-        rewrite(editor)
-        changed = changed or editor.changed
+    try:
+        changed = _rewrite(model.graph, rewrites)
+    except Exception:  # nodes, attributes and constants that do not go together, at which onnx's checker does not look
+        return path
     if not changed:
         return path
     return bytes(model.SerializeToString())
+
+
+def _rewrite(graph: onnx.GraphProto, rewrites: Sequence[Rewrite]) -> bool:
+    """Change a graph in place; whether anything was found to change."""
+    changed = False
+    for rewrite in rewrites:
+        editor = GraphEditor(graph)  # anew: it knows the graph as the rewrite before has left it
+        rewrite(editor)
+        changed = changed or editor.changed
+    return changed
 
 
 def _read(path: Path) -> onnx.ModelProto | None:

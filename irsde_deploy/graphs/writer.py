@@ -61,7 +61,8 @@ class GraphWriter:
         renamed = dict(inputs)
         for node in graph.node:
             copy = copied(node)
-            copy.name = f"{scope}{node.name}"
+            if node.name:  # ONNX leaves nodes without one alone, and takes no two of the same
+                copy.name = f"{scope}{node.name}"
             for position, name in enumerate(node.input):
                 copy.input[position] = renamed.get(name, name)
             for position, name in enumerate(node.output):

@@ -55,6 +55,10 @@ def convert(
         read = msgspec.convert(values, struct)
     except msgspec.ValidationError as error:
         raise InvalidValueError(_advised(_sentence(str(error), values, struct, what, advice), advice)) from None
+    except UnicodeEncodeError as error:  # msgspec compares names in UTF-8; of values it asks no such thing
+        raise InvalidValueError(
+            _advised(f"{what} has the name {shown(error.object)}, which is no text", advice)
+        ) from None
     made = {}
     for name, make in parts.items():
         if name in values:
@@ -80,7 +84,7 @@ def numbers_from_text(values: Any, kind: type[Any]) -> Any:
     for name, value in values.items():
         hint = hints.get(name)
         if {int, float} & {hint, *get_args(hint)}:
-            with suppress(msgspec.ValidationError):
+            with suppress(msgspec.ValidationError, UnicodeEncodeError):  # the latter of a lone surrogate
                 found[name] = msgspec.convert(_number(value), hint, strict=False)
     return found
 

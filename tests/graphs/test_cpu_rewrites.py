@@ -251,6 +251,15 @@ def test_graphs_of_other_types_are_left_alone_and_files_that_are_none_refused(
         for_cpu(tmp_path / "text.onnx", REWRITES["onnxruntime"])
 
 
+def test_weights_without_the_values_of_their_shape_are_the_engines_to_refuse(small_onnx: Path, tmp_path: Path) -> None:
+    model = onnx.load(small_onnx)
+    next(tensor for tensor in model.graph.initializer if tensor.name == "w").dims[:] = [3, 3, 3, 4]
+    onnx.save(model, path := tmp_path / "short.onnx")
+    assert for_cpu(path, REWRITES["onnxruntime"]) == path
+    with pytest.raises(EngineError, match="short.onnx: not an ONNX model that ONNX Runtime can load"):
+        open_engine(path)
+
+
 @pytest.mark.parametrize("provider", ["onnxruntime", "openvino"])
 def test_graphs_that_are_not_what_their_card_says(
     provider: str, tmp_path: Path, onnx_of: Callable[[str], Path]

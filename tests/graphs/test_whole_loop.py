@@ -300,6 +300,11 @@ def test_weights_and_nodes_are_stored_once(score_of: Callable[[str], Path], tmp_
     assert sum(len(tensor.raw_data) for tensor in many.initializer) < 2**14, "the table and a few numbers"
 
 
+def test_nodes_may_have_no_names(small_onnx: Path, tmp_path: Path) -> None:
+    assert {node.name for node in onnx.load(small_onnx).graph.node} == {""}
+    written(small_onnx, tmp_path / "a.onnx", sampler="mean", steps=2)  # raises where both loops differ
+
+
 def test_the_graph_says_what_it_holds(score_of: Callable[[str], Path], tmp_path: Path) -> None:
     source, path = score_of("unet_nf8_depth4"), tmp_path / "a.onnx"
     plan, card = written(source, path, sampler="posterior", steps=4, clip=True)

@@ -65,6 +65,7 @@ def test_what_is_written_again_is_what_was_read() -> None:
         ),
         ({"wheels": [{"size": -1}]}, "in the bicycle: a wheel's size is above 0, not -1: mend it"),
         ({"prices": {"new": "9"}}, "in the bicycle, prices[...] must be a number, not text: mend it"),
+        ({"\ud800": 1}, "the bicycle has the name '\\ud800', which is no text: mend it"),
         ({"notes": {1: 2}}, "names in notes in the bicycle must be text: mend it"),
         ({"x" * 90: 2}, f"the bicycle has the unknown field '{'x' * 27}...{'x' * 28}': mend it"),
     ],

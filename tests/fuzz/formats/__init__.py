@@ -1,0 +1,1 @@
+"""Formats as parts that can be spoilt one by one."""

@@ -1,12 +1,13 @@
 # make demo: set up, export the committed checkpoint, restore a rainy picture. make test: set up, lint, types, arrows, tests.
 # make test-vapoursynth: the tests with the real VapourSynth, whose wheels need Python 3.12 or later.
+# make kill: kills commands at random moments, and compares what they leave with an unbroken run (docs/reliability.md).
 # Another interpreter or PyTorch build: make demo PYTHON=python3.12 TORCH="torch==2.13.0 --index-url ..."
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-vapoursynth clean
+.PHONY: demo test test-vapoursynth kill clean
 
 demo: .venv/run.stamp
 	$(BIN)/irsde-deploy export assets/derain_nafnet_w16.safetensors -o demo/derain.onnx --overwrite
@@ -18,6 +19,9 @@ test: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest
+
+kill: .venv/dev.stamp
+	PYTHONPATH=tests $(BIN)/python tests/kill/kill.py
 
 test-vapoursynth: .venv-vapoursynth/stamp
 	.venv-vapoursynth/bin/python -m pytest tests/plugins/test_vapoursynth.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def calibrate_graph(
     model, card = read_model(source)
     require_rgb_pictures(card, source)
     original = None if manifest is None else Original.read(manifest, model, card)
-    problem = _problem(files, model, card, original, data, options or CalibrationOptions())
+    problem = _problem(files, model, card, original, data, options or CalibrationOptions(), listener.note)
     return _Run(files, problem, original, listener).carried_out()
 
 
@@ -92,12 +92,13 @@ def _problem(
     original: Original | None,
     data: str | None,
     options: CalibrationOptions,
+    on_note: Callable[[str], None],
 ) -> Problem:
     if original is not None:
         pictures, settings = original.pictures(data), original.manifest.settings
     else:
         refuse([(not data, "give the pictures to calibrate on: `data` LQ,GT or `data` LQ")])
-        pictures, settings = find_data(data or ""), options.settings(card)
+        pictures, settings = find_data(data or "", on_note), options.settings(card)
     try:
         return Problem.of(model, card, pictures, settings)
     except InvalidValueError as error:

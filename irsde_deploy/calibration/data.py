@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,9 +21,10 @@ from ..pictures.pairs import (
     find_pairs,
     pair_folders,
     pictures_below,
-    require_fitting_sizes,
 )
 from ..system.files import file_sha256
+from ..system.listener import SILENT
+from ..system.one_of_many import Failed, attempted
 from ..system.parsing import shown
 from .states import PictureSource
 
@@ -132,31 +133,42 @@ class CalibrationData:
         return [source(entry) for entry in self.entries]
 
 
-def find_data(given: str) -> CalibrationData:
+def find_data(given: str, on_note: Callable[[str], None] = SILENT.note) -> CalibrationData:
     """Find the pictures of a calibration.
 
     Args:
         given: `LQ,GT` (two folders), a folder with the subfolders LQ and GT, or a folder of degraded pictures alone.
+        on_note: is told of each picture or pair that cannot be read, or does not fit, and is left out.
 
     Raises:
         InvalidValueError: one of the two folders is left out.
-        InputFileError: the folders are not there, hold no pictures, or hold pairs that do not fit.
+        InputFileError: the folders are not there, hold no pictures, or none that can be read and fits.
     """
     lq, comma, gt = given.partition(",")
     if not comma or Path(given).exists():
-        return data_in((given,))
+        return data_in((given,), on_note)
     if not lq or not gt:
         raise InvalidValueError(f"`data` takes LQ,GT: two folders with a comma between, not {shown(given)}")
-    return data_in((lq, gt))
+    return data_in((lq, gt), on_note)
 
 
-def data_in(folders: tuple[str, ...]) -> CalibrationData:
+def data_in(folders: tuple[str, ...], on_note: Callable[[str], None] = SILENT.note) -> CalibrationData:
     """Return the pictures of one folder, or of one of degraded and one of clean ones; raises as `find_data`."""
     files = _files(folders)
     if len(files) > MAX_PICTURES:
         where = ",".join(folders)
         raise InputFileError(f"{where}: {len(files)} pictures are more than ranges need: give {MAX_PICTURES} at most")
-    return CalibrationData(folders, tuple(_entry(name, lq, gt) for name, lq, gt in files))
+    entries, failures = [], []
+    for name, lq, gt in files:
+        entry = attempted(partial(_entry, name, lq, gt), lq)
+        if isinstance(entry, Failed):
+            failures.append(entry)
+            on_note(f"{entry.sentence}: left out of the calibration")
+        else:
+            entries.append(entry)
+    if not entries:
+        raise failures[0].error
+    return CalibrationData(folders, tuple(entries))
 
 
 def _files(folders: tuple[str, ...]) -> list[tuple[str, Path, Path | None]]:
@@ -170,7 +182,6 @@ def _files(folders: tuple[str, ...]) -> list[tuple[str, Path, Path | None]]:
             if not folder.is_dir() or _has_clean_pictures(folder):
                 raise
             return [(name, path, None) for name, path in pictures_below(folder).items()]
-    require_fitting_sizes(pairs)
     return [(pair.name, pair.lq, pair.gt) for pair in pairs]
 
 
@@ -179,6 +190,10 @@ def _has_clean_pictures(folder: Path) -> bool:
 
 
 def _entry(name: str, lq: Path, gt: Path | None) -> Entry:
+    """A picture or pair, read once from end to end, so that none stops a calibration halfway."""
+    degraded = read_picture(lq).rgb
+    if gt is not None:
+        enlarged(degraded, read_picture(gt).rgb, Pair(name, lq, gt))
     return Entry(name, lq, gt, file_sha256(lq), None if gt is None else file_sha256(gt))
 
 

@@ -35,15 +35,16 @@ def degrade(picture: Path, kind: str, output: Path, seed: int, assigned: tuple[s
     """
     from ..core.comparison import psnr
     from ..pictures.degradations import degradation, degrade_picture
-    from ..pictures.files import losses, read_picture, require_target, to_eight_bit, write_picture
+    from ..pictures.files import read_picture, require_target, to_eight_bit, write_picture
 
     if os.path.lexists(output) and not overwrite:
         raise OutputFileError(f"{output}: exists already: pass --overwrite to replace it")
     apply = degradation(kind, dict(_parameter(text) for text in assigned))
     clean = read_picture(picture)
     require_target(output, clean)
-    write_picture(output, clean.with_rgb(degrade_picture(clean.rgb, apply, seed)))
-    if lost := losses(clean, output):
+    for sentence in clean.notes:
+        note(f"{picture}: {sentence}")
+    if lost := write_picture(output, clean.with_rgb(degrade_picture(clean.rgb, apply, seed))):
         note(f"{output}: its format cannot hold {' and '.join(lost)}")
     written = psnr(to_eight_bit(read_picture(output).rgb), to_eight_bit(clean.rgb))
     click.echo(f"wrote {output}: {kind}, seed {seed}, {written:.2f} dB from the clean picture")

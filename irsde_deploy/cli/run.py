@@ -86,7 +86,7 @@ def run(
         run_videos(inputs, output, model, sampling, target, batch, existing, video)
         return
     refuse_video_options(video)
-    planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None)
+    planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None, note)
     jobs = still_to_do(planned, existing)
     _run_pictures(jobs, len(planned) - len(jobs), model, sampling, target, batch)
 
@@ -163,6 +163,8 @@ class _PictureProgress:
         self.tally.add(outcome)
         if outcome.error is not None:
             say(outcome.error)
+        for sentence in outcome.notes:
+            note(f"{outcome.job.source}: {sentence}")
         if outcome.lost:
             note(f"{outcome.job.target}: its format cannot hold {' and '.join(outcome.lost)}")
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import IrsdeError
-from .files import Picture, losses, read_picture, require_target, write_picture
+from ..system.one_of_many import Failed, attempted
+from .files import Picture, read_picture, require_target, write_picture
 from .planning import Job
 
 RestoreBatch: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
@@ -32,12 +32,14 @@ class Outcome:
         error: why nothing was written, in a sentence; None where the output is there.
         missing: what the output lacks because its input is damaged, for which the job counts as failed.
         lost: what the output's format cannot hold.
+        notes: what of the input was left out, in sentences without its name.
     """
 
     job: Job
     error: str | None = None
     missing: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -64,38 +66,17 @@ class Tally:
 def in_turn(restore: Callable[[Job], Outcome], jobs: Sequence[Job]) -> Iterator[Outcome]:
     """Do every job, whatever becomes of those before it; only a reader that has gone ends them all."""
     for job in jobs:
-        try:
-            outcome = restore(job)
-        except BrokenPipeError:
-            raise
-        except (IrsdeError, MemoryError, OSError) as error:
-            outcome = Outcome(job, failure(error, job.source, "for frames of this size"))
-        yield outcome
-
-
-def failure(error: Exception, path: Path, memory_for: str) -> str:
-    """What went wrong with one of many files, in a sentence that names the file.
-
-    Args:
-        error: one of ours, which say that themselves; of memory, which are often mute; or of the operating system.
-        path: of the file.
-        memory_for: what there was not enough memory for, where the error is mute.
-    """
-    if isinstance(error, OSError) and not isinstance(error, IrsdeError):
-        name = str(error.filename or path).removeprefix("file:")  # as FFmpeg is given names
-        return f"{name}: {error.strerror or error}"
-    return str(error) or f"{path}: not enough memory {memory_for}"
+        outcome = attempted(partial(restore, job), job.source, "for frames of this size")
+        yield Outcome(job, outcome.sentence) if isinstance(outcome, Failed) else outcome
 
 
 def restore_files(restore: RestoreBatch, jobs: Sequence[Job], batch: int = 1) -> Iterator[Outcome]:
     """Read, restore and write every picture, in order, `batch` neighbours of one size at a time."""
     waiting: list[tuple[Job, Picture]] = []
     for job in jobs:
-        try:
-            picture = read_picture(job.source)
-            require_target(job.target, picture)
-        except (IrsdeError, MemoryError) as error:
-            yield Outcome(job, failure(error, job.source, _FOR_THIS_SIZE))
+        picture = attempted(partial(_read, job), job.source, _FOR_THIS_SIZE)
+        if isinstance(picture, Failed):
+            yield Outcome(job, picture.sentence)
             continue
         if waiting and (len(waiting) == batch or not _alike(waiting[0][1], picture)):
             yield from _restore_alike(restore, waiting)
@@ -105,18 +86,26 @@ def restore_files(restore: RestoreBatch, jobs: Sequence[Job], batch: int = 1) ->
         yield from _restore_alike(restore, waiting)
 
 
+def _read(job: Job) -> Picture:
+    picture = read_picture(job.source)
+    require_target(job.target, picture)
+    return picture
+
+
 def _restore_alike(restore: RestoreBatch, group: list[tuple[Job, Picture]]) -> Iterator[Outcome]:
     """Restore pictures of one size together; one by one, should that fail."""
-    try:
-        restored = restore(np.stack([picture.rgb for _, picture in group]))
-    except (IrsdeError, MemoryError) as error:
+
+    def restored_together() -> npt.NDArray[Any]:
+        return restore(np.stack([picture.rgb for _, picture in group]))
+
+    first = group[0][0]
+    restored = attempted(restored_together, first.source, _FOR_THIS_SIZE)
+    if isinstance(restored, Failed):
         if len(group) > 1:  # what fails together, for want of memory, may work alone
             for entry in group:
                 yield from _restore_alike(restore, [entry])
             return
-        job = group[0][0]
-        words = str(error) or f"not enough memory {_FOR_THIS_SIZE}"
-        yield Outcome(job, f"{job.source}: {words}")  # engines do not know files
+        yield Outcome(first, restored.sentence)
         return
     for (job, picture), rgb in zip(group, restored, strict=True):
         yield _written(job, picture, rgb)
@@ -124,11 +113,10 @@ def _restore_alike(restore: RestoreBatch, group: list[tuple[Job, Picture]]) -> I
 
 def _written(job: Job, picture: Picture, rgb: npt.NDArray[Any]) -> Outcome:
     """Write a restored picture."""
-    try:
-        write_picture(job.target, picture.with_rgb(rgb))
-    except (IrsdeError, MemoryError) as error:
-        return Outcome(job, failure(error, job.target, "to encode it"))
-    return Outcome(job, lost=tuple(losses(picture, job.target)))
+    lost = attempted(partial(write_picture, job.target, picture.with_rgb(rgb)), job.target, "to encode it")
+    if isinstance(lost, Failed):
+        return Outcome(job, lost.sentence)
+    return Outcome(job, lost=tuple(lost), notes=picture.notes)
 
 
 def _alike(one: Picture, other: Picture) -> bool:

@@ -147,8 +147,11 @@ def _require_size(path: Path, found: Scan, max_pixels: int) -> None:
         )
 
 
-def write_picture(path: Path, picture: Picture) -> None:
+def write_picture(path: Path, picture: Picture) -> list[str]:
     """Write a picture; the suffix chooses the format, and the file appears complete or not at all.
+
+    Returns:
+        What the file cannot hold of the picture, in words, as `losses` has them.
 
     Raises:
         OutputFileError: an unknown suffix, or the file cannot be written.
@@ -158,9 +161,10 @@ def write_picture(path: Path, picture: Picture) -> None:
     pixels = _joined(picture, keep_alpha=suffix not in _NO_ALPHA)
     if suffix in _EIGHT_BIT_ONLY and pixels.dtype == np.uint16:
         pixels = to_eight_bit(pixels)
-    data, _ = with_metadata(_encode(path, pixels), suffix, _fitting(picture, suffix), pixels.shape)
+    data, lost = with_metadata(_encode(path, pixels), suffix, _fitting(picture, suffix), pixels.shape)
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
+    return _losses_but_of_metadata(picture, suffix) + lost
 
 
 def to_eight_bit(pixels: Pixels) -> Pixels:
@@ -193,6 +197,10 @@ def _require_format(path: Path, picture: Picture) -> None:
 def losses(picture: Picture, path: Path) -> list[str]:
     """What a picture loses in the format of path, for a warning."""
     suffix = path.suffix.lower()
+    return _losses_but_of_metadata(picture, suffix) + unkept(_fitting(picture, suffix), suffix)
+
+
+def _losses_but_of_metadata(picture: Picture, suffix: str) -> list[str]:
     lost = []
     if picture.alpha is not None and suffix in _NO_ALPHA:
         lost.append("its alpha channel")
@@ -200,7 +208,7 @@ def losses(picture: Picture, path: Path) -> list[str]:
         lost.append("its 16-bit precision")
     if _fitting(picture, suffix).profile != picture.profile:
         lost.append("its colour profile of grey values")
-    return lost + unkept(_fitting(picture, suffix), suffix)
+    return lost
 
 
 def _fitting(picture: Picture, suffix: str) -> Metadata:

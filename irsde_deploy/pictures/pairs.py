@@ -129,7 +129,7 @@ def pictures_below(folder: Path) -> dict[str, Path]:
             raise InputFileError(f"{path}: has the same name as {found[name].name}: names without suffix must differ")
         found[name] = path
     if not found:
-        raise InputFileError(f"{folder}: no {READ_WORDS} pictures there")
+        raise InputFileError(f"{folder}: no pictures there (looked for {READ_WORDS})")
     return found
 
 

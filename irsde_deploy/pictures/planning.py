@@ -5,16 +5,14 @@ What is said here of outputs goes for pictures and, by `video.planning`, for vid
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputFileError, OutputFileError, refuse
-from ..system.files import missing
-from .files import is_picture_file
-from .formats.kinds import SUFFIXES
+from ..errors import OutputFileError, refuse
+from .finding import Found, find_pictures, place
+from .formats.kinds import READ_ONLY_SUFFIXES, SUFFIXES
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),
@@ -34,27 +32,23 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Found:
-    """An input, and where its output is below an output folder."""
-
-    source: Path
-    relative: Path
-
-
-@dataclass(frozen=True)
 class Medium:
     """What is planned.
 
     Attributes:
         noun: for one of them.
         suffixes: that the name of an output may have.
+        read_only: suffixes of inputs of formats that are not written.
+        written: the suffix that outputs of those get.
     """
 
     noun: str
     suffixes: tuple[str, ...]
+    read_only: tuple[str, ...] = ()
+    written: str = ""
 
 
-PICTURES = Medium("picture", SUFFIXES)
+PICTURES = Medium("picture", SUFFIXES, READ_ONLY_SUFFIXES, ".png")
 
 
 def is_video_name(name: str) -> bool:
@@ -62,13 +56,19 @@ def is_video_name(name: str) -> bool:
     return Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
-def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) -> list[Job]:
+def plan_jobs(
+    inputs: Sequence[str],
+    output: Path,
+    suffix: str | None = None,
+    on_note: Callable[[str], None] = lambda sentence: None,
+) -> list[Job]:
     """Pair every input picture with its output.
 
     Args:
         inputs: files, folders (searched with everything below; the tree is kept) and glob patterns.
         output: a file where there is one input and the name ends as a picture's does; otherwise a folder.
-        suffix: of the outputs, such as `.png`; that of each input by default.
+        suffix: of the outputs, such as `.png`; by default that of each input, `.png` for formats that are not written.
+        on_note: is told what a folder or pattern has that is left out.
 
     Raises:
         InputFileError: an input matches nothing.
@@ -76,8 +76,8 @@ def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) ->
     """
     sources: dict[Path, Found] = {}
     for text in inputs:
-        for found in _find(text, output):
-            key = found.source.absolute()
+        for found in find_pictures(text, output, is_video_name, on_note):
+            key = place(found.source)
             sources[key] = sources.pop(key, found)  # the first naming wins, at the place of the last
     return pair_outputs(PICTURES, list(sources.values()), inputs, output, suffix)
 
@@ -100,14 +100,33 @@ def pair_outputs(
     """
     as_file = output.suffix.lower() in medium.suffixes and not output.is_dir()
     _refuse_unfit_output(medium, len(found), inputs, output, as_file, suffix)
-    jobs = []
-    for one in found:
-        target = output
-        if not as_file:
-            target = output / one.relative.with_suffix(suffix or one.relative.suffix)
-        jobs.append(Job(one.source, target))
+    if as_file:
+        jobs = [Job(one.source, output) for one in found]
+    else:
+        jobs = [
+            Job(one.source, output / relative)
+            for one, relative in zip(found, _names(medium, found, suffix), strict=True)
+        ]
     _refuse_collisions(jobs)
     return jobs
+
+
+def _names(medium: Medium, found: Sequence[Found], suffix: str | None) -> list[Path]:
+    """Where each output is below the output folder.
+
+    One whose format is not written gives way where its name is taken: a.bmp beside a.png becomes a.bmp.png.
+    """
+    read_only = [one.relative.suffix.lower() in medium.read_only for one in found]
+    names = []
+    for one, gets_another in zip(found, read_only, strict=True):
+        own = medium.written if gets_another else one.relative.suffix
+        names.append(one.relative.with_suffix(suffix or own))
+    taken = {name for name, gives_way in zip(names, read_only, strict=True) if not gives_way}
+    for number, one in enumerate(found):
+        if read_only[number] and names[number] in taken:
+            names[number] = one.relative.with_name(one.relative.name + names[number].suffix)
+        taken.add(names[number])
+    return names
 
 
 def _refuse_unfit_output(
@@ -184,66 +203,6 @@ def without_existing(planned: Sequence[Job]) -> list[Job]:
     return [job for job in planned if not os.path.lexists(job.target)]
 
 
-def _find(text: str, output: Path) -> list[Found]:
-    """The pictures that one argument means."""
-    path = Path(text)
-    if not text:
-        raise InputFileError("an input is empty (an unset variable?): give a file, a folder or a pattern")
-    if path.is_dir():
-        found = _below(path, _pictures_below(path, output))
-    elif path.exists():
-        found = [Found(path, Path(path.name))]
-    elif glob.has_magic(text):
-        found = _below(_fixed_part(path), _matches(text))
-    else:
-        raise missing(path, "no such file or folder")
-    if not found:
-        raise InputFileError(f"{text}: no pictures there (looked for {', '.join(SUFFIXES)}){_if_videos(path)}")
-    return found
-
-
-def _below(folder: Path, files: Iterable[Path]) -> list[Found]:
-    """Files whose tree below a folder is kept."""
-    return [Found(file, file.relative_to(folder)) for file in files]
-
-
-def _matches(pattern: str) -> list[Path]:
-    """Pictures that a pattern matches, which may have `**` in it and be absolute."""
-    path = Path(pattern)
-    fixed = len(_fixed_part(path).parts)
-    if ".." in path.parts[fixed:]:
-        raise InputFileError(f"{pattern}: a pattern may have '..' only before its first wildcard")
-    matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
-    return sorted(filter(is_picture_file, matches))
-
-
-def _if_videos(folder: Path) -> str:
-    """What to do where there are videos in place of pictures."""
-    for file in sorted(folder.rglob("*")):
-        if is_video_name(file.name):
-            return f": videos are given by their names, such as {file}"
-    return ""
-
-
-def _pictures_below(folder: Path, output: Path) -> list[Path]:
-    """Pictures in a folder and below, without those in an output folder that lies inside it."""
-    pictures = sorted(filter(is_picture_file, folder.rglob("*")))
-    inside = _real(output)
-    if inside == _real(folder):
-        return pictures
-    return [file for file in pictures if inside not in _real(file).parents]
-
-
 def _real(path: Path) -> Path:
     """Absolute, links followed; loops of links stay as they are."""
     return Path(os.path.realpath(path))
-
-
-def _fixed_part(pattern: Path) -> Path:
-    """The leading folders of a glob pattern that hold no wildcard."""
-    fixed = Path()
-    for part in pattern.parts:
-        if glob.has_magic(part):
-            break
-        fixed /= part
-    return fixed

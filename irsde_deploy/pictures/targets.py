@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy.typing as npt
 
 from ..core.presets import PRESETS, quality_within
 from ..core.sampling import Sampling
-from ..errors import IrsdeError, refuse
+from ..errors import refuse
 from ..restorer import Restorer
+from ..system.one_of_many import Failed, attempted
 from .files import read_picture
 from .planning import Job
 
@@ -94,9 +96,12 @@ def choose_quality_for(
 ) -> QualityChoice | None:
     """The same at the size of the first picture that can be restored, of some files; None where none can."""
     for job in jobs:
-        try:
-            picture = read_picture(job.source).rgb
+
+        def choice(source: Path = job.source) -> QualityChoice:
+            picture = read_picture(source).rgb
             return choose_quality(target, restorer, sampling, np.stack([picture] * min(batch, len(jobs))))
-        except (IrsdeError, MemoryError):
-            continue  # which is told when its turn comes
+
+        chosen = attempted(choice, job.source)
+        if not isinstance(chosen, Failed):  # what has failed is told when its turn comes
+            return chosen
     return None

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.comparison import psnr
-from ..errors import InvalidValueError, IrsdeError
+from ..errors import InvalidValueError
 from ..pictures.files import Picture, read_picture, to_eight_bit, write_picture
 from ..pictures.metrics import SSIM_WINDOW, luma, ssim
 from ..pictures.pairs import Pair, enlarged
 from ..pictures.sheets import labelled
+from ..system.one_of_many import Failed, attempted
 from ..system.tables import markdown_table, write_csv, write_json, write_text
 
 _CELL = 320
@@ -112,7 +113,8 @@ def evaluate(
         keep: called with each measurement, degraded, restored and clean pixels.
     """
     for pair in pairs:
-        try:
+
+        def measured(pair: Pair = pair) -> Measurement:
             lq, gt = _read(pair)
             started = time.perf_counter()
             restored, evaluations = restore(lq)
@@ -121,10 +123,10 @@ def evaluate(
             values |= {"seconds": seconds, "evaluations": float(evaluations)}
             measurement = Measurement(pair.name, values)
             keep(measurement, lq, restored, gt)
-        except (IrsdeError, MemoryError) as error:
-            yield Measurement(pair.name, {}, _failure(error, pair))
-        else:
-            yield measurement
+            return measurement
+
+        outcome = attempted(measured, pair.lq)
+        yield Measurement(pair.name, {}, outcome.sentence) if isinstance(outcome, Failed) else outcome
 
 
 def _read(pair: Pair) -> tuple[Pixels, Pixels]:
@@ -134,12 +136,6 @@ def _read(pair: Pair) -> tuple[Pixels, Pixels]:
         # What has 16 bits comes down: the other cannot show what the lower eight say.
         lq, gt = to_eight_bit(lq), to_eight_bit(gt)
     return enlarged(lq, gt, pair), gt
-
-
-def _failure(error: Exception, pair: Pair) -> str:
-    """What to say of a picture that failed; errors of files name theirs already."""
-    message = str(error) or "not enough memory"
-    return message if isinstance(error, OSError) else f"{pair.lq}: {message}"
 
 
 def _all_values(

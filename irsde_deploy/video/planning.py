@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputFileError, InvalidValueError, OutputFileError
-from ..pictures.planning import Found, Job, Medium, is_video_name, pair_outputs
+from ..pictures.finding import Found
+from ..pictures.planning import Job, Medium, is_video_name, pair_outputs
 from ..system.files import missing
 from .containers import CONTAINERS
 from .work_folder import partial_of

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from . import jpeg, png, tiff, webp
 from .kinds import JPEG_SUFFIXES, TIFF_SUFFIXES
-from .metadata import ASPECT, Metadata
+from .metadata import ASPECT, NO_METADATA, Metadata
 from .png_text import COLOUR_CHUNKS, TEXT_CHUNKS, chunks_of
 
 _Embed: TypeAlias = Callable[[bytes, Metadata], "tuple[bytes, list[str]]"]
@@ -27,7 +27,12 @@ def with_metadata(content: bytes, suffix: str, metadata: Metadata, shape: tuple[
     Returns:
         The file, and what it cannot hold, in words such as "its EXIF data, which are too long".
     """
-    return _embedder(suffix, shape)(content, metadata)
+    embed = _embedder(suffix, shape)
+    try:
+        file, lost = embed(content, metadata)
+    except (ValueError, struct.error, OverflowError, KeyError):
+        return embed(content, NO_METADATA)[0], ["its metadata"]  # they have passed every check, and never cost pixels
+    return file, lost + [words for words in unkept(metadata, suffix) if words not in lost]
 
 
 def _embedder(suffix: str, shape: tuple[int, ...]) -> _Embed:

@@ -1,0 +1,177 @@
+"""Which picture files an argument means: a file, a folder with everything below, or a pattern.
+
+Links to folders are followed by patterns alone, and no folder is entered twice, so that links in a circle end.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputFileError, one_line
+from ..system.files import missing
+from .files import is_picture_file
+from .formats.kinds import READ_WORDS
+
+VIDEO_NAMES = "videos are given by their names"
+
+
+@dataclass(frozen=True)
+class Found:
+    """An input, and where its output is below an output folder."""
+
+    source: Path
+    relative: Path
+
+
+def find_pictures(
+    text: str, output: Path, is_video_name: Callable[[str], bool], on_note: Callable[[str], None]
+) -> list[Found]:
+    """The pictures that one argument means, in the order of their names.
+
+    Args:
+        text: a file, a folder or a pattern.
+        output: where results go; what lies in it is no input.
+        is_video_name: whether a name is a video's, which a folder is not searched for.
+        on_note: is told how many files of what kind a folder or pattern has that are no pictures that are read.
+
+    Raises:
+        InputFileError: the argument means nothing.
+    """
+    path = Path(text)
+    if not text:
+        raise InputFileError("an input is empty (an unset variable?): give a file, a folder or a pattern")
+    if path.is_dir():
+        base, files = path, _outside(output, path, sorted(files_below(path)))
+    elif path.exists():
+        return [Found(path, Path(path.name))]
+    elif glob.has_magic(text):
+        base, files = _fixed_part(path), sorted(_matches(path))
+    else:
+        raise missing(path, "no such file or folder")
+    pictures = [file for file in files if is_picture_file(file)]
+    if not pictures:
+        raise InputFileError(f"{text}: no pictures there (looked for {READ_WORDS}){_instead(files, is_video_name)}")
+    words = _left_out(files)
+    if words:
+        on_note(f"{text}: left out {words}")
+    return [Found(file, file.relative_to(base)) for file in pictures]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file in a folder and below; links to folders are not followed."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            yield Path(where) / name
+
+
+def _outside(output: Path, folder: Path, files: Sequence[Path]) -> list[Path]:
+    """Files without those in an output folder that lies inside the folder."""
+    inside = _real(output)
+    if inside == _real(folder):
+        return list(files)
+    return [file for file in files if inside not in _real(file).parents]
+
+
+def _left_out(files: Iterable[Path]) -> str:
+    """How many files of what kind are no pictures that are read; hidden ones do not count."""
+    others = [file for file in files if not file.name.startswith(".") and file.is_file() and not is_picture_file(file)]
+    kinds = Counter(file.suffix.lower() or "without suffix" for file in others)
+    shown = [f"{count} {one_line(kind)[:12]}" for kind, count in kinds.most_common(8)]
+    if len(kinds) > 8:
+        shown.append("and others")
+    if not others:
+        return ""
+    return f"{len(others)} file{'s' * (len(others) > 1)} that are no pictures that can be read: {', '.join(shown)}"
+
+
+def _instead(files: Sequence[Path], is_video_name: Callable[[str], bool]) -> str:
+    """What is there in place of pictures."""
+    for file in files:
+        if is_video_name(file.name):
+            return f": {VIDEO_NAMES}, such as {file}"
+    words = _left_out(files)
+    return f" ({words})" if words else ""
+
+
+# -- patterns ----------------------------------------------------------------------------------------------------------
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """The files that a pattern matches, which may have `**` in it and be absolute; each once, whatever leads to it."""
+    fixed = _fixed_part(pattern)
+    parts = pattern.parts[len(fixed.parts) :]
+    if ".." in parts:
+        raise InputFileError(f"{pattern}: a pattern may have '..' only before its first wildcard")
+    found: dict[Path, Path] = {}
+    for file in _expanded(fixed, parts):
+        if file.is_file():
+            found.setdefault(place(file), file)
+    return list(found.values())
+
+
+def _expanded(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """What matches the parts of a pattern below a folder."""
+    first, rest = parts[0], parts[1:]
+    if first == "**":
+        while rest and rest[0] == "**":
+            rest = rest[1:]
+        for below in _folders_below(folder):
+            yield from _expanded(below, rest or ("*",))
+        return
+    for name in _names(folder):
+        if not fnmatch.fnmatch(name, first) or (name.startswith(".") and not first.startswith(".")):
+            continue
+        if not rest:
+            yield folder / name
+        elif (folder / name).is_dir():
+            yield from _expanded(folder / name, rest)
+
+
+def _folders_below(folder: Path) -> Iterator[Path]:
+    """A folder and all below it that are not hidden, each once: real ones before links to them."""
+    entered: set[Path] = set()
+    waiting = [folder]
+    while waiting:
+        one = waiting.pop(0)
+        if _real(one) in entered:
+            continue
+        entered.add(_real(one))
+        yield one
+        below = [one / name for name in _names(one) if not name.startswith(".")]
+        folders = [path for path in below if path.is_dir()]
+        waiting = [path for path in folders if not path.is_symlink()] + waiting
+        waiting += [path for path in folders if path.is_symlink()]
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in a folder; nothing where it is none, or cannot be read."""
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return []
+
+
+def place(file: Path) -> Path:
+    """A file by where it really is, under its own name: links to folders followed, one to a file not."""
+    return _real(file.parent) / file.name
+
+
+def _real(path: Path) -> Path:
+    """Absolute, links followed; loops of links stay as they are."""
+    return Path(os.path.realpath(path))
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The leading folders of a pattern that hold no wildcard."""
+    fixed = Path()
+    for part in pattern.parts:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
-from sample_pictures import png_header
+from sample_pictures import photograph, png_header
 
 from irsde_deploy.errors import InputFileError, OutputFileError
 from irsde_deploy.pictures.files import Picture, losses, read_picture, write_picture
@@ -237,3 +237,15 @@ def test_nothing_half_written_when_interrupted(tmp_path: Path, monkeypatch: pyte
         write_picture(tmp_path / "p.png", Picture(RGB8))
     assert (tmp_path / "p.png").read_bytes() == b"older"
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
+
+
+def test_a_palette_behind_the_pixels_is_none(tmp_path: Path) -> None:
+    picture = Image.fromarray(photograph(0)).quantize(8)
+    picture.save(tmp_path / "p.png")
+    data = (tmp_path / "p.png").read_bytes()
+    begin, end = data.index(b"PLTE") - 4, data.index(b"IDAT") - 4
+    palette, rest = data[begin:end], data[end:]
+    at = rest.index(b"IEND") - 4
+    (tmp_path / "p.png").write_bytes(data[:begin] + rest[:at] + palette + rest[at:])
+    with pytest.raises(InputFileError, match="its palette is missing"):
+        read_picture(tmp_path / "p.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
 from pathlib import Path
 
 import cv2
@@ -253,3 +254,24 @@ def test_written_alpha_is_said_to_be_straight(tmp_path: Path, depth: type) -> No
     write_picture(tmp_path / "p.tif", Picture(rgb, alpha=rgb[:, :, 0]))
     with Image.open(io.BytesIO((tmp_path / "p.tif").read_bytes())) as image:
         assert image.tag_v2[338] == (2,)
+
+
+@pytest.mark.parametrize("compression", [5, 32773])
+def test_libtiff_prints_nothing(tmp_path: Path, compression: int, capfd: pytest.CaptureFixture[str]) -> None:
+    write_tiff(tmp_path / "p.tif", values_of(8, 3), 8, RGB, compression=compression)
+    data = bytearray((tmp_path / "p.tif").read_bytes())
+    data[30:1400] = bytes(1370)
+    (tmp_path / "p.tif").write_bytes(data)
+    with pytest.raises(InputFileError, match="p.tif: the picture is damaged"):
+        read_picture(tmp_path / "p.tif")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_tag_that_should_be_a_whole_number_and_is_none_does_not_count(tmp_path: Path) -> None:
+    values = values_of(8, 3)
+    write_tiff(tmp_path / "p.tif", values, 8, RGB)
+    data = (tmp_path / "p.tif").read_bytes()
+    entry = struct.pack("<HHI", 259, 3, 1)  # compression, a short
+    assert data.count(entry) == 1
+    (tmp_path / "p.tif").write_bytes(data.replace(entry, struct.pack("<HHI", 259, 11, 1)))  # now a float
+    np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb, values)

@@ -68,9 +68,9 @@ class Directory:
         return self.fields[tag].values if tag in self.fields else list(default)
 
     def value(self, tag: int, default: int) -> int:
-        """The first value of a tag, a whole number."""
+        """The first value of a tag, a whole number; the default where it is none, as libtiff has it."""
         values = self.values(tag)
-        return int(values[0]) if values else default
+        return values[0] if values and isinstance(values[0], int) else default
 
 
 @dataclass(frozen=True)

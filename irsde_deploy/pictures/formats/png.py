@@ -155,7 +155,8 @@ def _take_colours(data: Data, chunk: Chunk, parts: _Parts) -> None:
         return
     if not _sound(data, chunk):
         raise Damaged("the checksum of its palette is wrong")
-    parts.palette = body
+    if not parts.pixels:  # one that stands behind them is none for any decoder
+        parts.palette = body
 
 
 def _decode(data: Data, header: _Header, parts: _Parts) -> Decoded:

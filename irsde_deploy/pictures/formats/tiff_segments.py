@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
@@ -249,7 +253,20 @@ def _by_libtiff(content: bytes, layout: Layout, width: int, rows: int, bits: int
     fields |= {tag: layout.page.fields[tag] for tag in _FAX_OPTIONS if tag in layout.page.fields}
     fields |= {tag: Field(SHORT, struct.pack("<H", numbers[tag])) for tag in (258, 259, 262, 277)}
     at = 8 + len(content) + len(content) % 2
+    _mute_libtiff()
     file = b"II*\0" + struct.pack("<I", at) + content + b"\0" * (len(content) % 2)
     with TiffImageFile(io.BytesIO(file + write_directory(Directory(fields), at))) as image:
         image.load()
         return bytes(image.tobytes())
+
+
+@cache
+def _mute_libtiff() -> None:
+    """Tell the libtiff that Pillow has loaded to print nothing: Pillow raises its errors."""
+    with suppress(OSError, AttributeError):  # another system than Linux, or a libtiff inside another library
+        loaded = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libtiff" in line]
+        for path in set(loaded):
+            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+                handler = getattr(ctypes.CDLL(path), name)
+                handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+                handler(None)

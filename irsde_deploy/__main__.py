@@ -13,9 +13,7 @@ from typing import NoReturn
 
 import click
 
-from .cli import Interrupted, cli
-from .cli.wording import for_terminal
-from .errors import IrsdeError, MissingPackageError, OutOfMemoryError, is_out_of_memory
+from .errors import Interrupted, IrsdeError, MissingPackageError, OutOfMemoryError, is_out_of_memory, one_line
 from .system.memory import address_limit
 
 EXIT_BUG = 70
@@ -33,6 +31,8 @@ def main() -> NoReturn:
     interrupts = _Interrupts()
     try:
         _require_addresses()
+        from .cli import cli  # which imports NumPy and OpenCV: what goes wrong there is to be a sentence, too
+
         cli.main(standalone_mode=False)
         if sys.stdout is not None:  # it is where a shell has closed it
             sys.stdout.flush()
@@ -50,7 +50,7 @@ def main() -> NoReturn:
         if isinstance(error, OSError):
             _drop_stdout()
         if sentence:
-            click.echo(for_terminal(sentence, cli), err=True)
+            click.echo(_for_terminal(sentence), err=True)
         if code == EXIT_INTERRUPTED:
             _leave_at_once(code)
         sys.exit(code)
@@ -90,6 +90,18 @@ def _leave_at_once(code: int) -> NoReturn:
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
+
+
+def _for_terminal(sentence: str) -> str:
+    """A sentence with options for settings, as far as the commands can be imported."""
+    if "`" not in sentence:  # which names no setting
+        return one_line(sentence)
+    try:
+        from .cli import cli
+        from .cli.wording import for_terminal
+    except (ImportError, MemoryError):
+        return one_line(sentence)
+    return for_terminal(sentence, cli)
 
 
 def _explain(error: BaseException) -> tuple[str, int]:

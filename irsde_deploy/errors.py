@@ -65,6 +65,10 @@ class MissingPackageError(IrsdeError, ImportError):
     exit_code = 5
 
 
+class Interrupted(Exception):
+    """Ctrl-C or a signal, in a command; click would answer a KeyboardInterrupt with an empty line on stderr."""
+
+
 def refuse(rules: Iterable[tuple[bool, str]], kind: type[IrsdeError] = InvalidValueError) -> None:
     """Raise an error with the sentence of the first rule whose condition holds.
 

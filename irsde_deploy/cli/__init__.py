@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from .._version import __version__
+from ..errors import Interrupted
 from .bench import bench
 from .build import build
 from .calibrate import calibrate
@@ -21,10 +22,6 @@ from .pack import pack, selftest
 from .run import run
 from .train import train
 from .verify import verify
-
-
-class Interrupted(Exception):
-    """Ctrl-C or a signal; click would answer a KeyboardInterrupt with an empty line on stderr."""
 
 
 class _Commands(click.Group):

@@ -9,7 +9,7 @@ import click
 
 from ..core.sampling import Sampling
 from ..errors import InvalidValueError, requires_extra
-from ..system.files import require_output, write_atomically
+from ..system.files import require_output, told_of, write_atomically
 from .common import gathered, given_options, note, note_uncalibrated, progress
 from .sampling import PLAN_OPTIONS, noise_level_option
 
@@ -92,6 +92,6 @@ def loop_of_graph(source: Path, output: Path | None, overwrite: bool, settings: 
     model, card = read_model(source)
     plan = read_loop_options(card, settings)
     note_uncalibrated(source, card, plan.table.t)
-    with write_atomically(output) as temporary:
+    with write_atomically(output) as temporary, told_of(source, temporary):
         write_loop(model, card, plan, temporary)
     click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")

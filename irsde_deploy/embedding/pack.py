@@ -26,10 +26,10 @@ from ..core.comparison import tolerance_of
 from ..core.example import example_picture
 from ..core.pixels import check_picture, to_network
 from ..core.sampling import Plan, Sampling
-from ..errors import EngineError, InvalidValueError, OutputFileError, requires_extra
+from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..restorer import Restorer
 from ..runtimes.protocol import Engine
-from ..system.files import write_folder_atomically
+from ..system.files import told_of, write_folder_atomically
 from .selftest import ARRAYS, counted, open_pack_engine, reference_noise
 from .steps_file import (
     BACKENDS,
@@ -118,10 +118,8 @@ def _open_copy(packed: Path, engine: Path) -> Engine:
     """
     if packed.suffix == ".plan":  # the same file, and errors say how it was built, seen from where it is
         return open_pack_engine(engine)
-    try:
+    with told_of(engine, packed):
         return open_pack_engine(packed)
-    except EngineError as error:
-        raise type(error)(str(error).replace(str(packed), str(engine))) from None
 
 
 def card_of(engine: Path) -> ModelCard:

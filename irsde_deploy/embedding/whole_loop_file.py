@@ -14,7 +14,7 @@ from ..core.card import ModelCard
 from ..core.comparison import DIVERGED, HALF_TOLERANCE, Comparison, compare, worst_of
 from ..core.example import SEED, example_picture, normals
 from ..core.noise import NoiseSource, seeded_noise
-from ..errors import EngineError, NotFiniteError, ParityError, reason
+from ..errors import EngineError, IrsdeError, NotFiniteError, ParityError, reason
 from ..graphs.metadata import LOOP_KEY
 from ..graphs.onnx_file import set_metadata, write_model
 from ..graphs.whole_loop import LoopPlan, whole_loop
@@ -55,7 +55,12 @@ def export_whole_loop(
         MissingPackageError: ONNX Runtime is not installed.
     """
     with write_atomically(path) as temporary:
-        graph = whole_loop(model, card, plan)
+        try:
+            graph = whole_loop(model, card, plan)
+        except IrsdeError:
+            raise
+        except Exception as error:  # a graph that is valid, and nothing like a score network's
+            raise EngineError(f"{path}: no loop can be made around this graph ({reason(error)})") from None
         graph.metadata_props.extend(model.metadata_props)  # before ours, which replace what they hold of the same name
         set_metadata(graph, LOOP_KEY, plan.to_json())
         write_model(graph, card, temporary)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError, reason, requires_extra
 from .editing import GraphEditor, attributes, copied, set_integer
+from .loading import load_graph
 
 if TYPE_CHECKING:
     import onnx
@@ -23,11 +23,11 @@ Rewrite = Callable[[GraphEditor], None]
 
 
 def for_cpu(path: Path, rewrites: Sequence[Rewrite]) -> Path | bytes:
-    """An ONNX file as CPUs like it, serialized; the path itself where no rewrite finds anything.
+    """An ONNX file as CPUs like it, serialized and whole; the path itself where it is that already.
 
-    Graphs whose constants are other than float32 and int64 or outside the file, and those with graphs inside (If,
-    Loop), are left alone, as are those that onnx's checker does not know, or that do not hold together: the engine
-    says what is wrong with them.
+    Graphs whose constants are other than float32 and int64, and those with graphs inside (If, Loop), are left as they
+    are, as are those that onnx's checker does not know, or that do not hold together: the engine says what is wrong
+    with them.
 
     Args:
         path: of the file.
@@ -36,15 +36,18 @@ def for_cpu(path: Path, rewrites: Sequence[Rewrite]) -> Path | bytes:
     Raises:
         EngineError: not an ONNX file. MissingPackageError: the package onnx is not installed.
     """
-    model = _read(path)
-    if model is None or not _plain(model.graph):
-        return path
+    model, weights_beside = load_graph(path)
+    unchanged: Path | bytes = path
+    if weights_beside:  # engines get the whole graph, and look for nothing beside a file
+        unchanged = bytes(model.SerializeToString())
+    if not _valid(model) or not _plain(model.graph):
+        return unchanged
     try:
         changed = _rewrite(model.graph, rewrites)
     except Exception:  # nodes, attributes and constants that do not go together, at which onnx's checker does not look
-        return path
+        return unchanged
     if not changed:
-        return path
+        return unchanged
     return bytes(model.SerializeToString())
 
 
@@ -58,35 +61,23 @@ def _rewrite(graph: onnx.GraphProto, rewrites: Sequence[Rewrite]) -> bool:
     return changed
 
 
-def _read(path: Path) -> onnx.ModelProto | None:
-    """The model in a file; None where onnx's checker has something against it."""
-    with requires_extra("cpu", "running an .onnx engine on the CPU"):
-        import onnx
-    serialized = path.read_bytes()
+def _valid(model: onnx.ModelProto) -> bool:
+    """Whether onnx's checker has nothing against a model."""
+    import onnx
+
     try:
-        model = onnx.load_from_string(serialized)
-    except Exception as error:  # protobuf raises kinds of its own
-        raise not_onnx(path, reason(error)) from None
-    if not model.graph.node:
-        raise not_onnx(path, "it has no graph")
-    try:
-        onnx.checker.check_model(serialized)
+        onnx.checker.check_model(model)
     except Exception:  # of several kinds
-        return None
-    return model
-
-
-def not_onnx(path: Path, why: str) -> EngineError:
-    """The error for a file that is not an ONNX model."""
-    return EngineError(f"{path}: not an ONNX model ({why}): make it with 'irsde-deploy export'")
+        return False
+    return True
 
 
 def _plain(graph: onnx.GraphProto) -> bool:
-    """Whether rewrites know all that a graph holds: constants of two types in the file itself, no subgraphs."""
+    """Whether rewrites know all that a graph holds: constants of two types, no subgraphs."""
     from onnx import AttributeProto, TensorProto
 
     for tensor in graph.initializer:
-        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.INT64) or tensor.external_data:
+        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.INT64):
             return False
     for node in graph.node:
         if any(entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for entry in node.attribute):

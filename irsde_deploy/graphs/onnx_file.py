@@ -8,7 +8,9 @@ import onnx
 
 from ..core.card import METADATA_KEY, ModelCard
 from ..errors import EngineError, reason
-from ..system.files import require_readable, write_atomically
+from ..system.files import write_atomically
+from ..system.parsing import shortened
+from .loading import load_graph, not_onnx
 from .metadata import parse_card, refuse_whole_loop, score_inputs
 
 
@@ -18,12 +20,11 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
     Raises:
         InputFileError: no such file. EngineError: not an ONNX file, or one without a model card.
     """
-    require_readable(path)
+    model, _ = load_graph(path)
     try:
-        model = onnx.load(path, load_external_data=False)
-        onnx.checker.check_model(model)
-    except Exception as error:  # protobuf and the checker raise kinds of their own
-        raise EngineError(f"{path}: not an ONNX model ({reason(error)}): make it with 'irsde-deploy export'") from None
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # of several kinds
+        raise not_onnx(path, shortened(reason(error), 200)) from None
     card = parse_card(_metadata(model, METADATA_KEY), path)
     if card is None:
         raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
@@ -40,12 +41,21 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
 
 
 def write_model(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
-    """Put the card into the graph's metadata, check it fully and write it to path."""
+    """Put the card into the graph's metadata, check it fully and write it to path.
+
+    Raises:
+        EngineError: the graph is damaged, or longer than ONNX files can be. OutputFileError: it cannot be written.
+    """
     set_metadata(model, METADATA_KEY, card.to_json())
     model.producer_name, model.producer_version = "irsde-deploy", card.tool_version
     with write_atomically(path) as temporary:
-        onnx.save(model, temporary)
-        onnx.checker.check_model(str(temporary), full_check=True)
+        try:
+            onnx.save(model, temporary)
+            onnx.checker.check_model(str(temporary), full_check=True)
+        except OSError:  # which says what the disk has against it
+            raise
+        except Exception as error:  # of several kinds
+            raise EngineError(f"{path}: no valid graph can be written ({shortened(reason(error), 200)})") from None
 
 
 def _metadata(model: onnx.ModelProto, key: str) -> str | None:

@@ -36,11 +36,22 @@ def write_atomically(path: Path) -> Iterator[Path]:
         # O_EXCL: nobody may have put a link there. The mode is cut down by the umask, which mkstemp would ignore.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        with _errors_naming(path):
+        with _errors_naming(path), told_of(path, temporary):
             yield temporary
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def told_of(path: Path, temporary: Path) -> Iterator[None]:
+    """Let errors of the block that name a temporary file, which nobody will find, name the one that it stands for."""
+    try:
+        yield
+    except IrsdeError as error:
+        if str(temporary) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(temporary), str(path))) from None
 
 
 @contextmanager

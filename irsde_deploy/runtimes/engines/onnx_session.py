@@ -85,7 +85,18 @@ def open_session(model: Path | bytes, provider: str = "cpu", rewrites: Sequence[
             "make it with 'irsde-deploy export'"
         ) from None
     require_provider(session.get_providers(), provider)
+    _require_texts(session, name)
     return session
+
+
+def _require_texts(session: Any, name: str) -> None:
+    """Raise EngineError where what a graph says of itself is no text: nothing after this need be afraid of it."""
+    try:
+        _ = session.get_modelmeta().custom_metadata_map
+        for node in (*session.get_inputs(), *session.get_outputs()):
+            _ = node.name, node.type, node.shape
+    except UnicodeDecodeError:
+        raise EngineError(f"{name}: a name or text in it is not UTF-8: make it with 'irsde-deploy export'") from None
 
 
 def _rewritten(model: Path, rewrites: Sequence[Rewrite]) -> str | bytes:

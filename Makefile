@@ -1,4 +1,5 @@
 # make demo: set up, export the committed checkpoint, restore a rainy picture. make test: set up, lint, types, arrows, tests.
+# make fuzz: damaged files of every kind for 10 minutes (tests/fuzz/README.md); SEED=7 KIND=onnx NUMBER=12 MINUTES=1
 # make test-vapoursynth: the tests with the real VapourSynth, whose wheels need Python 3.12 or later.
 # make kill: kills commands at random moments, and compares what they leave with an unbroken run (docs/reliability.md).
 # Another interpreter or PyTorch build: make demo PYTHON=python3.12 TORCH="torch==2.13.0 --index-url ..."
@@ -7,7 +8,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-vapoursynth kill clean
+.PHONY: demo test fuzz test-vapoursynth kill clean
 
 demo: .venv/run.stamp
 	$(BIN)/irsde-deploy export assets/derain_nafnet_w16.safetensors -o demo/derain.onnx --overwrite
@@ -22,6 +23,9 @@ test: .venv/dev.stamp
 
 kill: .venv/dev.stamp
 	PYTHONPATH=tests $(BIN)/python tests/kill/kill.py
+
+fuzz: .venv/dev.stamp
+	PYTHONPATH=tests nice $(BIN)/python -m fuzz $(foreach name,SEED KIND NUMBER MINUTES,$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
 
 test-vapoursynth: .venv-vapoursynth/stamp
 	.venv-vapoursynth/bin/python -m pytest tests/plugins/test_vapoursynth.py

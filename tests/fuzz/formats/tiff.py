@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from random import Random
 
 from .. import damage
@@ -26,13 +27,31 @@ _VALUES = {
 """Tag -> values that mean something: other compressions, colours, depths, planes, predictors, alphas, sample types."""
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """Classic TIFF or BigTIFF: formats of a directory's length, an entry and an offset; where the first offset is."""
+
+    count: str
+    entry: str
+    offset: str
+    first: int
+
+
+_CLASSIC, _BIG = _Kind("H", "HHII", "I", 4), _Kind("Q", "HHQQ", "Q", 8)
+
+
 def spoil(rng: Random, data: bytes) -> bytes:
-    """A classic TIFF in which one to three entries of its first directory are others, more or fewer."""
+    """A TIFF in which one to three entries of its first directory are others, more or fewer."""
     order = "<" if data[:2] == b"II" else ">"
-    (at,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, at)
-    entries = [list(struct.unpack_from(order + "HHII", data, at + 2 + 12 * k)) for k in range(count)]
-    (following,) = struct.unpack_from(order + "I", data, at + 2 + 12 * count)
+    (magic,) = struct.unpack_from(order + "H", data, 2)
+    if magic not in (42, 43):
+        raise ValueError("no TIFF")
+    form = _CLASSIC if magic == 42 else _BIG
+    size, head = struct.calcsize("=" + form.entry), struct.calcsize("=" + form.count)
+    (at,) = struct.unpack_from(order + form.offset, data, form.first)
+    (count,) = struct.unpack_from(order + form.count, data, at)
+    entries = [list(struct.unpack_from(order + form.entry, data, at + head + size * k)) for k in range(count)]
+    (following,) = struct.unpack_from(order + form.offset, data, at + head + size * count)
     body = data
     for _ in range(rng.choice((1, 1, 2, 3))):
         kind = rng.randrange(10)
@@ -48,15 +67,16 @@ def spoil(rng: Random, data: bytes) -> bytes:
         elif kind == 3 and entries:
             entries.append(list(rng.choice(entries)))
         elif entries:
-            _change(rng, rng.choice(entries), order)
+            _change(rng, rng.choice(entries), order, form is _BIG)
     if rng.random() < 0.8:
         entries.sort()
-    table = struct.pack(order + "H", len(entries))
+    table = struct.pack(order + form.count, len(entries))
     for entry in entries:
-        table += struct.pack(order + "HHII", *entry)
-    table += struct.pack(order + "I", following)
+        table += struct.pack(order + form.entry, *entry)
+    table += struct.pack(order + form.offset, following)
     body += bytes(len(body) % 2)
-    return body[:4] + struct.pack(order + "I", len(body)) + body[8:] + table
+    start = struct.pack(order + form.offset, len(body))
+    return body[: form.first] + start + body[form.first + len(start) :] + table
 
 
 def _further(rng: Random, at: int) -> tuple[list[int], bytes]:
@@ -67,7 +87,7 @@ def _further(rng: Random, at: int) -> tuple[list[int], bytes]:
     return [tag, kind, rng.choice((len(blob), 1, 2, 3, damage.number(rng) & 0xFFFFFFFF)), at], blob
 
 
-def _change(rng: Random, entry: list[int], order: str) -> None:
+def _change(rng: Random, entry: list[int], order: str, big: bool) -> None:
     """Change one field of an entry in place."""
     field = rng.randrange(5)
     if field == 0:
@@ -79,5 +99,5 @@ def _change(rng: Random, entry: list[int], order: str) -> None:
     else:
         value = rng.choice(_VALUES.get(entry[0], (damage.number(rng) & 0xFFFFFFFF,)))
         if entry[1] == 3 and order == ">":
-            value <<= 16  # a short stands at the left of its four bytes
-        entry[3] = value & 0xFFFFFFFF
+            value <<= 48 if big else 16  # a short stands at the left of its four or eight bytes
+        entry[3] = value & (2**64 - 1 if big else 0xFFFFFFFF)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from tiff_writer import write_tiff
 
 from irsde_deploy.pictures.files import SUFFIXES, read_picture, write_picture
 
@@ -73,9 +77,44 @@ def _make(folder: Path) -> None:
         for suffix in (".png", ".tif"):
             cv2.imwrite(str(folder / f"deep{channels}{suffix}"), pixels)
     Image.fromarray(rng.random((5, 6), dtype=np.float32)).save(folder / "float.tif")
-    for suffix, options in ((".bmp", {}), (".gif", {}), (".avif", {}), (".jfif", {"format": "JPEG"})):
-        if suffix in SUFFIXES:
+    _make_layouts(folder)
+    for suffix, options in _OTHERS.items():
+        with suppress(OSError, KeyError, ValueError):  # formats that this Pillow does not write
             rgb.save(folder / f"other{suffix}", **options)
+    for suffix in (".gif", ".avif"):
+        with suppress(OSError, KeyError, ValueError):
+            rgb.save(folder / f"moving{suffix}", save_all=True, append_images=[rgb.rotate(180)])
+
+
+_OTHERS: dict[str, dict[str, object]] = {
+    ".bmp": {},
+    ".gif": {},
+    ".avif": {},
+    ".jfif": {"format": "JPEG"},
+    ".jp2": {},
+    ".ppm": {},
+    ".pgm": {},
+}
+"""Suffixes of formats that are read and not written, with what Pillow is told."""
+
+
+def _make_layouts(folder: Path) -> None:
+    """TIFF in planes, strips, tiles, other depths and orders of bytes, and BigTIFF."""
+    rng = np.random.default_rng(2)
+    layouts: tuple[tuple[str, int, int, dict[str, object]], ...] = (
+        ("planes", 8, 3, {"planar": True, "rows_per_strip": 4}),
+        ("tiles", 16, 3, {"tile": 16, "compression": 5}),
+        ("big", 8, 3, {"big": True, "rows_per_strip": 7}),
+        ("motorola", 12, 3, {"order": ">", "rows_per_strip": 5}),
+        ("white", 16, 1, {"rows_per_strip": 6}),
+        ("alpha", 16, 4, {"tags": {338: ("H", [1])}, "compression": 8}),
+        ("bits", 4, 1, {"big": True, "order": ">", "tile": 16}),
+        ("packed", 8, 3, {"compression": 32773, "planar": True, "tile": 16}),
+    )
+    for name, bits, channels, more in layouts:
+        photometric = 2 if channels > 1 else int(name != "white")
+        values = rng.integers(0, 2**bits, (19, 37, channels), dtype=np.int64)
+        write_tiff(folder / f"{name}.tif", values, bits, photometric, **more)  # type: ignore[arg-type]
 
 
 def damaged_bytes(rng: Random, path: Path, spoil: Spoil | None, others: tuple[Path, ...]) -> bytes:
@@ -122,9 +161,7 @@ def _read(path: Path, outputs: Path) -> None:
 
 def second_opinion(path: Path) -> np.ndarray | None:
     """The picture as Pillow decodes it, (H, W, 3) uint8, upright; None where it has no say."""
-    import warnings
-
-    with warnings.catch_warnings():
+    with _silence(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(path.read_bytes()), formats=("PNG", "JPEG", "WEBP", "TIFF")) as image:
@@ -141,6 +178,19 @@ def second_opinion(path: Path) -> np.ndarray | None:
                 return np.asarray(upright.convert("RGBA"))[:, :, :3]
         except Exception:
             return None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What Pillow's libraries print when they are asked for a second opinion is not ours."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _compare(path: Path, rgb: np.ndarray) -> None:

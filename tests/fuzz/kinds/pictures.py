@@ -193,16 +193,36 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
+def _opencvs(path: Path) -> np.ndarray | None:
+    """The picture as OpenCV decodes it, (H, W, 3) uint8, upright; None where it does not."""
+    with _silence():
+        try:
+            bgr = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:
+            return None
+    return None if bgr is None else bgr[:, :, ::-1]
+
+
 def _compare(path: Path, rgb: np.ndarray) -> None:
-    """Raise Wrong where Pillow sees other pixels."""
-    other = second_opinion(path)
-    if other is None or rgb.dtype != np.uint8:
+    """Raise Wrong where Pillow and OpenCV see the same pixels, and we see others."""
+    pillows = second_opinion(path)
+    if pillows is None or rgb.dtype != np.uint8:
         return
-    require(other.shape == rgb.shape, f"Pillow sees {other.shape}, and we {rgb.shape}")
-    apart = np.abs(other.astype(int) - rgb)
-    lossy = path.read_bytes()[:2] not in (b"\x89P", b"II", b"MM")
-    limit = 8 if lossy else 0
-    require(apart.mean() <= limit, f"Pillow sees other pixels: {apart.mean():.2f} apart, {apart.max()} at most")
+    lossless = path.read_bytes()[:2] in (b"\x89P", b"II", b"MM")
+    limit = 0 if lossless else 8
+    if _apart(pillows, rgb) <= limit:
+        return
+    opencvs = _opencvs(path)
+    if opencvs is not None and _apart(pillows, opencvs) <= limit:
+        shapes = f"{rgb.shape[1]}x{rgb.shape[0]} and {pillows.shape[1]}x{pillows.shape[0]}"
+        raise Wrong(f"Pillow and OpenCV see other pixels: {_apart(pillows, rgb):.2f} apart ({shapes})")
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """The mean difference of two pictures; infinite where they have not the same size."""
+    if one.shape != other.shape:
+        return np.inf
+    return float(np.abs(one.astype(int) - other).mean())
 
 
 # -- whole pictures with metadata that are not ------------------------------------------------------------------------

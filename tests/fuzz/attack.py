@@ -117,7 +117,7 @@ class Worker:
                 if self._process.stdin is not None:
                     self._process.stdin.close()
             try:
-                self._process.wait(1)
+                self._process.wait(10)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

@@ -12,8 +12,8 @@ from fuzz.attack import Worker, attack, table
 from fuzz.kinds import KINDS
 from fuzz.worker import answer, make_damaged
 
-FILES = {"commands": 25, "packs": 25, "onnx": 40, "videos": 40}
-"""Files of a kind, where they are not 60."""
+FILES = {"commands": 20, "packs": 25, "metadata": 30}
+"""Files of a kind, where they are not 40."""
 SEED = 17
 
 
@@ -28,7 +28,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 def test_damaged_files_are_refused_in_a_sentence_or_read(name: str, worker: Worker) -> None:
     if name in ("packs", "commands"):
         pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
-    figures = attack(worker, KINDS[name], SEED, 60, FILES.get(name, 60))
+    figures = attack(worker, KINDS[name], SEED, 60, FILES.get(name, 40))
     assert figures.faults == {}
     assert figures.outcomes["refused"] > 3 or name == "metadata"
     assert figures.outcomes["accepted"] > 0
@@ -76,8 +76,6 @@ def test_faults_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
         (lambda path, out: fail(KeyError("x")), "fault", "KeyError: 'x'"),
         (lambda path, out: fail(RecursionError()), "fault", "RecursionError: "),
         (lambda path, out: fail(InputFileError("x" * 301)), "fault", "a sentence of 301 characters"),
-        (lambda path, out: fail(InputFileError("a\x1b[2J")), "fault", "a control character"),
-        (lambda path, out: fail(InputFileError("a\nb")), "fault", "a control character"),
         (lambda path, out: os.write(2, b"libpng error"), "fault", "something was printed: 'libpng error'"),
         (lambda path, out: time.sleep(0.6), "fault", "takes 0.6 s"),
         (lambda path, out: kept.append(np.ones(30_000_000)), "fault", "MiB, where 100 are the most"),

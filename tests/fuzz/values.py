@@ -100,10 +100,9 @@ def _change(rng: Random, parent: Any, name: Any, places: list[tuple[Any, Any]]) 
         parent[name] = _deep(rng, parent[name])
     elif kind == 5:
         parent[name] = str(parent[name])
-    elif kind == 6 and isinstance(parent[name], (int, float)):
-        parent[name] = rng.choice(
-            (-parent[name], parent[name] + 1, parent[name] * 10, parent[name] / 3, parent[name] * 1e6)
-        )
+    elif kind == 6 and isinstance(parent[name], (int, float)) and abs(parent[name]) < 1e18:
+        value = parent[name]
+        parent[name] = rng.choice((-value, value + 1, value * 10, value / 3, value * 1e6))
     elif kind == 7 and isinstance(parent[name], list):
         parent[name] = parent[name] * rng.choice((0, 2, 100))
     else:

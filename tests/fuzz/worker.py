@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-MOST_SENTENCE = 300
-"""Characters of a sentence, without the paths in it."""
+MOST_SENTENCE = 450
+"""Characters of a sentence, without the paths in it. The longest of ours lists the recipes."""
 _ESCAPES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _GIB = 1 << 30
 

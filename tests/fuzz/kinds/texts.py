@@ -12,7 +12,8 @@ from random import Random
 from irsde_deploy.calibration.manifest import read_manifest
 from irsde_deploy.calibration.range_table import read_table
 from irsde_deploy.export.sources import SettingsSource, read_options_file, read_recipe, recipe_folder
-from irsde_deploy.training.settings import TrainingSettings
+from irsde_deploy.training.data_plan import DataPlan
+from irsde_deploy.training.plan import make_plan
 from irsde_deploy.video.piece_files import Piece, describe_piece, read_piece
 from irsde_deploy.video.work_folder import WorkFolder
 
@@ -104,9 +105,11 @@ def _read_options(path: Path, outputs: Path) -> None:
 
 
 def _use(source: SettingsSource) -> None:
-    """What a training run and an export do with a source: make settings of it."""
+    """What a training run does with a source: make a plan of it, for data that are named on the command line."""
     require(source.note.isprintable() and len(source.note) < 2000, "a note that cannot be printed")
-    TrainingSettings(**source.training)
+    data = source.data.get("degradation")
+    plan = make_plan([source], DataPlan(gt="clean", lq=None if data else "rainy"), {}, None)
+    require(bool(plan.to_json()), "a plan of nothing")
 
 
 def _make_toml(folder: Path) -> None:
@@ -116,7 +119,7 @@ def _make_toml(folder: Path) -> None:
 
 def _read_recipe(path: Path, outputs: Path) -> None:
     del outputs
-    read_recipe(str(path))
+    _use(read_recipe(str(path)))
 
 
 def _make_manifest(folder: Path) -> None:
@@ -172,9 +175,8 @@ def _read_work(path: Path, outputs: Path) -> None:
     require(partial.parent == path.parent, "the partial file is somewhere else")
     work.claim()
     try:
-        settings = work.settings
+        require(isinstance(work.settings, dict), "settings of no names")
         read_piece(path / "000000.mkv", path / "000000.json")
-        work.resume({**settings})
     finally:
         work.release()
 

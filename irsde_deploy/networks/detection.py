@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, reason
 from ..system.parsing import shortened, shown
 from . import ConditionalNAFNet, ConditionalUNet
 
@@ -84,10 +84,32 @@ def outline(name: str, settings: Mapping[str, Any]) -> Any:
             f"{shortened(name)} is not a score network that can be run: expected one of {', '.join(NETWORKS)}"
         )
     try:
+        _require_bounded(settings)
         with torch.device("meta"):
             return NETWORKS[name](**settings)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{name} cannot be built with {shown(dict(settings))}: {error}") from None
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # PyTorch's are of the latter two
+        why = reason(error)
+        raise CheckpointError(f"{name} cannot be built with {shown(dict(settings))}: {why}") from None
+
+
+_MOST_LEVELS, _MOST_BLOCKS, _MOST_CHANNELS = 12, 1000, 1 << 16
+_FROM_TO = {
+    "depth": (1, _MOST_LEVELS),
+    **dict.fromkeys(("enc_blk_nums", "middle_blk_num", "dec_blk_nums"), (0, _MOST_BLOCKS)),
+}
+"""Setting -> the least and the most that it may be; of others from 1 to `_MOST_CHANNELS`."""
+
+
+def _require_bounded(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError where a network would be so large that it takes long to be refused, or nothing."""
+    for name, value in settings.items():
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        low, high = _FROM_TO.get(name, (1, _MOST_CHANNELS))
+        outside = [number for number in numbers if type(number) is int and not low <= number <= high]
+        if outside:
+            raise ValueError(f"{shortened(name)} must be from {low} to {high}, not {shown(outside[0])}")
+        if len(numbers) > _MOST_LEVELS:
+            raise ValueError(f"{shortened(name)} has {len(numbers)} levels, and {_MOST_LEVELS} are the most")
 
 
 def require_agreement(name: str, stated: Mapping[str, Any], weights: Weights) -> None:

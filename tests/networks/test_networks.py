@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from golden import GoldenCase, load_case
 
+from irsde_deploy.errors import CheckpointError
 from irsde_deploy.networks import ConditionalUNet, LatentUNet
 from irsde_deploy.networks.checkpoints import read_checkpoint
-from irsde_deploy.networks.detection import build_network
+from irsde_deploy.networks.detection import build_network, outline
 from irsde_deploy.runtimes.loops.padding import pad_to_multiple
 
 FLOAT32 = 3e-6
@@ -69,3 +72,36 @@ def test_depth_form_is_the_ch_mult_form_with_powers_of_two() -> None:
 def test_a_unet_has_exactly_one_form(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="either depth or ch_mult"):
         ConditionalUNet(3, 3, 8, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "why"),
+    [
+        ("ConditionalUNet", {"nf": 64, "depth": 2**20}, "depth must be from 1 to 12, not 1048576"),
+        ("ConditionalUNet", {"nf": 64, "depth": 0}, "depth must be from 1 to 12, not 0"),
+        ("ConditionalUNet", {"nf": 10**12, "depth": 4}, "nf must be from 1 to 65536, not 1000000000000"),
+        ("ConditionalUNet", {"nf": 64, "ch_mult": [1] * 500}, "ch_mult has 500 levels, and 12 are the most"),
+        ("ConditionalUNet", {"nf": 64, "depth": 4, "in_nc": 0}, "in_nc must be from 1 to 65536, not 0"),
+        ("ConditionalUNet", {"nf": "x", "depth": 4}, "not all arguments converted"),
+        (
+            "ConditionalNAFNet",
+            {"width": 8, "enc_blk_nums": [10**6], "middle_blk_num": 1, "dec_blk_nums": [1]},
+            "enc_blk_nums must be from 0 to 1000, not 1000000",
+        ),
+        (
+            "ConditionalNAFNet",
+            {
+                "width": 2**16,
+                "enc_blk_nums": [1] * 12,
+                "middle_blk_num": 1,
+                "dec_blk_nums": [1] * 12,
+                "img_channel": -1,
+            },
+            "img_channel must be from 1",
+        ),
+    ],
+)
+def test_networks_of_no_sense_are_refused_at_once(name: str, settings: dict[str, Any], why: str) -> None:
+    given = {"in_nc": 3, "out_nc": 3, **settings} if name == "ConditionalUNet" else settings
+    with pytest.raises(CheckpointError, match=f"^{name} cannot be built with .*: {why}"):
+        outline(name, given)

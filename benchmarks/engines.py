@@ -20,8 +20,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-import onnxruntime
-import openvino
 import torch
 
 from irsde_deploy import MeanRevertingSDE, ModelCard
@@ -34,6 +32,10 @@ from irsde_deploy.reports.timing import in_turns
 from irsde_deploy.runtimes.engines.torch_engine import TorchEngine
 from irsde_deploy.runtimes.opening import open_engine
 from irsde_deploy.runtimes.protocol import Engine
+from irsde_deploy.system.libraries import import_onnxruntime, import_openvino
+
+onnxruntime = import_onnxruntime()
+openvino = import_openvino()
 
 REPEATS = 7
 NETWORKS = {

@@ -21,7 +21,6 @@ import click
 import cv2
 import numpy as np
 import onnx
-import onnxruntime
 from forward_states import forward_marginals, noise_states
 from models import HELD_OUT, irsde, rain
 
@@ -54,6 +53,9 @@ from irsde_deploy.runtimes.opening import open_engine
 from irsde_deploy.runtimes.tensorrt.builder import build_plan
 from irsde_deploy.runtimes.tensorrt.options import BuildOptions
 from irsde_deploy.runtimes.tensorrt.profiles import parse_profiles
+from irsde_deploy.system.libraries import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 MODEL = Path(__file__).parents[1] / "assets" / "derain_nafnet_w16.safetensors"
 CALIBRATION_SIDE, HELD_OUT_SIDE = 512, 384

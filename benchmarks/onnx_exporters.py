@@ -18,12 +18,14 @@ from pathlib import Path
 import click
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from irsde_deploy import MeanRevertingSDE, ModelCard
 from irsde_deploy.export.to_onnx import OPSET, write_onnx
 from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet
+from irsde_deploy.system.libraries import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 REPEATS = 9
 NETWORKS = {

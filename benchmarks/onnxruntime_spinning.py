@@ -18,12 +18,14 @@ from typing import Any
 
 import click
 import numpy as np
-import onnxruntime
 import torch
 
 from irsde_deploy import MeanRevertingSDE, ModelCard
 from irsde_deploy.export.to_onnx import write_onnx
 from irsde_deploy.networks import ConditionalNAFNet
+from irsde_deploy.system.libraries import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 REPEATS = 15
 

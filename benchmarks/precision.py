@@ -13,7 +13,6 @@ from pathlib import Path
 
 import click
 import onnx
-import onnxruntime
 import torch
 
 from irsde_deploy.core.pixels import check_picture, to_network
@@ -30,6 +29,9 @@ from irsde_deploy.precision.trajectory import TrajectoryQuality
 from irsde_deploy.runtimes.tensorrt.builder import build_plan
 from irsde_deploy.runtimes.tensorrt.options import BuildOptions
 from irsde_deploy.runtimes.tensorrt.profiles import parse_profiles
+from irsde_deploy.system.libraries import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 ASSETS = Path(__file__).parents[1] / "assets"
 CHECKPOINTS = ("derain_nafnet_w16.safetensors", "denoise_nafnet_w16.safetensors")

@@ -25,8 +25,6 @@ from pathlib import Path
 import click
 import numpy as np
 import onnx
-import onnxruntime
-import openvino
 import torch
 from engines import NETWORKS, SDE, random_network
 from onnx import helper, numpy_helper
@@ -37,6 +35,10 @@ from irsde_deploy.graphs.cpu_rewrites import REWRITES, Rewrite, for_cpu
 from irsde_deploy.graphs.editing import GraphEditor
 from irsde_deploy.runtimes.engines.onnx_session import open_session
 from irsde_deploy.runtimes.engines.openvino_engine import compiled
+from irsde_deploy.system.libraries import import_onnxruntime, import_openvino
+
+onnxruntime = import_onnxruntime()
+openvino = import_openvino()
 
 REPEATS = 9
 T = 30.0

@@ -20,7 +20,6 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-import onnxruntime
 from models import HELD_OUT, rain
 
 from irsde_deploy import plan_steps
@@ -31,6 +30,9 @@ from irsde_deploy.pictures.files import read_picture
 from irsde_deploy.pictures.metrics import ssim
 from irsde_deploy.runtimes.loops.numpy_loop import padded_evaluation, restore
 from irsde_deploy.runtimes.opening import open_engine
+from irsde_deploy.system.libraries import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 SIDE = 96
 SEEDS = (0, 1, 2)

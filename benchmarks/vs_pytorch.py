@@ -18,7 +18,6 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-import onnxruntime
 import torch
 from models import HELD_OUT, rain
 
@@ -28,6 +27,9 @@ from irsde_deploy.core.presets import PRESETS
 from irsde_deploy.export.parity import reference_engine
 from irsde_deploy.networks.checkpoints import read_checkpoint
 from irsde_deploy.pictures.files import read_picture
+from irsde_deploy.system.libraries import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 SIDE = 256
 PATH = click.Path(path_type=Path, exists=True)

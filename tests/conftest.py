@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads cost small networks more than they bring
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for the tests that use ONNX Runtime by themselves
 
 import pytest
 from golden import NETWORK_CASES, GoldenCase, load_case

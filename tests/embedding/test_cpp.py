@@ -22,6 +22,7 @@ from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.embedding.pack import cpp_folder, write_pack
 from irsde_deploy.embedding.steps_file import PackSettings, read_steps_file, to_text
 from irsde_deploy.runtimes.loops.numpy_loop import NumpyLoop
+from irsde_deploy.system.libraries import import_openvino
 
 SOURCE = cpp_folder()
 TOLERANCE = 1e-5
@@ -76,13 +77,11 @@ def test_a_missing_compiler_fails_where_it_is_required(
 def build(unet_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library, its programs and tests."""
     require_tools()
-    import openvino.utils
-
-    if not openvino.utils.get_cmake_path():
+    if not import_openvino().utils.get_cmake_path():
         missing("this OpenVINO has no CMake package (its wheels from PyPI have)")
     folder = tmp_path_factory.mktemp("cpp") / "build"
-    openvino_folder = f"-DOpenVINO_DIR={openvino.utils.get_cmake_path()}"
-    configure(SOURCE, folder, openvino_folder, "-DIRSDE_BUILD_TESTS=ON", f"-DIRSDE_TEST_PACK={unet_pack}")
+    python = f"-DPython3_EXECUTABLE={sys.executable}"  # in whose packages CMake finds OpenVINO
+    configure(SOURCE, folder, python, "-DIRSDE_BUILD_TESTS=ON", f"-DIRSDE_TEST_PACK={unet_pack}")
     return folder
 
 
@@ -221,9 +220,9 @@ def test_a_plan_without_tensorrt_is_one_sentence(build: Path, unet_pack: Path, t
 
 
 def test_an_openvino_that_does_not_start_is_one_sentence(build: Path, unet_pack: Path, tmp_path: Path) -> None:
-    import openvino
-
-    for library in (Path(openvino.__file__).parent / "libs").iterdir():  # it looks for plugins.xml beside itself
+    for library in (
+        Path(import_openvino().__file__).parent / "libs"
+    ).iterdir():  # it looks for plugins.xml beside itself
         if library.name.startswith("libopenvino.so"):
             shutil.copyfile(library, tmp_path / library.name)
         else:

@@ -81,8 +81,8 @@ def _outside(output: Path, folder: Path, files: Sequence[Path]) -> list[Path]:
 def _left_out(files: Iterable[Path]) -> str:
     """How many files of what kind are no pictures that are read; hidden ones do not count."""
     others = [file for file in files if not file.name.startswith(".") and file.is_file() and not is_picture_file(file)]
-    kinds = Counter(file.suffix.lower() or "without suffix" for file in others)
-    shown = [f"{count} {one_line(kind)[:12]}" for kind, count in kinds.most_common(8)]
+    kinds = Counter(one_line(file.suffix.lower())[:12] or "without suffix" for file in others)
+    shown = [f"{count} {kind}" for kind, count in kinds.most_common(8)]
     if len(kinds) > 8:
         shown.append("and others")
     if not others:

@@ -64,7 +64,7 @@ def attempted(work: Callable[[], Result], path: Path, memory_for: str = "for it"
 def _sentence(error: Exception, path: Path, memory_for: str) -> str | None:
     """What went wrong with a file; None where nobody has foreseen it."""
     if isinstance(error, IrsdeError) and str(error):
-        if isinstance(error, OSError) or str(path) in str(error):
+        if isinstance(error, OSError) or str(error).startswith(str(path)):
             return str(error)
         return f"{path}: {error}"  # engines do not know files
     if isinstance(error, OSError) and not isinstance(error, IrsdeError):

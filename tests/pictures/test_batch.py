@@ -95,6 +95,81 @@ def test_loops_of_links_are_an_error(photos: Path, tmp_path: Path) -> None:
         plan_jobs([str(tmp_path / "y2.png")], tmp_path / "out")
 
 
+def test_links_in_a_circle_end_and_give_each_picture_once(photos: Path, tmp_path: Path) -> None:
+    for name in ("one", "two", "deep/three"):
+        (photos / name).symlink_to(photos)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "d.png").write_bytes((photos / "a.png").read_bytes())
+    (photos / "four").symlink_to(tmp_path / "elsewhere")
+    out = tmp_path / "out"
+    assert pairs([f"{photos}/**/*.[pP][nN][gG]"], out) == [
+        ("a.png", "a.png"),
+        ("c.PNG", "deep/er/c.PNG"),
+        ("d.png", "four/d.png"),
+    ]
+    assert pairs([f"{photos}/**/**/a.png"], out) == [("a.png", "a.png")]
+    assert pairs([f"{photos}/*/a.png"], out) == [("a.png", "one/a.png")], "by whichever link it comes first"
+    assert pairs([str(photos)], out) == [("a.png", "a.png"), ("b.jpg", "b.jpg"), ("c.PNG", "deep/er/c.PNG")]
+    assert pairs([str(photos / "a.png"), str(photos / "one" / "a.png")], out) == [("a.png", "a.png")]
+
+
+def test_patterns_match_as_a_shell_does(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    assert pairs([f"{photos}/*/*/*"], out) == [("c.PNG", "deep/er/c.PNG")]
+    assert pairs([f"{photos}/**"], out)[-1] == ("c.PNG", "deep/er/c.PNG")
+    assert pairs([f"{photos}/d*/er/c.PNG"], out) == [("c.PNG", "deep/er/c.PNG")]
+    assert pairs([f"{photos}/[!b].*"], out) == [("a.png", "a.png")]
+    monkeypatch.chdir(photos)
+    assert pairs(["*.png", "**/*.PNG"], out) == [("a.png", "a.png"), ("c.PNG", "deep/er/c.PNG")]
+
+
+def test_formats_that_are_not_written_become_png_and_give_way(photos: Path, tmp_path: Path) -> None:
+    for name in ("a.bmp", "a.gif", "d.BMP", "e.jfif", "f.avif"):
+        (photos / name).write_bytes(b"x")
+    found = dict(pairs([str(photos)], tmp_path / "out"))
+    assert found["a.bmp"] == "a.bmp.png", "the name is taken by a.png"
+    assert found["a.gif"] == "a.gif.png"
+    assert (found["d.BMP"], found["e.jfif"], found["f.avif"]) == ("d.png", "e.jfif", "f.png")
+    (photos / "a.png").unlink()
+    webp = dict(pairs([str(photos)], tmp_path / "out", suffix=".webp"))
+    assert (webp["a.bmp"], webp["a.gif"], webp["e.jfif"]) == ("a.webp", "a.gif.webp", "e.webp")
+
+
+def test_what_is_left_out_is_counted_by_kind(photos: Path, tmp_path: Path) -> None:
+    for name in ("x.heic", "y.HEIC", "deep/z.mp4", "deep/README", "k\x1b[31m"):
+        (photos / name).write_bytes(b"x")
+    notes: list[str] = []
+    plan_jobs(
+        [str(photos), f"{photos}/*.png", f"{photos}/x*", str(photos / "a.png")][:2],
+        tmp_path / "out",
+        None,
+        notes.append,
+    )
+    expected = "left out 6 files that are no pictures that can be read: 2 without suffix, 2 .heic, 1 .mp4, 1 .txt"
+    assert notes == [f"{photos}: {expected}"]
+    with pytest.raises(InputFileError, match=r"no pictures there .*\(1 file .*: 1 .heic\)"):
+        plan_jobs([f"{photos}/x*"], tmp_path / "out")
+
+
+def test_sixteen_and_eight_bit_pictures_are_not_joined(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    kept = {}
+    for name, dtype in (("a", np.uint8), ("b", np.uint16), ("c", np.uint16), ("d", np.uint8)):
+        kept[name] = RNG.integers(0, 256, (8, 9, 3)).astype(dtype)
+        cv2.imwrite(str(tmp_path / "in" / f"{name}.png"), kept[name])
+    seen: list[tuple[Any, int]] = []
+
+    def restore(pictures: np.ndarray) -> np.ndarray:
+        seen.append((pictures.dtype, len(pictures)))
+        return pictures
+
+    list(restore_files(restore, plan_jobs([str(tmp_path / "in")], tmp_path / "out"), batch=4))
+    assert seen == [(np.uint8, 1), (np.uint16, 2), (np.uint8, 1)]
+    for name, picture in kept.items():
+        written = cv2.imread(str(tmp_path / "out" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(written, picture)
+
+
 def test_neighbours_of_one_size_are_batched_in_order(photos: Path, tmp_path: Path) -> None:
     sizes: list[tuple[int, ...]] = []
 
@@ -152,6 +227,10 @@ def test_one_of_many_never_stops_the_others() -> None:
         "system": OSError(28, "No space left on device", "file:/full/disk"),
         "nameless": OSError("odd"),
         "short": ("was cut short",),
+        "unforeseen": TypeError("unexpected 'str'"),
+        "recursive": RecursionError("maximum recursion depth exceeded"),
+        "engine": EngineError("the engine failed"),
+        "library": RuntimeError("std::bad_alloc"),
     }
 
     def restore(job: Job) -> Outcome:
@@ -167,17 +246,68 @@ def test_one_of_many_never_stops_the_others() -> None:
         "/full/disk: No space left on device",
         "nameless: odd",
         None,
+        "unforeseen: internal error, please report it (TypeError: unexpected 'str'); IRSDE_DEBUG=1 shows where",
+        "recursive: internal error, please report it (RecursionError: maximum recursion depth exceeded); "
+        "IRSDE_DEBUG=1 shows where",
+        "engine: the engine failed",
+        "library: not enough memory for frames of this size",
         None,
     ]
     tally = Tally(skipped=2)
     for outcome in outcomes:
         tally.add(outcome)
-    assert (tally.written, tally.failed, tally.skipped) == (1, 5, 2)
+    assert (tally.written, tally.failed, tally.skipped) == (1, 9, 2)
 
 
-def test_a_reader_that_has_gone_ends_all() -> None:
+def _interrupted() -> None:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        raise ImportError("a library's word for it") from None
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, KeyboardInterrupt])
+def test_what_concerns_all_ends_all(error: type[BaseException]) -> None:
     def restore(job: Job) -> Outcome:
-        raise BrokenPipeError
+        raise error
 
-    with pytest.raises(BrokenPipeError):
+    with pytest.raises(error):
         list(in_turn(restore, [Job(Path("a"), Path("out"))]))
+
+
+def test_an_interrupt_is_one_whatever_a_library_makes_of_it() -> None:
+    def restore(job: Job) -> Outcome:
+        _interrupted()
+        return Outcome(job)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_turn(restore, [Job(Path("a"), Path("out"))]))
+
+
+@pytest.mark.parametrize("where", ["reading", "restoring", "writing"])
+def test_nothing_that_one_picture_does_stops_the_others(
+    photos: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from irsde_deploy.pictures import batch as batches
+
+    def failing(work: Any, at: int) -> Any:
+        def called(*arguments: Any) -> Any:
+            if "b.jpg" in str(arguments[at]):
+                raise AssertionError("nobody has foreseen this")
+            return work(*arguments)
+
+        return called
+
+    def restore(pictures: np.ndarray) -> np.ndarray:
+        if where == "restoring" and pictures.shape[1] == 24:
+            raise AssertionError("nobody has foreseen this")
+        return pictures
+
+    if where != "restoring":
+        name = {"reading": "read_picture", "writing": "write_picture"}[where]
+        monkeypatch.setattr(batches, name, failing(getattr(batches, name), 0))
+    outcomes = list(restore_files(restore, plan_jobs([str(photos)], tmp_path / "out"), batch=2))
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    assert len(failed) == 1
+    assert "(AssertionError: nobody has foreseen this)" in str(failed[0].error)
+    assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == 2

@@ -16,6 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from .directories import LONG, SHORT, Directory, Field, write_directory
 from .jpeg_stream import decode_tiff_jpeg
+from .quiet import silence_libtiff
 from .scan import Damaged, Pixels, Unsupported
 from .scan_data import Data
 from .ycbcr import YCbCr
@@ -252,6 +253,7 @@ def _by_libtiff(content: bytes, layout: Layout, width: int, rows: int, bits: int
     fields = {tag: Field(LONG, struct.pack("<I", value)) for tag, value in numbers.items()}
     fields |= {tag: layout.page.fields[tag] for tag in _FAX_OPTIONS if tag in layout.page.fields}
     fields |= {tag: Field(SHORT, struct.pack("<H", numbers[tag])) for tag in (258, 259, 262, 277)}
+    silence_libtiff()
     at = 8 + len(content) + len(content) % 2
     _mute_libtiff()
     file = b"II*\0" + struct.pack("<I", at) + content + b"\0" * (len(content) % 2)

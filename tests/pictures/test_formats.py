@@ -1,0 +1,257 @@
+"""JPEG, WebP and the formats that are read alone: against Pillow or the values that went in, and their neighbours."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from irsde_deploy.errors import InputFileError
+from irsde_deploy.pictures.files import Picture, picture_size, read_picture, write_picture
+from irsde_deploy.pictures.formats.kinds import READ_ONLY_SUFFIXES, SUFFIXES
+
+RNG = np.random.default_rng(5)
+SMOOTH = cv2.resize(RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC)
+
+
+def saved(kind: str, image: Image.Image | None = None, **options: Any) -> bytes:
+    content = io.BytesIO()
+    (image or Image.fromarray(SMOOTH)).save(content, kind, **options)
+    return content.getvalue()
+
+
+def read(tmp_path: Path, content: bytes, name: str = "p.dat") -> Picture:
+    (tmp_path / name).write_bytes(content)
+    picture = read_picture(tmp_path / name)
+    assert picture_size(tmp_path / name) == picture.rgb.shape[:2]
+    return picture
+
+
+def as_pillow(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+# -- JPEG --------------------------------------------------------------------------------------------------------------
+
+APP1_RUBBISH = b"\xff\xe1\x00\x0cExif\0\0xxxx"
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+def test_jpegs_of_every_common_kind(tmp_path: Path, options: dict[str, Any]) -> None:
+    for image in (Image.fromarray(SMOOTH), Image.fromarray(SMOOTH[:, :, 0])):
+        content = saved("JPEG", image, **options)
+        expected = as_pillow(content)
+        for spoilt in (content, content + b"rubbish" * 100, content[:2] + APP1_RUBBISH + content[2:]):
+            picture = read(tmp_path, spoilt)
+            np.testing.assert_array_equal(picture.rgb, expected)
+            assert picture.grey == (image.mode == "L")
+
+
+@pytest.mark.parametrize(
+    ("extra", "note"),
+    [
+        (APP1_RUBBISH, "its EXIF data cannot be read"),
+        (b"\xff\xe1\x00\x02", ""),
+        (b"\xff\xe2\x00\x10ICC_PROFILE\0\1\1", ""),
+        (b"\xff\xe2\x00\x11ICC_PROFILE\0\1\1x", "its colour profile cannot be read"),
+        (b"\xff\xed\x00\x12Photoshop 3.0\0..", ""),
+        (b"\xff\xee\x00\x04xx", ""),
+        (b"\xff\xe0\x00\x04xx", ""),
+        (b"\xff\xfe\x00\x06text", ""),
+        (b"\xff\xff\xff\xfe\x00\x06text", ""),
+        (b"rubbish", ""),
+    ],
+)
+def test_no_segment_costs_the_pixels(
+    tmp_path: Path, extra: bytes, note: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = saved("JPEG")
+    picture = read(tmp_path, content[:20] + extra + content[20:])
+    np.testing.assert_array_equal(picture.rgb, as_pillow(content))
+    assert note in " ".join(picture.notes)
+    assert len(picture.notes) == bool(note)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_of_several_pictures_in_a_jpeg_the_first_is_read_with_a_note(tmp_path: Path) -> None:
+    content = saved("MPO", save_all=True, append_images=[Image.fromarray(255 - SMOOTH)])
+    picture = read(tmp_path, content)
+    np.testing.assert_array_equal(picture.rgb, as_pillow(content))
+    assert picture.notes == ("holds several pictures (MPO): the first is restored alone",)
+
+
+def _with_frame(marker: int, precision: int = 8, components: int = 3, height: int = 8) -> bytes:
+    parts = b"".join(bytes([number + 1, 0x11, 0]) for number in range(components))
+    body = struct.pack(">BHHB", precision, height, 8, components) + parts
+    return b"\xff\xd8\xff" + bytes([marker]) + struct.pack(">H", len(body) + 2) + body + b"\xff\xda\0\x02\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (_with_frame(0xC1, 12), "is a JPEG of 12 bits a channel, and 8 are read"),
+        (_with_frame(0xC3), "is a lossless or hierarchical JPEG"),
+        (_with_frame(0xC0, components=2), "is a JPEG of 2 channels"),
+        (_with_frame(0xC0, height=0), "damaged .its size is 8x0"),
+        (_with_frame(0xC0), "the picture is damaged"),
+        (_with_frame(0xC9), "the picture is damaged"),
+        (b"\xff\xd8\xff\xd9", "its header is missing"),
+        (saved("JPEG")[:300], "the picture is damaged"),
+    ],
+)
+def test_jpegs_that_are_not_read(tmp_path: Path, content: bytes, words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputFileError, match=words):
+        read(tmp_path, content)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("transform", [0, 2])
+def test_four_inks_as_opencv_has_them(tmp_path: Path, transform: int) -> None:
+    content = saved("JPEG", Image.fromarray(SMOOTH).convert("CMYK"), quality=95)
+    at = content.index(b"Adobe") + 11
+    content = content[:at] + bytes([transform]) + content[at + 1 :]  # 2 is YCCK
+    expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)[:, :, ::-1]
+    np.testing.assert_array_equal(read(tmp_path, content).rgb, expected)
+
+
+@pytest.mark.parametrize("suffix", [".jpe", ".jfif", ".JFIF"])
+def test_jpegs_under_other_names_are_written_as_such(tmp_path: Path, suffix: str) -> None:
+    write_picture(tmp_path / f"p{suffix}", Picture(SMOOTH))
+    write_picture(tmp_path / "p.jpg", Picture(SMOOTH))
+    assert (tmp_path / f"p{suffix}").read_bytes() == (tmp_path / "p.jpg").read_bytes()
+
+
+# -- WebP and animations -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "PNG", "AVIF"])
+def test_of_an_animation_the_first_picture_is_read_with_a_note(tmp_path: Path, kind: str) -> None:
+    others = [Image.fromarray(255 - SMOOTH), Image.fromarray(SMOOTH[::-1])]
+    content = saved(kind, save_all=True, append_images=others)
+    picture = read(tmp_path, content)
+    np.testing.assert_array_equal(picture.rgb, as_pillow(content))
+    (note,) = picture.notes
+    assert note.startswith("is animated: its ")
+
+
+@pytest.mark.parametrize("kind", [b"EXIF", b"XMP ", b"ICCP", b"JUNK"])
+def test_a_webp_cut_off_behind_its_pixels_is_read(tmp_path: Path, kind: bytes) -> None:
+    write_picture(tmp_path / "p.webp", Picture(SMOOTH))
+    content = (tmp_path / "p.webp").read_bytes()
+    size = struct.pack("<HBHB", 63, 0, 47, 0)
+    extended = content[:12] + b"VP8X" + struct.pack("<I", 10) + b"\x2c\0\0\0" + size + content[12:]
+    picture = read(tmp_path, extended + kind + struct.pack("<I", 1000) + b"cut off")
+    np.testing.assert_array_equal(picture.rgb, as_pillow(content))
+
+
+# -- read alone --------------------------------------------------------------------------------------------------------
+
+
+WRITTEN_BY_PILLOW = {
+    "BMP": ("1", "L", "P", "RGB"),
+    "GIF": ("1", "L", "P", "RGB"),
+    "JPEG2000": ("L", "RGB", "RGBA"),
+    "AVIF": ("L", "RGB", "RGBA"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [(kind, mode) for kind, modes in WRITTEN_BY_PILLOW.items() for mode in modes]
+)
+def test_what_pillow_reads(tmp_path: Path, kind: str, mode: str) -> None:
+    source = Image.fromarray(SMOOTH).convert(mode)
+    if mode == "RGBA":
+        source.putalpha(Image.fromarray(SMOOTH[:, :, 1]))
+    content = saved(kind, source)
+    picture = read(tmp_path, content)
+    np.testing.assert_array_equal(picture.rgb, as_pillow(content))
+    if mode == "RGBA":
+        assert picture.alpha is not None
+        assert np.abs(picture.alpha.astype(int) - SMOOTH[:, :, 1]).mean() < 3
+    assert picture.notes == ()
+
+
+def test_sixteen_bit_grey_in_jpeg_2000_keeps_its_depth(tmp_path: Path) -> None:
+    values = SMOOTH[:, :, 0].astype(np.uint16) * 256 + 7
+    picture = read(tmp_path, saved("JPEG2000", Image.fromarray(values)))
+    np.testing.assert_array_equal(picture.rgb, values[:, :, None].repeat(3, 2))
+    assert picture.grey
+
+
+def test_an_avif_is_turned_and_keeps_what_is_beside_it(tmp_path: Path) -> None:
+    data = Image.Exif()
+    data[0x0112] = 6
+    picture = read(tmp_path, saved("AVIF", exif=data))
+    assert picture.rgb.shape == (64, 48, 3)
+
+
+@pytest.mark.parametrize("white", [1, 3, 100, 255, 256, 1023, 65535])
+@pytest.mark.parametrize("number", [2, 3, 5, 6, 7])
+def test_portable_maps_of_every_depth(tmp_path: Path, number: int, white: int) -> None:
+    for channels in {2: [1], 3: [3], 5: [1], 6: [3], 7: [1, 2, 3, 4]}[number]:
+        values = RNG.integers(0, white + 1, (7, 9, channels))
+        head = f"P{number}\n# a comment\n9 7\n{white}\n"
+        if number == 7:
+            head = f"P7\nWIDTH 9\nHEIGHT 7\nDEPTH {channels}\nMAXVAL {white}\nTUPLTYPE X\nENDHDR\n"
+        body = values.astype(">u2" if white > 255 else np.uint8).tobytes()
+        if number < 5:
+            body = " ".join(map(str, values.ravel().tolist())).encode()
+        picture = read(tmp_path, head.encode() + body)
+        full = 65535 if white > 255 else 255
+        expected = np.floor(values / white * full + 0.5)
+        colours = expected[:, :, :-1] if channels in (2, 4) else expected
+        np.testing.assert_array_equal(picture.rgb, np.broadcast_to(colours, (7, 9, 3)))
+        assert picture.grey == (channels < 3)
+        if channels in (2, 4):
+            np.testing.assert_array_equal(picture.alpha, expected[:, :, -1])
+
+
+def test_portable_bitmaps(tmp_path: Path) -> None:
+    bits = RNG.integers(0, 2, (7, 11))
+    packed = b"P4 11 7\n" + np.packbits(bits, axis=1).tobytes()
+    text = b"P1\n11 7\n" + b"\n".join("".join(map(str, row)).encode() for row in bits.tolist())
+    for content in (packed, text):
+        np.testing.assert_array_equal(read(tmp_path, content).rgb[:, :, 2], 255 * (1 - bits))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"P6 9 7 255\n" + bytes(100), "its pixels end early"),
+        (b"P6 9 7 70000\n", "values that are none of a picture"),
+        (b"P6 9 0 255\n", "values that are none of a picture"),
+        (b"P6 nine 7", "not three numbers"),
+        (b"P5 2 1 100\n\x64\xc8", "values above its white, 100"),
+        (b"P2 2 1 9\n1 x", "not whole numbers"),
+        (b"P6 99999999 99999999 255\n", "more than the limit of 100 megapixels"),
+        (b"P7\nWIDTH 9\n", "its header has no end"),
+        (b"P7\nWIDTH 9\nENDHDR\n", "its header has no HEIGHT"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture, which is not read: save it as PNG, TIFF or JPEG"),
+        (b"8BPS\0\1", "is a Photoshop file, which is not read"),
+        (b"Pf\n3 3\n-1\n", "is a PFM picture"),
+        (b"%PDF-1.4 ...", "is a PDF file"),
+        (b"BM" + bytes(60), "the picture is damaged"),
+        (b"GIF89a\0\0\0\0", "the picture is damaged"),
+        (b"\0\0\0\x20ftypavif" + bytes(30), "the picture is damaged"),
+        (b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(30), "the picture is damaged"),
+        (b"\0" * 64, "not a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, PNM or JPEG 2000 picture"),
+    ],
+)
+def test_what_is_not_read_gets_one_true_sentence(
+    tmp_path: Path, content: bytes, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputFileError, match=words):
+        read(tmp_path, content)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_every_suffix_is_small_and_named_once() -> None:
+    assert len({*SUFFIXES, *READ_ONLY_SUFFIXES}) == len(SUFFIXES) + len(READ_ONLY_SUFFIXES)
+    assert all(suffix == suffix.lower() for suffix in (*SUFFIXES, *READ_ONLY_SUFFIXES))

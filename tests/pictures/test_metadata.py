@@ -1,0 +1,230 @@
+"""What travels beside the pixels, from every format to every other, read back by Pillow; and what is lost."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from png_writer import chunk, png_bytes
+
+from irsde_deploy.pictures.files import Picture, losses, picture_size, read_picture, write_picture
+
+RNG = np.random.default_rng(4)
+RGB = RNG.integers(0, 256, (16, 24, 3), dtype=np.uint8)
+SMOOTH = cv2.resize(RGB[:3, :4], (24, 16), interpolation=cv2.INTER_CUBIC)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6" author="somebody"/></x:xmpmeta>'
+ARTIST, ORIENTATION, EXIF, GPS, DATE, WIDTH, HEIGHT = 0x013B, 0x0112, 0x8769, 0x8825, 0x9003, 0xA002, 0xA003
+INPUTS = (".png", ".jpg", ".webp", ".tif")
+OUTPUTS = (".png", ".jpg", ".jfif", ".webp", ".tif")
+
+
+def profile_of(size: int, space: bytes = b"RGB ") -> bytes:
+    """A profile of so many bytes: sRGB's, filled up."""
+    filled = SRGB + RNG.bytes(size - len(SRGB))
+    return struct.pack(">I", size) + filled[4:16] + space + filled[20:]
+
+
+def opened(path: Path) -> Image.Image:
+    """The second implementation."""
+    return Image.open(io.BytesIO(path.read_bytes()))
+
+
+def exif() -> Image.Exif:
+    data = Image.Exif()
+    data[ARTIST] = "Somebody"
+    data[ORIENTATION] = 6
+    data.get_ifd(EXIF).update({DATE: "2024:01:02 03:04:05", WIDTH: 24, HEIGHT: 16})
+    data.get_ifd(GPS).update({1: "N", 2: (1.0, 2.0, 3.5)})
+    return data
+
+
+def rich(suffix: str) -> bytes:
+    """A turned picture with all that the format can have beside it."""
+    content = io.BytesIO()
+    kind = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP", ".tif": "TIFF"}[suffix]
+    data = exif()
+    beside: dict[str, object] = {"exif": data, "icc_profile": SRGB, "dpi": (300, 150)}
+    if suffix == ".tif":
+        data[700] = XMP
+    elif suffix != ".png":
+        beside["xmp"] = XMP
+    Image.fromarray(RGB).save(content, kind, **beside)  # type: ignore[arg-type]
+    found = content.getvalue()
+    if suffix == ".png":
+        found = found[:33] + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP) + found[33:]
+    return found
+
+
+@pytest.mark.parametrize("target", OUTPUTS)
+@pytest.mark.parametrize("source", INPUTS)
+def test_metadata_travel_from_every_format_to_every_other(tmp_path: Path, source: str, target: str) -> None:
+    (tmp_path / f"in{source}").write_bytes(rich(source))
+    picture = read_picture(tmp_path / f"in{source}")
+    assert picture.notes == ()
+    assert picture.rgb.shape == (24, 16, 3), "it is turned upright"
+    assert picture_size(tmp_path / f"in{source}") == (24, 16)
+    assert write_picture(tmp_path / f"out{target}", picture) == losses(picture, Path(f"p{target}")) == []
+    with opened(tmp_path / f"out{target}") as image:
+        assert image.size == (16, 24)
+        assert image.info["icc_profile"] == SRGB
+        found = image.getexif()
+        assert found[ARTIST] == "Somebody"
+        assert found.get(ORIENTATION, 1) == 1
+        if source != ".tif":  # in which Pillow writes no directories below the first
+            assert found.get_ifd(EXIF)[DATE] == "2024:01:02 03:04:05"
+            assert [float(part) for part in found.get_ifd(GPS)[2]] == [1.0, 2.0, 3.5]
+            assert (found.get_ifd(EXIF)[WIDTH], found.get_ifd(EXIF)[HEIGHT]) == (16, 24)
+        if target != ".webp" and source != ".webp":
+            assert tuple(round(float(value)) for value in image.info["dpi"]) == (150, 300), "turned as well"
+        xmp = image.info.get("xmp") or image.info["XML:com.adobe.xmp"].encode()
+        assert xmp.strip(b"\0") == XMP.replace(b'Orientation="6"', b'Orientation="1"')
+        image.load()
+
+
+@pytest.mark.parametrize("target", OUTPUTS)
+def test_the_camera_s_data_come_out_of_tiff_again(tmp_path: Path, target: str) -> None:
+    (tmp_path / "in.jpg").write_bytes(rich(".jpg"))
+    write_picture(tmp_path / "between.tif", read_picture(tmp_path / "in.jpg"))
+    write_picture(tmp_path / f"out{target}", read_picture(tmp_path / "between.tif"))
+    found = opened(tmp_path / f"out{target}").getexif()
+    assert found.get_ifd(EXIF)[DATE] == "2024:01:02 03:04:05"
+    assert [float(part) for part in found.get_ifd(GPS)[2]] == [1.0, 2.0, 3.5]
+
+
+@pytest.mark.parametrize("size", [5_000, 65_518, 65_519, 65_520, 200_000, 900_000])
+@pytest.mark.parametrize("suffix", OUTPUTS)
+def test_profiles_of_any_length_are_kept(tmp_path: Path, size: int, suffix: str) -> None:
+    profile = profile_of(size)
+    assert write_picture(tmp_path / f"p{suffix}", Picture(RGB, profile=profile)) == []
+    assert opened(tmp_path / f"p{suffix}").info["icc_profile"] == profile
+    assert read_picture(tmp_path / f"p{suffix}").profile == profile
+
+
+def test_a_profile_that_no_jpeg_can_hold_is_left_out_with_a_word(tmp_path: Path) -> None:
+    picture = Picture(RGB, profile=profile_of(255 * 65_519 + 1))
+    assert losses(picture, Path("p.jpg")) == ["its colour profile, which is too long"]
+    assert write_picture(tmp_path / "p.jpg", picture) == ["its colour profile, which is too long"]
+    assert read_picture(tmp_path / "p.jpg").profile is None
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        (b"no profile", "cannot be read (it has no head)"),
+        (profile_of(4000)[:-1], "cannot be read (it is not as long as it says)"),
+        (profile_of(4000)[:128] + b"\xff\xff\xff\xff" + profile_of(4000)[132:], "cannot be read (it is not as long"),
+        (profile_of(4000, b"CMYK"), "is about CMYK colours"),
+        (profile_of(4000, b"GRAY"), "is about grey colours"),
+    ],
+)
+@pytest.mark.parametrize("suffix", INPUTS)
+def test_a_profile_that_cannot_be_used_is_left_out_with_a_note(
+    tmp_path: Path, suffix: str, profile: bytes, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(RGB).save(tmp_path / f"in{suffix}", icc_profile=profile)
+    picture = read_picture(tmp_path / f"in{suffix}")
+    assert picture.profile is None
+    (note,) = picture.notes
+    assert note.startswith(f"its colour profile {words}")
+    for target in OUTPUTS:
+        assert write_picture(tmp_path / f"out{target}", picture) == []
+        assert "icc_profile" not in opened(tmp_path / f"out{target}").info
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_grey_profile_stays_where_the_file_is_grey(tmp_path: Path) -> None:
+    profile = profile_of(4000, b"GRAY")
+    for suffix in (".png", ".jpg", ".tif"):
+        Image.fromarray(RGB[:, :, 0]).save(tmp_path / f"in{suffix}", icc_profile=profile)
+        picture = read_picture(tmp_path / f"in{suffix}")
+        for target in (".png", ".jpg", ".tif"):
+            assert write_picture(tmp_path / f"out{target}", picture) == []
+            with opened(tmp_path / f"out{target}") as image:
+                assert (image.mode, image.info["icc_profile"]) == ("L", profile)
+        assert write_picture(tmp_path / "out.webp", picture) == ["its colour profile of grey values"]
+        assert "icc_profile" not in opened(tmp_path / "out.webp").info
+
+
+COLOUR = {
+    b"gAMA": struct.pack(">I", 100_000),
+    b"cHRM": struct.pack(">8I", 31_270, 32_900, 70_800, 29_200, 17_000, 79_700, 13_100, 4_600),
+    b"cICP": bytes([9, 16, 0, 1]),
+    b"mDCV": bytes(range(24)),
+    b"cLLI": bytes(range(8)),
+}
+
+
+@pytest.mark.parametrize("kind", [*COLOUR, b"sRGB"])
+def test_pngs_words_on_colour_stay_in_png_and_are_missed_elsewhere(tmp_path: Path, kind: bytes) -> None:
+    body = COLOUR.get(kind, b"\0")
+    before = chunk(kind, body) + (chunk(b"cICP", COLOUR[b"cICP"]) if kind in (b"mDCV", b"cLLI") else b"")
+    (tmp_path / "in.png").write_bytes(png_bytes(RGB.astype(int), 8, 2, before=before))
+    picture = read_picture(tmp_path / "in.png")
+    assert write_picture(tmp_path / "out.png", picture) == []
+    content = (tmp_path / "out.png").read_bytes()
+    assert chunk(kind, body) in content[: content.index(b"IDAT")]
+    for suffix in (".jpg", ".webp", ".tif"):
+        lost = write_picture(tmp_path / f"out{suffix}", picture)
+        if kind == b"sRGB":  # which every picture is that says nothing
+            assert lost == []
+        else:
+            assert kind.decode() in lost[0]
+
+
+def test_text_of_png_stays_in_png(tmp_path: Path) -> None:
+    text = chunk(b"tEXt", b"Title\0A picture")
+    (tmp_path / "in.png").write_bytes(png_bytes(RGB.astype(int), 8, 2, before=text))
+    picture = read_picture(tmp_path / "in.png")
+    assert write_picture(tmp_path / "out.png", picture) == []
+    assert opened(tmp_path / "out.png").info["Title"] == "A picture"
+    assert write_picture(tmp_path / "out.tif", picture) == ["its text"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", INPUTS)
+def test_exif_turns_a_picture_once(tmp_path: Path, orientation: int, suffix: str) -> None:
+    data = Image.Exif()
+    data[ORIENTATION] = orientation
+    Image.fromarray(SMOOTH).save(
+        tmp_path / f"in{suffix}", exif=data, **({"lossless": True} if suffix == ".webp" else {})
+    )
+    picture = read_picture(tmp_path / f"in{suffix}")
+    for target in OUTPUTS:
+        write_picture(tmp_path / f"out{target}", picture)
+        again = read_picture(tmp_path / f"out{target}")
+        assert again.rgb.shape == picture.rgb.shape
+        assert np.abs(again.rgb.astype(int) - picture.rgb).mean() < 8, "JPEG's share; turned once more it were 30"
+        assert opened(tmp_path / f"out{target}").getexif().get(ORIENTATION, 1) == 1
+
+
+def test_a_thumbnail_of_the_picture_as_it_was_does_not_travel(tmp_path: Path) -> None:
+    ifd1 = struct.pack("<HHHIIHHIII", 2, 0x0201, 4, 1, 100, 0x0202, 4, 1, 50, 0)
+    data = b"II*\0\x08\0\0\0" + struct.pack("<HHHIHHI", 1, ORIENTATION, 3, 1, 1, 0, 26) + ifd1 + bytes(200)
+    Image.fromarray(RGB).save(tmp_path / "in.jpg", exif=b"Exif\0\0" + data)
+    write_picture(tmp_path / "out.jpg", read_picture(tmp_path / "in.jpg"))
+    written = (tmp_path / "out.jpg").read_bytes().partition(b"Exif\0\0")[2]
+    assert written[:22] == data[:22]
+    assert written[22:26] == bytes(4), "there is no second directory any more"
+
+
+def test_exif_that_is_too_long_for_jpeg_is_left_out_with_a_word(tmp_path: Path) -> None:
+    data = Image.Exif()
+    data[ARTIST] = "x" * 70_000
+    Image.fromarray(RGB).save(tmp_path / "in.png", exif=data)
+    picture = read_picture(tmp_path / "in.png")
+    assert write_picture(tmp_path / "out.jpg", picture) == ["its EXIF data, which are too long"]
+    assert write_picture(tmp_path / "out.tif", picture) == []
+    assert opened(tmp_path / "out.tif").getexif()[ARTIST] == "x" * 70_000
+
+
+def test_webp_with_alpha_keeps_it_beside_metadata(tmp_path: Path) -> None:
+    write_picture(tmp_path / "p.webp", Picture(RGB, alpha=RGB[:, :, 0], profile=SRGB))
+    with opened(tmp_path / "p.webp") as image:
+        assert (image.mode, image.info["icc_profile"]) == ("RGBA", SRGB)
+        np.testing.assert_array_equal(np.asarray(image)[:, :, 3], RGB[:, :, 0])

@@ -72,7 +72,8 @@ def run(
 ) -> None:
     """Restore pictures: INPUTS are files, folders (with everything below) and glob patterns.
 
-    PNG, JPEG, WebP and TIFF, 8 and 16 bit, any size. A broken picture is reported and the rest goes on (exit code 4).
+    PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, PNM and JPEG 2000, 8 and 16 bit, any size. A broken picture is reported and
+    the rest goes on (exit code 4).
 
     Or videos: INPUTS are video files. Or a pipe: INPUTS and the output are "-", y4m or raw RGB on stdin and stdout.
     """

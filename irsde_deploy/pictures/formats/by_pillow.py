@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from ...errors import reason
 from .exif import PREFIX
@@ -43,6 +43,9 @@ def scan(data: Data, kind: str) -> Scan:
 
 
 def _opened(content: bytes, kind: str) -> Image.Image:
+    feature = {"AVIF": "avif", "JPEG2000": "jpg_2000"}.get(kind)
+    if feature is not None and not features.check(feature):
+        raise Unsupported(f"is {kind}, which this build of Pillow does not read: install Pillow's own wheel")
     limit = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about sizes, and odd metadata

@@ -17,7 +17,8 @@ from irsde_deploy.core.card import ModelCard
 from irsde_deploy.core.sde import MeanRevertingSDE
 from irsde_deploy.video.colour import Colour, Layout, Planes, to_planes
 from irsde_deploy.video.encoding import choose_encoding
-from irsde_deploy.video.job import JobState, RestoreFrames, VideoJob, carry_out, prepare
+from irsde_deploy.video.job import JobState, RestoreFrames, VideoJob, carry_out
+from irsde_deploy.video.preparing import prepare
 from irsde_deploy.video.probing import probe
 from irsde_deploy.video.source import Span
 

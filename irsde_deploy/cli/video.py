@@ -184,9 +184,13 @@ def _run_files(
     from ..pictures.batch import Tally, in_turn
     from ..pictures.planning import without_existing
     from ..video.planning import plan_videos
+    from ..video.work_folder import clear_finished
 
     planned = plan_videos(inputs, output)
     jobs = without_existing(planned) if skip else planned
+    for job in planned:
+        if job not in jobs:
+            clear_finished(job.target)  # of a run that was killed when its output was there
     restorer = model.load()
     restore = functools.partial(_restore, restorer, sampling, target, settings)
     tally = Tally(skipped=len(planned) - len(jobs))

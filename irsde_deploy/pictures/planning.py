@@ -16,7 +16,10 @@ from .formats.kinds import READ_ONLY_SUFFIXES, SUFFIXES
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),
-    *(".3gp", ".mxf", ".nut", ".y4m"),
+    *(".3gp", ".3gpp", ".3g2", ".3gp2", ".f4v", ".qt", ".mp4v", ".mj2", ".ismv", ".mk3d", ".asf", ".divx", ".xvid"),
+    *(".vob", ".mpe", ".m1v", ".m2v", ".mpv", ".m2p", ".m2t", ".tp", ".trp", ".tod", ".mod", ".vro", ".evo"),
+    *(".ogm", ".ogx", ".mxf", ".gxf", ".nut", ".y4m", ".dv", ".dif", ".rm", ".rmvb", ".wtv", ".nsv", ".nuv", ".dav"),
+    *(".amv", ".ivf", ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".obu", ".vc1", ".mjpg", ".mjpeg"),
 )
 """Suffixes of the files that are taken for videos."""
 

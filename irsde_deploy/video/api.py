@@ -16,12 +16,13 @@ from ..pictures.targets import QualityChoice, seconds_wanted
 from ..restorer import Restorer
 from .encoding import choose_encoding
 from .fingerprints import engine_identity
-from .job import JobState, Partial, VideoJob, carry_out, no_frames, prepare
+from .job import JobState, Partial, VideoJob, carry_out, no_frames
+from .preparing import prepare
 from .probing import probe
 from .reading import read_frames
 from .settling import USUAL, Tell, ignore, name_of, restoring_for, with_quality
 from .source import Losses, Span, VideoSource
-from .video_settings import VideoSettings
+from .video_settings import VideoSettings, of_kind
 from .work_folder import WorkFolder
 
 
@@ -134,7 +135,7 @@ def restore_video(
         EngineError: an evaluation or the encoder has failed.
         MissingPackageError: PyAV is not installed.
     """
-    settings = settings or VideoSettings()
+    settings = of_kind(VideoSettings, settings)
     sampling = USUAL if sampling is None else Sampling.of(sampling)
     notes: list[str] = []
 
@@ -237,7 +238,16 @@ class _Run:
         work, pieces = prepare(job)
         state = JobState()
 
+        told = 0
+
+        def tell_new(more: Sequence[str] = ()) -> None:
+            nonlocal told
+            for note in (*state.notes[told:], *more):
+                tell(f"{job.source.path}: {note}")
+            told = len(state.notes)
+
         def start() -> None:
+            tell_new()  # what will be left out is said before the work
             engine = restoring.restorer.engine.name
             on_start(VideoStart(engine, str(restoring), restoring.steps, job, state.resumed))
 
@@ -253,8 +263,9 @@ class _Run:
 
         def outcome() -> VideoOutcome:
             seconds = time.monotonic() - started
+            resumable = work.exists and work.finished is None
             return VideoOutcome(
-                state.frames, state.resumed, seconds, state.losses, tuple(notes), state.partial, work.exists
+                state.frames, state.resumed, seconds, state.losses, tuple(notes), state.partial, resumable
             )
 
         started = time.monotonic()
@@ -264,6 +275,5 @@ class _Run:
             on_cut_off(outcome())
             raise
         finally:
-            for note in (*state.notes, *(f"restored in {tiling}" for tiling in restoring.tilings)):
-                tell(f"{job.source.path}: {note}")
+            tell_new([f"restored in {tiling}" for tiling in restoring.tilings])
         return outcome()

@@ -14,6 +14,7 @@ in it is averaged down and added to what was there: colours that restoring leave
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -41,6 +42,9 @@ WEIGHTS = {
 
 SUBSAMPLINGS = {"420": (1, 1), "422": (1, 0), "444": (0, 0), "440": (0, 1), "411": (2, 0), "410": (2, 2)}
 """log2 of luma samples a chroma sample, across and down."""
+
+_SURELY_WITHIN = FLOAT_LIMIT - 0.01
+"""Colours within it are not clipped, whatever the rounding."""
 
 _YUV = re.compile(r"yuvj?(4\d\d)p(\d*)(?:le)?")
 _RGB = re.compile(r"gbrp(\d*)(?:le)?")
@@ -128,6 +132,34 @@ def guessed_matrix(height: int, width: int) -> str:
 
 def to_rgb(planes: Planes, layout: Layout, colour: Colour) -> Float32:
     """Planes -> RGB (H, W, 3) float32, white at 1, not clipped but for what no screen shows (beyond +-2)."""
+    rgb = _unclipped(planes, layout, colour)
+    # Codes that mean no colour lie further out, and a restorer would take the picture for one of another scale.
+    return np.clip(rgb, -FLOAT_LIMIT, FLOAT_LIMIT, out=rgb)
+
+
+def clipped_off(planes: Planes, layout: Layout, colour: Colour) -> Float32 | None:
+    """What `to_rgb` takes away, (H, W, 3); None where that is nothing.
+
+    Added to what is restored, it brings those code values back to the bit that restoring leaves alone.
+    """
+    if not _may_exceed(planes, layout, colour):
+        return None
+    rgb = _unclipped(planes, layout, colour)
+    beyond: Float32 = rgb - np.clip(rgb, -FLOAT_LIMIT, FLOAT_LIMIT)
+    return beyond if beyond.any() else None
+
+
+def _may_exceed(planes: Planes, layout: Layout, colour: Colour) -> bool:
+    """Whether the extremes of the planes, should they meet in a pixel, are a colour that `to_rgb` clips."""
+    if layout.kind != "yuv":
+        return False  # of which no code is so far out
+    matrix, offset = _to_rgb_matrix(layout, colour)
+    corners = np.array(list(itertools.product(*((int(plane.min()), int(plane.max())) for plane in planes))))
+    return bool(np.abs(corners @ matrix.T + offset).max() > _SURELY_WITHIN)
+
+
+def _unclipped(planes: Planes, layout: Layout, colour: Colour) -> Float32:
+    """Planes -> RGB (H, W, 3) as they are coded."""
     if layout.kind == "rgb":
         rgb = _merged(planes)
         rgb /= np.float32(layout.white)
@@ -136,9 +168,7 @@ def to_rgb(planes: Planes, layout: Layout, colour: Colour) -> Float32:
         grey = _grey_values(planes[0].astype(np.float32), layout, colour)
         return np.repeat(grey[:, :, None], 3, axis=2)
     chroma = [upsampled(plane, layout, colour, planes[0].shape) for plane in planes[1:]]
-    rgb = _transformed(_merged((planes[0], *chroma)), *_to_rgb_matrix(layout, colour))
-    # Codes that mean no colour lie further out, and a restorer would take the picture for one of another scale.
-    return np.clip(rgb, -FLOAT_LIMIT, FLOAT_LIMIT, out=rgb)
+    return _transformed(_merged((planes[0], *chroma)), *_to_rgb_matrix(layout, colour))
 
 
 def to_planes(rgb: Float32, layout: Layout, colour: Colour, source: Planes | None = None) -> Planes:

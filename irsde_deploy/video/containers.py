@@ -20,8 +20,14 @@ CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", "
 WHEN_FULL = "free some space there, then `resume` continues after the last whole segment"
 """Advice where there is no room for a video that is being written."""
 
-_DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,asf,flv,ogg,mxf,nut,yuv4mpegpipe"
-"""FFmpeg's names of the containers that are read."""
+_DEMUXERS = ",".join(
+    [
+        "mov,matroska,webm,avi,mpegts,mpeg,asf,flv,ogg,mxf,nut,yuv4mpegpipe",
+        "dv,rm,ivf,gxf,wtv,nsv,nuv,dhav",
+        "h264,hevc,obu,av1,mpegvideo,m4v,vc1,mjpeg",  # streams without a container
+    ]
+)
+"""FFmpeg's names of the formats that are read: none that names other files."""
 
 
 def open_input(path: Path, **options: str) -> av.container.InputContainer:

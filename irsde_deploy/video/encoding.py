@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidValueError
 from .colour import Colour, Layout
 from .containers import require_container, why
+from .interlacing import CODED_AS_FIELDS, TOP_FIRST
 from .source import ColourTags, VideoSource
 
 CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 24, "libsvtav1": 24}
@@ -25,6 +29,13 @@ _QUIET = {"libx265": {"x265-params": "log-level=error"}}
 _USUAL_CODEC = "libx264"
 _CODECS_OF = {".webm": "libvpx-vp9"}
 """Suffix of an output -> the encoder for it, where it is not the usual one."""
+_MOST_16 = (1 << 16) - 1
+_NAMED = 4
+"""Rates of an encoder's own list that are tried."""
+_HIGH_RATE, _MIDDLE_RATE = Fraction(240), Fraction(25)
+"""SVT-AV1's highest rate, and one that every encoder can write."""
+_TOP_TOP, _BOTTOM_BOTTOM = 2, 3
+"""FFmpeg's numbers of the orders of fields: which is coded, and shown, first."""
 _LIMITED, _FULL, _RGB, _BT709 = 1, 2, 0, 1
 
 
@@ -38,6 +49,8 @@ class Encoding:
         layout, colour: of the frames.
         tags: what the stream says of its colours.
         options: of the encoder, such as (("crf", "18"),).
+        rate: frames a second that the encoder counts; frames' own times are the container's.
+        fields: order of the fields that frames are marked with, `tff` or `bff`; None: not at all.
         notes: sentences for the user.
     """
 
@@ -47,6 +60,8 @@ class Encoding:
     colour: Colour
     tags: ColourTags
     options: tuple[tuple[str, str], ...] = ()
+    rate: Fraction = Fraction(25)
+    fields: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -81,9 +96,59 @@ def choose_encoding(
     if layout != source.layout and pixel_format is None:
         notes = (f"{codec} does not take {source.layout.name}: encoded as {chosen}",)
     colour, tags = _colour(source, layout)
-    encoding = Encoding(codec, chosen, layout, colour, tags, _options(codec, crf, preset), notes)
-    _try(encoding, source)
-    return encoding
+    encoding = Encoding(codec, chosen, layout, colour, tags, _options(codec, crf, preset), source.rate, None, notes)
+    return _opened(encoding, source, _rates(source.rate, encoder))
+
+
+def _opened(encoding: Encoding, source: VideoSource, rates: Sequence[Fraction]) -> Encoding:
+    """The encoding as its encoder takes it, at the first of some rates that it can write.
+
+    Raises:
+        InvalidValueError: it takes none.
+    """
+    refusals = []
+    for attempt in [attempt for rate in rates for attempt in _attempts(replace(encoding, rate=rate), source)]:
+        try:
+            _try(attempt, source)
+        except InvalidValueError as error:
+            refusals.append(error)
+            continue
+        return replace(attempt, notes=(*attempt.notes, *_rate_note(attempt, source)))
+    raise refusals[0]
+
+
+def _attempts(encoding: Encoding, source: VideoSource) -> Sequence[Encoding]:
+    """An encoding, and before it the same for interlaced frames, where the source's are."""
+    if source.fields is None:
+        return [encoding]
+    marked = replace(encoding, fields=source.fields)
+    flags = CODED_AS_FIELDS.get(encoding.codec)
+    if flags is None:
+        return [marked, encoding]
+    return [replace(marked, options=(*marked.options, ("flags", flags))), marked, encoding]
+
+
+def _rates(rate: Fraction, encoder: Any) -> list[Fraction]:
+    """Rates to try, the wanted one first: then the nearest that the encoder names, in 16 bits, and a usual one."""
+    named = sorted((Fraction(entry) for entry in encoder.frame_rates or []), key=lambda entry: abs(entry - rate))
+    return [rate, *named[:_NAMED], _in_16_bits(rate), min(rate, _HIGH_RATE), _MIDDLE_RATE]
+
+
+def _in_16_bits(rate: Fraction) -> Fraction:
+    """The nearest rate whose numerator and denominator have 16 bits."""
+    if rate < 1:
+        return 1 / _in_16_bits(1 / rate)
+    return rate.limit_denominator(max(1, _MOST_16 // math.ceil(rate)))
+
+
+def _rate_note(encoding: Encoding, source: VideoSource) -> tuple[str, ...]:
+    """What to say of a rate that is not the source's."""
+    if encoding.rate == source.rate:
+        return ()
+    return (
+        f"{encoding.codec} cannot write {source.rate} frames a second in its own stream, and writes {encoding.rate}: "
+        "the frames' own times, which players go by, are kept",
+    )
 
 
 def _encoder(codec: str) -> Any:
@@ -199,10 +264,12 @@ def configure(context: Any, encoding: Encoding, source: VideoSource) -> None:
     """Set an encoder's context up for frames of a source."""
     height, width = source.shown_size
     context.width, context.height, context.pix_fmt = width, height, encoding.pixel_format
-    context.time_base, context.framerate = 1 / source.rate, source.rate
+    context.time_base, context.framerate = 1 / encoding.rate, encoding.rate
     context.sample_aspect_ratio = source.aspect if source.turn[0] else 1 / source.aspect
     context.color_range, context.colorspace = encoding.tags.range, encoding.tags.matrix
     context.color_primaries, context.color_trc = encoding.tags.primaries, encoding.tags.transfer
+    if encoding.fields is not None:
+        context.field_order = _TOP_TOP if encoding.fields == TOP_FIRST else _BOTTOM_BOTTOM
     os.environ.setdefault("SVT_LOG", "1")  # of SVT-AV1, which otherwise describes itself on stderr
     # x265 describes itself too, on its own log.
     context.options = {**dict(encoding.options), **_QUIET.get(encoding.codec, {})}

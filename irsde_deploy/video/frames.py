@@ -46,6 +46,7 @@ def video_frame(frame: TimedFrame, rgb: Float32, source: VideoSource, layout: La
     import av
 
     unchanged = (layout, colour, source.turn) == (source.layout, source.colour, UPRIGHT)
+    rgb = source.with_clipped(frame, rgb)
     planes = to_planes(rgb, layout, colour, frame.planes if unchanged else None)
     out = av.VideoFrame(rgb.shape[1], rgb.shape[0], layout.name)
     for plane, values in zip(out.planes, _in_ffmpegs_order(planes, layout), strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -14,15 +13,17 @@ import numpy as np
 
 from .._version import __version__
 from ..core.arrays import Float32
-from ..errors import InputFileError, OutputFileError, refuse
-from ..system.files import require_writable
+from ..errors import InputFileError
+from .containers import require_container
 from .encoding import Encoding
 from .fingerprints import file_identity
-from .muxing import begin_of, end_of, holdable, join
+from .interlacing import is_marked
+from .muxing import Beside, MuxerError, Whole, begin_of, end_of, join
 from .piece_files import Piece
-from .pieces import PieceWriter
+from .pieces import PieceEncoder, PieceWriter
 from .pipeline import in_batches, run_pipeline
 from .reading import read_frames
+from .rehearsal import settle
 from .source import Losses, Span, TimedFrame, VideoSource
 from .truncation import shortfall
 from .work_folder import Settings, WorkFolder
@@ -87,6 +88,10 @@ class VideoJob:
             return None
         return self.source.begin + self.span.end
 
+    def whole(self, pieces: Sequence[Piece]) -> Whole:
+        """The output, of these pieces."""
+        return Whole(self.source, pieces, self.target, self.cut, self.end)
+
     def manifest(self) -> Settings:
         """Everything that the result depends on."""
         import av
@@ -101,6 +106,8 @@ class VideoJob:
             "span": [str(span.start), str(span.end), self.cut],
             "segment": self.piece_frames,
             "encoding": [encoding.codec, encoding.pixel_format, asdict(encoding.tags), sorted(encoding.options)],
+            "rate": str(encoding.rate),
+            "fields": encoding.fields,
             **self.settings,
         }
 
@@ -142,48 +149,6 @@ class JobState:
         return self.resumed + self.frames
 
 
-def prepare(job: VideoJob) -> tuple[WorkFolder, list[Piece]]:
-    """Look whether the job can be done, and what is done of it; settles the work folder and keeps other runs away.
-
-    Raises:
-        OutputFileError: the output exists, an earlier run was cut off, another is at work, or it cannot be written.
-        InputFileError: the earlier run was of something else.
-    """
-    work = WorkFolder(job.target)
-    require_writable(job.target)
-    is_source = os.path.realpath(job.target) == os.path.realpath(job.source.path)
-    is_there = job.target.exists() and not job.overwrite
-    refuse(
-        [
-            (is_source, f"{job.target} is the input and would be replaced: choose another output"),
-            (
-                is_there and job.resume and not work.exists,
-                f"{job.target}: is done already, there is nothing to resume: `overwrite` makes it anew",
-            ),
-            (is_there, f"{job.target}: exists already: pass `overwrite` to replace it"),
-        ],
-        OutputFileError,
-    )
-    work.claim()
-    try:
-        return work, _done(job, work)
-    except BaseException:
-        work.release()
-        raise
-
-
-def _done(job: VideoJob, work: WorkFolder) -> list[Piece]:
-    """The pieces of an earlier run that is continued; none where the job begins anew."""
-    if work.exists and job.resume:
-        return work.resume(job.manifest())
-    if work.exists and not job.overwrite:
-        raise OutputFileError(
-            f"{job.target}: an earlier run was cut off: pass `resume` to continue it or `overwrite` to begin anew"
-        )
-    work.begin(job.manifest())
-    return []
-
-
 def carry_out(
     job: VideoJob,
     work: WorkFolder,
@@ -206,7 +171,7 @@ def carry_out(
         on_frames: called when frames have been restored.
     """
     try:
-        state.resumed = sum(len(piece.times) for piece in pieces)
+        state.resumed = work.finished or sum(len(piece.times) for piece in pieces)
         _carry_out_claimed(job, work, pieces, restore, state, on_start, on_frames)
     finally:
         work.release()
@@ -221,7 +186,11 @@ def _carry_out_claimed(
     on_start: Callable[[], None],
     on_frames: Callable[[], None],
 ) -> None:
-    others: list[int] = []
+    if work.finished is not None and not job.overwrite:  # all but the last deletions
+        on_start()
+        work.clear()
+        return
+    beside: Beside | None = None
     writer = PieceWriter(work, pieces, job.encoding, job.source, job.piece_frames, state.losses)
 
     def work_on(frames: list[_Coloured]) -> list[_Coloured]:
@@ -232,20 +201,48 @@ def _carry_out_claimed(
         return [(frame, rgb) for (frame, _), rgb in zip(frames, restored, strict=True)]
 
     try:
-        on_start()
-        others, notes = holdable(job.source, job.target)
+        beside, notes = settle(_first_of(job, work, pieces, state))
         state.notes += notes
+        on_start()
         run_pipeline(_batches(job, pieces, state.losses), work_on, writer.add)
         with ThreadPoolExecutor(1) as apart:  # so that an interrupt does not spoil the last piece
             apart.submit(writer.finish).result()
         if not writer.pieces:
             raise no_frames(job.source)
     except BaseException:
-        _leave_partial(job, work, writer, others, state)
+        _leave_partial(job, work, writer, beside, state)
         raise
-    join(job.source, writer.pieces, job.target, others, job.cut, job.end)
-    work.remove_partial()
-    work.remove()
+    frames = sum(len(piece.times) for piece in writer.pieces)
+    _join(job.whole(writer.pieces), beside, state, lambda path: work.note_finished(path, frames))
+    with ThreadPoolExecutor(1) as apart:  # an interrupt waits: what is done is done
+        apart.submit(work.clear).result()
+
+
+def _first_of(job: VideoJob, work: WorkFolder, pieces: Sequence[Piece], state: JobState) -> Whole:
+    """The output as far as it is there, to be tried: what an earlier run has done, or the first frame as it is."""
+    if pieces:
+        return job.whole(pieces)
+    frame = next(read_frames(job.source, job.span, Losses()), None)
+    if frame is None:
+        raise no_frames(job.source)
+    encoder = PieceEncoder(work.trial, require_container(job.target), job.encoding, job.source)
+    encoder.add(frame, job.source.to_rgb(frame))
+    piece = Piece(work.trial, tuple(encoder.finish()))
+    if job.source.fields is not None and not is_marked(piece.path):
+        state.notes.append(f"{job.encoding.codec} does not mark frames as interlaced: players take them for whole ones")
+    return job.whole([piece])
+
+
+def _join(
+    whole: Whole, beside: Beside, state: JobState, on_complete: Callable[[Path], None] = lambda path: None
+) -> None:
+    """Write the output, though it cost a stream beside the picture that went well in the trial."""
+    try:
+        join(whole, beside, on_complete)
+    except MuxerError:
+        beside, notes = settle(whole)
+        state.notes += [note for note in notes if note not in state.notes]
+        join(whole, beside, on_complete)
 
 
 def no_frames(source: VideoSource) -> InputFileError:
@@ -265,7 +262,7 @@ def _batches(job: VideoJob, pieces: Sequence[Piece], losses: Losses) -> Iterator
 
 
 def _leave_partial(
-    job: VideoJob, work: WorkFolder, writer: PieceWriter, others: Sequence[int], state: JobState
+    job: VideoJob, work: WorkFolder, writer: PieceWriter, beside: Beside | None, state: JobState
 ) -> None:
     """Write what is done as a file of its own; nothing that fails here may hide why the job has ended."""
     try:
@@ -275,7 +272,7 @@ def _leave_partial(
                 work.remove()
             return
         path, end = work.partial, end_of(job.source, pieces)
-        join(job.source, pieces, path, others, job.cut, end)
+        _join(Whole(job.source, pieces, path, job.cut, end), beside or Beside(), state)
         state.partial = Partial(path, float(end - begin_of(job.source, pieces)))
         work.note_partial(path)
     except Exception as error:

@@ -59,7 +59,14 @@ class _About:
 
     def __post_init__(self) -> None:
         beyond = [time for time in self.times if max(map(abs, time)) >= _MOST_TIME]
-        refuse([(not self.times, "it has no times"), (bool(beyond), "its times are beyond 62 bits")])
+        refuse(
+            [
+                (not self.times, "it has no times"),
+                (bool(beyond), "its times are beyond 62 bits"),
+                (any(duration < 0 for _, duration in self.times), "it has a duration below 0"),
+                (self.retimed < 0, "it counts less than no times that were made up"),
+            ]
+        )
 
 
 def describe_piece(piece: Piece) -> None:

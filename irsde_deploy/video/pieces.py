@@ -14,6 +14,7 @@ from ..system.files import not_writable
 from .containers import WHEN_FULL, require_container, why
 from .encoding import Encoding, configure
 from .frames import video_frame
+from .interlacing import Marker
 from .piece_files import Piece
 from .source import Losses, TimedFrame, VideoSource
 from .work_folder import WorkFolder
@@ -22,7 +23,7 @@ from .work_folder import WorkFolder
 class PieceEncoder:
     """Encodes frames into one file.
 
-    The encoder counts frames at the source's average rate, which every codec can write down; their own times are
+    The encoder counts frames at a rate that it can write down, the source's average where it can; their own times are
     returned at the end, exact whatever the container rounds. After an error the file is closed, and cannot be used.
 
     Args:
@@ -42,10 +43,11 @@ class PieceEncoder:
         self._times: list[tuple[int, int]] = []
         self._order: list[int] = []
         self._failed = False
+        self._marked = Marker(encoding.fields) if encoding.fields else _as_it_is
         self._container: Any = None
         with self._closed_on_failure():
             self._container = av.open(f"file:{path}", "w", format=muxer)
-            self._stream: Any = self._container.add_stream(encoding.codec, rate=source.rate)
+            self._stream: Any = self._container.add_stream(encoding.codec, rate=encoding.rate)
             configure(self._stream.codec_context, encoding, source)
 
     @property
@@ -62,10 +64,10 @@ class PieceEncoder:
         """Encode a restored picture."""
         picture = video_frame(frame, rgb, self.source, self.encoding.layout, self.encoding.colour)
         # Its own time goes into the list, and from there to the muxer.
-        picture.pts, picture.duration, picture.time_base = self.frames, 1, 1 / self.source.rate
+        picture.pts, picture.duration, picture.time_base = self.frames, 1, 1 / self.encoding.rate
         self._times.append((frame.pts, frame.duration))
         with self._closed_on_failure():
-            self._mux(self._stream.encode(picture))
+            self._mux(self._stream.encode(self._marked(picture)))
 
     def finish(self) -> list[tuple[int, int]]:
         """Close the file; (pts, duration) of each packet in it, in units of the source's time base."""
@@ -81,7 +83,7 @@ class PieceEncoder:
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
             # The muxer may have chosen another unit: back to the frame's number.
-            self._order.append(round(packet.pts * packet.time_base * self.source.rate))
+            self._order.append(round(packet.pts * packet.time_base * self.encoding.rate))
             self._container.mux(packet)
 
     @contextmanager
@@ -99,6 +101,10 @@ class PieceEncoder:
             if isinstance(error, OSError):
                 raise not_writable(self.path, error, WHEN_FULL) from None
             raise EngineError(f"{self.encoding.codec} has failed ({why(error)}): choose another `codec`") from None
+
+
+def _as_it_is(frame: Any) -> Any:
+    return frame
 
 
 class PieceWriter:

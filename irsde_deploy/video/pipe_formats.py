@@ -11,7 +11,7 @@ import numpy as np
 from ..core.arrays import Float32
 from ..errors import InputFileError, InvalidValueError
 from ..pictures.files import MAX_PIXELS
-from .colour import Colour, Layout, Planes, guessed_matrix, to_planes, to_rgb
+from .colour import Colour, Layout, Planes, clipped_off, guessed_matrix, to_planes, to_rgb
 
 MAGIC = b"YUV4MPEG2"
 
@@ -78,6 +78,9 @@ class PipeFormat:
 
     def restored(self, frame: PipeFrame, rgb: Float32) -> PipeFrame:
         """The frame with other colours."""
+        beyond = clipped_off(frame.planes, self.layout, self.colour)
+        if beyond is not None:
+            rgb = rgb + beyond
         return PipeFrame(frame.number, to_planes(rgb, self.layout, self.colour, frame.planes), frame.line)
 
 

@@ -10,7 +10,7 @@ from ..pictures.finding import Found
 from ..pictures.planning import Job, Medium, is_video_name, pair_outputs
 from ..system.files import missing
 from .containers import CONTAINERS
-from .work_folder import partial_of
+from .folder_notes import partial_of
 
 VIDEOS = Medium("video", tuple(CONTAINERS))
 _SUFFIX = ".mkv"

@@ -15,6 +15,7 @@ from ..errors import InputFileError
 from ..pictures.files import MAX_PIXELS
 from .colour import Colour, Layout, guessed_matrix
 from .containers import open_input
+from .interlacing import field_order
 from .reading import decoded, frames_from
 from .source import UNSPECIFIED, UPRIGHT, ColourTags, Losses, Turn, VideoSource
 
@@ -72,7 +73,8 @@ def probe(path: Path, matrix: str | None = None, start: Fraction = Fraction(0)) 
             frames=_frame_count(container, stream),
             clock=clock,
             seekable=seekable,
-            notes=_notes_on(first, tags, turn),
+            fields=field_order(first, layout) if turn == UPRIGHT else None,
+            notes=_notes_on(first, tags, turn, _has_hidden_alpha(stream)),
         )
         codec = context.name
     if start:
@@ -109,10 +111,17 @@ def _tags_of(context: Any) -> ColourTags:
     )
 
 
-def _notes_on(first: Any, tags: ColourTags, turn: Turn | None) -> tuple[str, ...]:
+def _has_hidden_alpha(stream: Any) -> bool:
+    """Whether a stream says that its alpha is stored beside the frames, as VP8 and VP9 do: decoders leave it out."""
+    metadata = {key.lower(): value for key, value in stream.metadata.items()}
+    return metadata.get("alpha_mode", "0") not in ("", "0")
+
+
+def _notes_on(first: Any, tags: ColourTags, turn: Turn | None, hidden_alpha: bool) -> tuple[str, ...]:
     """What a user should know of a video, by its first frame."""
+    has_alpha = hidden_alpha or any(component.is_alpha for component in _components(first.format))
     rules = (
-        (any(component.is_alpha for component in _components(first.format)), "its alpha channel is not kept"),
+        (has_alpha, "its alpha channel is not kept"),
         (turn is None, "its rotation is not by right angles, and is not applied"),
         (turn not in (None, UPRIGHT), "its rotation is applied to the pixels"),
         (tags.transfer in _HDR, "it is HDR: its colours are kept as they are coded, its static HDR metadata is not"),

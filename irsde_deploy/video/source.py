@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.arrays import Float32
 from ..errors import InvalidValueError
-from .colour import Colour, Layout, Planes, to_rgb
+from .colour import Colour, Layout, Planes, clipped_off, to_rgb
 
 UNSPECIFIED = 2
 """FFmpeg's number where a stream does not say its primaries, transfer function or matrix."""
@@ -48,6 +48,7 @@ class VideoSource:
         frames: how many, where that is known or can be estimated from the duration; else 0.
         clock: which time of a decoded frame rises from one to the next: `pts`, or `dts` where those are made up (AVI).
         seekable: whether frames have the same times wherever reading begins.
+        fields: order of the fields of interlaced frames, `tff` or `bff`, where they are upright; None: not interlaced.
         notes: sentences for the user.
     """
 
@@ -66,6 +67,7 @@ class VideoSource:
     frames: int
     clock: str = "pts"
     seekable: bool = True
+    fields: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -83,6 +85,14 @@ class VideoSource:
     def to_rgb(self, frame: TimedFrame) -> Float32:
         """A frame, upright, as RGB (H, W, 3) float32."""
         return _turned(to_rgb(frame.planes, self.layout, self.colour), self.turn)
+
+    def with_clipped(self, frame: TimedFrame, rgb: Float32) -> Float32:
+        """What was restored of a frame (H, W, 3), with what `to_rgb` has clipped off."""
+        beyond = clipped_off(frame.planes, self.layout, self.colour)
+        if beyond is None:
+            return rgb
+        restored: Float32 = rgb + _turned(beyond, self.turn)
+        return restored
 
 
 def _turned(rgb: Float32, turn: Turn) -> Float32:

@@ -22,7 +22,7 @@ from .pipe_formats import PipeFormat, PipeFrame
 from .pipeline import in_batches, run_pipeline
 from .pipes import read_format, read_pipe_frames, write_frame, write_header
 from .settling import USUAL, Tell, ignore, ignore_frame, name_of, restoring_for, with_quality
-from .video_settings import PipeSettings
+from .video_settings import PipeSettings, of_kind
 
 _Item: TypeAlias = "tuple[PipeFrame, float, Float32]"
 """A frame, when it was there, its colours."""
@@ -112,7 +112,7 @@ def restore_pipe(
         InputFileError: no stream of this kind, or it ends within a frame; the whole frames were written.
         InvalidValueError: settings that do not fit each other or the model. EngineError: an evaluation has failed.
     """
-    settings, sampling = settings or PipeSettings(), USUAL if sampling is None else Sampling.of(sampling)
+    settings, sampling = of_kind(PipeSettings, settings), USUAL if sampling is None else Sampling.of(sampling)
     require_rgb_pictures(restorer.card, name_of(restorer))
     target_seconds = seconds_wanted(target_seconds, None, sampling)
     form = settings.raw or read_format(given, settings.matrix)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral, Real
+from typing import TypeVar
 
 from ..core.noise import FRAME_NOISES
 from ..errors import InvalidValueError, refuse
+from ..system.parsing import shown
 from .colour import WEIGHTS
 from .job import SEGMENT_SECONDS
 from .pipe_formats import PipeFormat, raw_format
 from .source import Span
+
+_T = TypeVar("_T")
 
 _SEGMENTS = (0.01, 3600)
 _HIGHEST_CRF = 63
@@ -36,7 +42,8 @@ class VideoSettings:
         overwrite: replace an output that is there, and what is left of a run that was cut off.
 
     Raises:
-        InvalidValueError: a value out of range, or an end that is not after the start.
+        InvalidValueError: a value of another kind or out of range, an end that is not after the start, or `resume` with
+            `overwrite`.
     """
 
     codec: str | None = None
@@ -53,14 +60,27 @@ class VideoSettings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "batch", _whole("batch", self.batch))
+        _require_texts(self, ("codec", "preset", "pix_fmt"))
         _require_frame_settings(self.noise, self.matrix, self.batch)
         least, most = _SEGMENTS
         refuse(
             [
-                (not least <= self.segment <= most, f"`segment` must be {least:g} to {most:g} s, not {self.segment:g}"),
                 (
-                    self.crf is not None and not 0 <= self.crf <= _HIGHEST_CRF,
-                    f"`crf` must be a number from 0 to {_HIGHEST_CRF}, not {self.crf}",
+                    not _is_number(self.segment) or not least <= self.segment <= most,
+                    f"`segment` must be {least:g} to {most:g} s, not {shown(self.segment)}",
+                ),
+                (
+                    self.crf is not None and not (_is_number(self.crf) and 0 <= self.crf <= _HIGHEST_CRF),
+                    f"`crf` must be a number from 0 to {_HIGHEST_CRF}, not {shown(self.crf)}",
+                ),
+                *(
+                    (not isinstance(getattr(self, name), bool), f"`{name}` must be true or false")
+                    for name in ("resume", "overwrite")
+                ),
+                (
+                    self.resume and self.overwrite,
+                    "`resume` continues what is there and `overwrite` begins anew: pass one of them",
                 ),
             ]
         )
@@ -76,10 +96,13 @@ class VideoSettings:
 
 def _exact(name: str, seconds: Fraction | float) -> Fraction:
     """Seconds without the error that decimal numbers have as floats: 0.1 is a tenth."""
+    wrong = f"`{name}` must be a finite number of seconds, not {shown(seconds)}"
+    if not _is_number(seconds):
+        raise InvalidValueError(wrong)
     try:
         return Fraction(seconds if isinstance(seconds, Fraction) else str(seconds))
     except ValueError:
-        raise InvalidValueError(f"`{name}` must be a finite number of seconds, not {seconds!r}") from None
+        raise InvalidValueError(wrong) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +127,8 @@ class PipeSettings:
     batch: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "batch", _whole("batch", self.batch))
+        _require_texts(self, ("size", "pix_fmt"))
         _require_frame_settings(self.noise, self.matrix, self.batch)
         if self.pix_fmt is not None and self.size is None:
             raise InvalidValueError("`pix_fmt` of a pipe is for raw RGB, with `size`: a y4m stream says what it is")
@@ -117,12 +142,45 @@ class PipeSettings:
         return raw_format(self.size, self.pix_fmt or _USUAL_RAW)
 
 
+def of_kind(kind: type[_T], settings: _T | None) -> _T:
+    """The settings, or the usual ones for None.
+
+    Raises:
+        InvalidValueError: they are of another kind.
+    """
+    if settings is None:
+        return kind()
+    if not isinstance(settings, kind):
+        raise InvalidValueError(f"`settings` must be a {kind.__name__}, not {shown(settings)}")
+    return settings
+
+
+def _whole(name: str, value: object) -> int:
+    """A whole number, plain."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InvalidValueError(f"`{name}` must be a whole number, not {shown(value)}")
+    return int(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _require_texts(settings: object, names: Sequence[str]) -> None:
+    """Raise InvalidValueError where one of some settings is neither text nor None."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not isinstance(value, str):
+            raise InvalidValueError(f"`{name}` must be text, not {shown(value)}")
+
+
 def _require_frame_settings(noise: str, matrix: str | None, batch: int) -> None:
     """Raise InvalidValueError where what is said of frames is out of range."""
+    matrices = (None, *WEIGHTS)
     refuse(
         [
-            (noise not in FRAME_NOISES, f"`noise` must be one of {', '.join(FRAME_NOISES)}, not {noise!r}"),
-            (matrix not in (None, *WEIGHTS), f"`matrix` must be one of {', '.join(WEIGHTS)}, not {matrix!r}"),
+            (noise not in list(FRAME_NOISES), f"`noise` must be one of {', '.join(FRAME_NOISES)}, not {shown(noise)}"),
+            (matrix not in matrices, f"`matrix` must be one of {', '.join(WEIGHTS)}, not {shown(matrix)}"),
             (batch < 1, f"`batch` must be at least 1, not {batch}"),
         ]
     )

@@ -192,7 +192,7 @@ def test_an_encoder_that_fails_leaves_the_whole_segments(tmp_path: Path, monkeyp
 
     def failing(encoder: PieceEncoder, packets: object) -> None:
         calls.append(encoder)
-        if len(calls) == 7:
+        if len(calls) == 9:  # two for the frame that is tried, three a segment
             raise av.error.ExternalError(1, "Generic error in an external library")
         mux(encoder, packets)
 
@@ -212,7 +212,7 @@ def test_a_flush_that_fails_leaves_the_whole_segments(
     finish = PieceEncoder.finish
 
     def failing(encoder: PieceEncoder) -> list[tuple[int, int]]:
-        if encoder.frames == 1:
+        if encoder.frames == 1 and encoder.path.suffix == ".mp4":  # not the frame that is tried
             raise kind("no")
         return finish(encoder)
 
@@ -244,7 +244,7 @@ def test_an_interrupt_during_the_last_segment_keeps_it(tmp_path: Path, monkeypat
     finish = PieceEncoder.finish
 
     def interrupted(encoder: PieceEncoder) -> list[tuple[int, int]]:
-        if encoder.frames == 1:
+        if encoder.frames == 1 and encoder.path.suffix == ".mp4":
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             time.sleep(0.2)
         return finish(encoder)

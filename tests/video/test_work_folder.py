@@ -154,17 +154,17 @@ def test_runs_that_are_refused_leave_no_folder(source: Path, cut_off: Path, tmp_
 
 
 def test_a_full_disk_is_told_with_what_helps(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise av.error.OSError(errno.ENOSPC, "No space left on device", "file:/somewhere/else.part")
 
     advice = r"out.mp4: cannot be written \(No space left on device\): free some space there, then `resume` continues"
     with monkeypatch.context() as joining:
-        joining.setattr("irsde_deploy.video.muxing._set_chapters", full)
+        joining.setattr("irsde_deploy.video.muxing.mux", full)
         with pytest.raises(OutputFileError, match=advice):
             restore(source, tmp_path / "out.mp4", segment=0.1)
     with monkeypatch.context() as encoding:
         encoding.setattr(PieceEncoder, "_mux", full)
-        with pytest.raises(OutputFileError, match=advice.replace("out.mp4", "000000.mp4")):
+        with pytest.raises(OutputFileError, match=advice.replace("out.mp4", r"\.trial\.part")):
             restore(source, tmp_path / "other.mp4", segment=0.1)
     progress = restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
     assert (progress.resumed, progress.frames) == (8, 0)

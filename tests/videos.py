@@ -62,6 +62,7 @@ def write_video(
     aspect: Fraction = Fraction(1),
     audio: str = "",
     subtitles: str = "",
+    timecode: str = "",
 ) -> Path:
     """A video file; tags are range, primaries, transfer, matrix; 25 frames a second unless times are given."""
     layout = Layout.of(pixel_format)
@@ -78,9 +79,11 @@ def write_video(
         context.sample_aspect_ratio = aspect
         context.options = dict(LOSSLESS.get(codec, {}) if options is None else options)
         context.color_range, context.color_primaries, context.color_trc, context.colorspace = tags
+        if timecode:
+            stream.metadata["timecode"] = timecode
         if rotation:
             stream.set_display_rotation(rotation)
-        sound = out.add_stream(audio, rate=48000) if audio else None
+        sound = out.add_stream(audio, rate=48000, bit_rate=64000) if audio else None
         text = out.add_mux_stream(subtitles) if subtitles else None
         packets = _video_packets(stream, frames, layout, times, time_base)
         if sound is not None:

@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".3gpp", ".3g2", ".3gp2", ".f4v", ".qt", ".mp4v", ".mj2", ".ismv", ".mk3d", ".asf", ".divx", ".xvid"),
     *(".vob", ".mpe", ".m1v", ".m2v", ".mpv", ".m2p", ".m2t", ".tp", ".trp", ".tod", ".mod", ".vro", ".evo"),
     *(".ogm", ".ogx", ".mxf", ".gxf", ".nut", ".y4m", ".dv", ".dif", ".rm", ".rmvb", ".wtv", ".nsv", ".nuv", ".dav"),
-    *(".amv", ".ivf", ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".obu", ".vc1", ".mjpg", ".mjpeg"),
+    *(".amv", ".ivf", ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".obu", ".vc1"),
 )
 """Suffixes of the files that are taken for videos."""
 

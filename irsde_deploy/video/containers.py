@@ -24,7 +24,7 @@ _DEMUXERS = ",".join(
     [
         "mov,matroska,webm,avi,mpegts,mpeg,asf,flv,ogg,mxf,nut,yuv4mpegpipe",
         "dv,rm,ivf,gxf,wtv,nsv,nuv,dhav",
-        "h264,hevc,obu,av1,mpegvideo,m4v,vc1,mjpeg",  # streams without a container
+        "h264,hevc,obu,av1,mpegvideo,m4v,vc1",  # streams without a container
     ]
 )
 """FFmpeg's names of the formats that are read: none that names other files."""

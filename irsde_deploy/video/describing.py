@@ -13,12 +13,14 @@ _OF_THE_FILE = ("major_brand", "minor_version", "compatible_brands", "encoder", 
 _OF_THE_STREAM = ("_STATISTICS", "BPS", "NUMBER_OF_", "DURATION")
 """Beginnings of the names of Matroska's statistics."""
 
-_COMMON = "title artist album date comment genre copyright location creation_time"
+_COMMON = "title artist album date comment genre copyright location creation_time timecode"
 _FIELDS = {
     "mp4": f"{_COMMON} album_artist composer grouping lyrics description synopsis show episode_id network keywords "
     "media_type hd_video gapless_playback compilation episode_sort season_number track disc",
     "mov": f"{_COMMON} make model",
 }
+_NOT_MISSED = ("software", "uid", "_ul", "_umid")
+"""Ends of the names of what tells the old file from others, and nothing of what it holds."""
 """By FFmpeg's name of the muxer: the metadata of a file that it has fields for. Others hold any."""
 _KEY = "."
 """What the names of QuickTime's and Android's keys have: com.apple.quicktime.model."""
@@ -53,7 +55,10 @@ def unholdable(metadata: Mapping[str, str], muxer: str, keys: bool) -> list[str]
     fields = _FIELDS.get(muxer)
     if keys or fields is None:
         return []
-    lost = [key for key in kept_metadata(metadata) if key.lower().split("-")[0] not in fields.split()]
+    lost = []
+    for key in kept_metadata(metadata):
+        if key.lower().split("-")[0] not in fields.split() and not key.lower().endswith(_NOT_MISSED):
+            lost.append(key)
     if not lost:
         return []
     shown = ", ".join(shortened(one_line(key)) for key in lost[:_SHOWN]) + (", ..." if len(lost) > _SHOWN else "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,12 +36,18 @@ class Beside:
     Attributes:
         streams: indices of the source's streams that are copied, those first that would be missed most.
         chapters: whether its chapters are.
-        metadata: whether what it says of itself is.
+        metadata: whether what it, and each stream, says of itself is.
     """
 
     streams: tuple[int, ...] = ()
     chapters: bool = True
     metadata: bool = True
+
+    def of(self, metadata: Mapping[str, str]) -> dict[str, str]:
+        """What is kept of some metadata."""
+        if not self.metadata:
+            return {}
+        return kept_metadata(metadata)
 
 
 @dataclass(frozen=True)
@@ -143,8 +149,7 @@ def mux(whole: Whole, beside: Beside, output: Any, faststart: bool = False) -> R
         options = _options(given, muxer, beside, faststart)
         with av.open(output, "w", format=muxer, container_options=options) as out:
             streams = _add_streams(given, encoded, out, source, beside)
-            if beside.metadata:
-                out.metadata.update(kept_metadata(given.metadata))
+            out.metadata.update(beside.of(given.metadata))
             if beside.chapters:
                 set_chapters(given, out, kept)
             out.start_encoding()  # after which the streams' units are known
@@ -184,10 +189,10 @@ def _add_streams(given: Any, encoded: Any, out: Any, source: VideoSource, beside
             added.time_base = source.time_base  # in which the frames' times are whole numbers
             if added.codec_context.name == "hevc" and out.format.name in ("mp4", "mov"):
                 added.codec_context.codec_tag = "hvc1"  # what Apple's players ask for
-            added.metadata.update(kept_metadata(stream.metadata))
+            added.metadata.update(beside.of(stream.metadata))
             added.disposition = stream.disposition.value
         elif stream.index in beside.streams:
-            added = add_neighbour(out, stream, picture, source.path)
+            added = add_neighbour(out, stream, picture, source.path, beside.of(stream.metadata))
         else:
             continue
         if added is not None:

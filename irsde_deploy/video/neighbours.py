@@ -16,7 +16,6 @@ from typing import Any
 from ..errors import one_line
 from .containers import open_input, require_container
 from .copied import is_cover
-from .describing import kept_metadata
 from .source import VideoSource
 
 _ATTACHED = 1 << 10
@@ -42,17 +41,22 @@ def candidates(source: VideoSource, target: Path) -> tuple[list[int], list[int]]
     Those come first that would be missed most. What is made anew is in neither.
     """
     muxer = require_container(target)
-    wanted, hopeless = [], []
+    wanted: list[Any] = []
+    hopeless: list[Any] = []
     with open_input(source.path) as given:
         for stream in given.streams:
             if stream.index == source.index or _made_anew(given, stream):
                 continue
-            if is_cover(stream) and _codec_of(stream) not in _COVERS.get(muxer, {}):
-                hopeless.append(stream.index)
-            else:
-                wanted.append(stream)
+            (hopeless if _goes_unsaid(muxer, stream) else wanted).append(stream)
         wanted.sort(key=lambda stream: _ORDER.index(stream.type) if stream.type in _ORDER else len(_ORDER))
-        return [stream.index for stream in wanted], hopeless
+        return [stream.index for stream in wanted], [stream.index for stream in hopeless]
+
+
+def _goes_unsaid(muxer: str, stream: Any) -> bool:
+    """Whether a muxer leaves a stream out, or makes something else of it, without a word."""
+    if is_cover(stream):
+        return _codec_of(stream) not in _COVERS.get(muxer, {})
+    return bool(stream.type == "attachment" and muxer != "matroska")
 
 
 def left_out(stream: Any, target: Path) -> str:
@@ -87,7 +91,7 @@ def _repeats_chapters(given: Any, stream: Any) -> bool:
     return [entry.timestamp * Fraction(stream.time_base) for entry in entries] == starts
 
 
-def add_neighbour(out: Any, stream: Any, picture: Any, path: Path) -> Any | None:
+def add_neighbour(out: Any, stream: Any, picture: Any, path: Path, metadata: dict[str, str]) -> Any | None:
     """Add a copy of a stream to an output; None where it needs no packets.
 
     Args:
@@ -95,6 +99,7 @@ def add_neighbour(out: Any, stream: Any, picture: Any, path: Path) -> Any | None
         stream: of the source.
         picture: the picture's stream in `out`.
         path: of the source.
+        metadata: that the copy gets.
 
     Raises:
         av.error.FFmpegError, ValueError: the output cannot hold it.
@@ -103,7 +108,7 @@ def add_neighbour(out: Any, stream: Any, picture: Any, path: Path) -> Any | None
         _attach(out, stream, path)
         return None
     added = _copy_of(out, stream, picture)
-    added.metadata.update(kept_metadata(stream.metadata))
+    added.metadata.update(metadata)
     added.disposition = _ATTACHED if is_cover(stream) else stream.disposition.value
     return added
 

@@ -34,8 +34,8 @@ def test_outputs_keep_their_names_and_a_container_that_is_written(folder: Path) 
 @pytest.mark.parametrize(
     ("names", "output", "kind", "message"),
     [
-        (["missing.mp4"], "out.mp4", InputFileError, "no such file: videos are given by the names of local files"),
-        (["deep"], "out.mp4", InputFileError, "no such file: videos are given by the names of local files"),
+        (["missing.mp4"], "out.mp4", InputFileError, "missing.mp4: no such file"),
+        (["deep"], "out.mp4", InputFileError, "deep: no such file"),
         (["a.mp4", "p.png"], "out", InvalidValueError, "is not a video: restore pictures and videos in calls of"),
         (["a.mp4", "c.mp4"], "out.mp4", OutputFileError, "one file cannot hold 2 videos: give a folder as `output`"),
         (["a.mp4", "a.mp4"], "out.mp4", OutputFileError, "one file cannot hold 2 videos"),

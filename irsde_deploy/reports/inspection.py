@@ -35,18 +35,18 @@ def format_inspection(description: dict[str, Any], indent: str = "") -> str:
     """A description as lines `name: value` for people, those of what is inside another indented."""
     lines = []
     for name, value in description.items():
+        begin = one_line(f"{indent}{name}:")  # names and values come out of files
         if isinstance(value, dict):
-            lines.append(f"{indent}{name}:")
-            lines.append(format_inspection(value, indent + "  "))
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            lines.append(f"{indent}{name}:")
+            lines += [begin, format_inspection(value, indent + "  ")]
+        elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            lines.append(begin)
             for entry in value:  # such as a graph's inputs: a line each
                 pairs = [f"{key} {item}" for key, item in entry.items()]
-                lines.append(f"{indent}  {', '.join(pairs)}")
+                lines.append(one_line(f"{indent}  {', '.join(pairs)}"))
         else:
             if value is None or value == "":
                 value = "none"
-            lines.append(one_line(f"{indent}{name}: {value}"))  # names and values come out of files
+            lines.append(one_line(f"{begin} {value}"))
     return "\n".join(lines)
 
 

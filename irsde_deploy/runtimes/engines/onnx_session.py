@@ -76,7 +76,10 @@ def open_session(model: Path | bytes, provider: str = "cpu", rewrites: Sequence[
         source = model
     try:
         session = onnxruntime.InferenceSession(
-            source, _session_options(onnxruntime, provider), providers=_with_options(provider)
+            source,
+            _session_options(onnxruntime, provider),
+            providers=_with_options(provider),
+            enable_fallback=provider != "cpu",  # from the CPU to the CPU: it would print the error, and try again
         )
     except Exception as error:  # ONNX Runtime has no common base class for its errors
         require_memory("ONNX Runtime", name, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -114,14 +115,35 @@ def _other_graph(rng: Random, data: bytes) -> bytes:
 def _read_onnx(path: Path, outputs: Path) -> None:
     """Inspect it, read it without a runtime, open it, and restore a small picture with it."""
     del outputs
-    error = refused(lambda: json.dumps(_inspect(path)))
+    kinds: list[str] = []
+    error = refused(lambda: kinds.append(_inspect(path)["kind"]))
+    if kinds == ["whole loop as an ONNX graph"]:
+        return
     other = refused(lambda: read_model(path))
     engine = load(path)
     picture = np.full((6, 7, engine.card.channels), 0.5, np.float32)
-    if engine.card.multiple_of <= 64 and engine.card.steps <= 200:
-        engine(picture, sampler="mean", steps=1, tile="whole")
+    if engine.card.multiple_of <= 64 and _is_small(path, engine.card):
+        engine(picture, sampler="mean", steps=1)
     if error is not None or other is not None:
         raise error or other  # type: ignore[misc]
+
+
+def _is_small(path: Path, card: ModelCard) -> bool:
+    """Whether what a graph computes of a small picture is small: a graph is a program, which may ask for any size."""
+    model = onnx.load(path)
+    side = 8 * card.multiple_of
+    for tensor in model.graph.input:
+        dims = tensor.type.tensor_type.shape.dim
+        for dim, size in zip(dims, (1, card.channels, side, side), strict=False):
+            dim.dim_value = size
+    for tensor in model.graph.output:
+        tensor.type.tensor_type.ClearField("shape")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:
+        return False
+    sizes = [tensor.type.tensor_type.shape.dim for tensor in (*inferred.value_info, *inferred.output)]
+    return all(0 < math.prod(dim.dim_value for dim in dims) < 10_000_000 for dims in sizes if dims)
 
 
 def _inspect(path: Path) -> dict[str, Any]:
@@ -152,7 +174,8 @@ def _make_plan(folder: Path) -> None:
 def _damage_plan(rng: Random, good: Path, target: Path) -> Path:
     name = rng.choice(good_files(good)).read_bytes()
     prefix, card = name[: name.index(b"{")], name[name.index(b"{") :]
-    card = values.spoil_json(rng, card) if rng.random() < 0.8 else damage.spoil(rng, card)
+    if rng.random() < 0.9:  # else only what is around it changes
+        card = values.spoil_json(rng, card) if rng.random() < 0.8 else damage.spoil(rng, card)
     parts = [rng.randbytes(rng.randrange(300)), prefix, card, rng.randbytes(rng.randrange(300))]
     if rng.random() < 0.2:
         parts[0:0] = [prefix, rng.choice((b"", b"{", b'{"schema":', b'{"schema":1}', b"[" * 3000))]

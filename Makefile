@@ -13,6 +13,10 @@ BIN := .venv/bin
 demo: .venv/run.stamp
 	$(BIN)/irsde-deploy export assets/derain_nafnet_w16.safetensors -o demo/derain.onnx --overwrite
 	$(BIN)/python examples/before_after.py demo/derain.onnx assets/rain.png assets/clean.png -o demo/before_after.png
+	@echo
+	@echo "Next, in this shell:"
+	@echo "  source $(BIN)/activate"
+	@echo "  irsde-deploy run --engine demo/derain.onnx assets/rain.png -o demo/restored.png"
 
 test: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -47,10 +47,11 @@ def main() -> NoReturn:
             sentence, code = _explain(error)
         if code == EXIT_BUG and os.environ.get("IRSDE_DEBUG"):
             raise
-        if isinstance(error, OSError):
-            _drop_stdout()
         if sentence:
             click.echo(_for_terminal(sentence), err=True)
+        _end_command(code, sentence)
+        if isinstance(error, OSError):
+            _drop_stdout()
         if code == EXIT_INTERRUPTED:
             _leave_at_once(code)
         sys.exit(code)
@@ -90,6 +91,14 @@ def _leave_at_once(code: int) -> NoReturn:
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
+
+
+def _end_command(code: int, sentence: str) -> None:
+    """Have the command that was begun, if any, print its end: with --json its object, with -v its time."""
+    output = sys.modules.get(f"{__package__}.cli.output")  # it is not there where the commands cannot be imported
+    if output is not None:
+        with suppress(OSError):  # stdout may be what could not be written
+            output.end(code, sentence.removeprefix("irsde-deploy: ") or None)
 
 
 def _for_terminal(sentence: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import cloup
 
 from .._version import __version__
 from ..errors import Interrupted
@@ -24,7 +25,7 @@ from .train import train
 from .verify import verify
 
 
-class _Commands(click.Group):
+class _Commands(cloup.Group):
     """The group of all commands."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -35,25 +36,17 @@ class _Commands(click.Group):
             raise Interrupted from None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@cloup.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="'irsde-deploy COMMAND --help' has the options of a command, and examples.",
+)
 @click.version_option(__version__, prog_name="irsde-deploy")
 def cli() -> None:
     """Deploy image restoration with mean-reverting SDEs: export, run and verify, without PyTorch at run time."""
 
 
-for command in (
-    train,
-    export,
-    calibrate,
-    build,
-    run,
-    verify,
-    evaluate,
-    bench,
-    pack,
-    selftest,
-    inspect,
-    degrade,
-    doctor,
-):
-    cli.add_command(command)
+cli.section("Restore pictures and videos", run, inspect, doctor)
+cli.section("Make a model", train, degrade, export, calibrate, build)
+cli.section("Measure a model", evaluate, verify, bench)
+cli.section("Embed a model in a program", pack, selftest)

@@ -12,32 +12,38 @@ import click
 from ..core.presets import PRESETS
 from ..errors import InvalidValueError, OutputFileError, requires_extra
 from ..runtimes.tensorrt.profiles import parse_size
-from .common import PATH, PROVIDERS, TERMINAL, note, require_rgb
+from ..system.listener import Listener
+from .command import Choice, command
+from .common import PATH, PROVIDERS, require_rgb
+from .output import note, progress, show, tell
+from .sampling import opened
 
 if TYPE_CHECKING:
     from ..pictures.pairs import Pair
     from ..reports.timing import Contestant
 
 
-@click.command()
-@click.argument("engines", nargs=-1, required=True, type=PATH)
+@command(
+    "irsde-deploy bench derain.onnx",
+    "irsde-deploy bench derain.onnx derain.int8.onnx --engine-provider onnxruntime --engine-provider openvino",
+)
+@click.argument("engines", nargs=-1, type=PATH, metavar="ENGINES...")
+@click.option("--engine", "named", multiple=True, type=PATH, help="Engine, in place of ENGINES; repeatable.")
 @click.option("--size", "sizes", multiple=True, metavar="HxW", help="Size of the pictures [default: 256x256].")
 @click.option("--batch", type=click.IntRange(1, 64), default=1, show_default=True, help="Pictures an evaluation.")
 @click.option(
     "--engine-provider",
     "providers",
     multiple=True,
-    type=click.Choice(PROVIDERS),
+    type=Choice(PROVIDERS),
     help="What runs each .onnx; repeat to compare [default: onnxruntime].",
 )
-@click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), help="Where engines run [default: cuda for plans, else cpu]."
-)
+@click.option("--device", type=Choice(["cpu", "cuda"]), help="Where engines run [default: cuda for plans, else cpu].")
 @click.option(
     "--quality",
     "qualities",
     multiple=True,
-    type=click.Choice(list(PRESETS)),
+    type=Choice(list(PRESETS)),
     help="Presets that whole pictures are restored by; repeat for more [default: all].",
 )
 @click.option(
@@ -52,6 +58,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 def bench(
     engines: tuple[Path, ...],
+    named: tuple[Path, ...],
     sizes: tuple[str, ...],
     batch: int,
     providers: tuple[str, ...],
@@ -65,15 +72,21 @@ def bench(
     """Measure ENGINES: one evaluation and whole pictures, in turns; share of the machine's peak, memory, PSNR."""
     from ..reports.bench import run, write_reports
 
+    if not engines + named:
+        raise click.UsageError("no engine is given: name some, or give --engine FILE", click.get_current_context())
     if output is not None:
         _require_output(output, overwrite)
     pairs = [] if data is None else _pairs(data)
     wanted = list(dict.fromkeys(map(_size, sizes))) or [(256, 256)]
     chosen = list(dict.fromkeys(qualities)) or list(PRESETS)
-    benchmark = run(_open(engines, providers, device), wanted, batch, repeats, chosen, pairs, TERMINAL)
+    benchmark = run(_open(engines + named, providers, device), wanted, batch, repeats, chosen, pairs, _TABLES)
     if output is not None:
         first, *others = write_reports(benchmark, output)
-        click.echo(" and ".join([f"wrote {first}", *(path.name for path in others)]))
+        tell(" and ".join([f"wrote {first}", *(path.name for path in others)]))
+
+
+_TABLES = Listener(show, note, progress)
+"""Prints the tables with -q, too: they are what is asked for."""
 
 
 def _require_output(output: Path, overwrite: bool) -> None:
@@ -98,7 +111,7 @@ def _open(engines: tuple[Path, ...], providers: tuple[str, ...], device: str | N
         shown = path.name if names[path.name] == 1 else str(path)
         for provider in _providers(path, providers):
             name = shown if provider is None else f"{shown} ({provider})"
-            restorer = require_rgb(load(path, device, provider=provider), path)
+            restorer = opened(require_rgb(load(path, device, provider=provider), path))
             contestants.append(Contestant(name, restorer, path, provider, device, _operations(path)))
     return contestants
 

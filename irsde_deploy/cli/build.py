@@ -10,16 +10,21 @@ import click
 from ..errors import requires_extra
 from ..export.export_settings import PRECISIONS
 from ..system.files import require_output
-from .common import PATH, TERMINAL
+from .command import Choice, command, takes_engine
+from .common import PATH
 from .engines import build_aloud, build_options, read_build_options
+from .output import TERMINAL
 
 
-@click.command()
-@click.argument("onnx_file", metavar="ONNX", type=PATH)
+@command(
+    "irsde-deploy build derain.onnx -o derain.plan --max-size 1088x1920",
+    "irsde-deploy build derain.onnx --backend tensorrt-rtx --opt 512x768 --max 1088x1920",
+)
+@takes_engine("onnx_file", "ONNX", PATH, "Exported graph")
 @click.option("-o", "--output", type=PATH, help="Plan to write [default: the ONNX file's name with .plan].")
 @click.option(
     "--precision",
-    type=click.Choice((*PRECISIONS, "int8")),
+    type=Choice((*PRECISIONS, "int8")),
     help="Precision of the plan [default: mixed for an FP32 graph, else the graph's].",
 )
 @build_options

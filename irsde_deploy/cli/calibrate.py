@@ -6,30 +6,39 @@ from pathlib import Path
 from typing import Any
 
 import click
+from cloup import option_group
 
 from ..core.sampling import Sampling
 from ..errors import InvalidValueError, requires_extra
-from .common import PATH, TERMINAL, given_options
+from .command import Choice, command, takes_engine
+from .common import PATH, given_options
+from .output import TERMINAL
 from .sampling import PLAN_OPTIONS, noise_level_option, sampling_of, seed_option
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 """The methods of `calibration.ranges`, in words, since that module imports onnx."""
 
-_WITH_MANIFEST = {"onnx_file", "data", "output", "manifest", "cache", "report", "overwrite"}
+_WITH_MANIFEST = {"engine_argument", "engine_option", "data", "output", "manifest", "cache", "report", "overwrite"}
 """What may be given beside a manifest, which has the rest."""
 
 
-@click.command()
-@click.argument("onnx_file", metavar="ONNX", type=PATH)
+@command(
+    "irsde-deploy calibrate derain.onnx --data rainy/,clean/ -o derain.int8.onnx",
+    "irsde-deploy calibrate derain.onnx --data rainy/ --psnr-budget 45",
+)
+@takes_engine("onnx_file", "ONNX", PATH, "Exported FP32 graph")
 @click.option(
     "--data", metavar="LQ[,GT]", help="Folder of degraded pictures, and that of clean ones under the same names."
 )
 @click.option("-o", "--output", type=PATH, help="ONNX file to write [default: the ONNX file's name with .int8.onnx].")
-@click.option("--method", type=click.Choice(METHODS), default="mse", show_default=True, help="How a range is chosen.")
+@click.option("--method", type=Choice(METHODS), default="mse", show_default=True, help="How a range is chosen.")
 @sampling_of(
-    *PLAN_OPTIONS,
-    noise_level_option("Noise level of the pictures, 0..255, in place of --t0; denoising models only."),
-    seed_option("Seed of crops and noise."),
+    option_group(
+        "Trajectory",
+        *PLAN_OPTIONS,
+        noise_level_option("Noise level of the pictures, 0..255, in place of --t0; denoising models only."),
+        seed_option("Seed of crops and noise."),
+    )
 )
 @click.option("--crop", type=int, default=128, show_default=True, help="Largest side of a state, in pixels.")
 @click.option("--states", type=int, help="Number of states [default: doubled until the ranges have converged].")
@@ -37,7 +46,7 @@ _WITH_MANIFEST = {"onnx_file", "data", "output", "manifest", "cache", "report", 
 @click.option("--residuals", is_flag=True, help="Quantise the inputs of residual sums too, which TensorRT can fuse.")
 @click.option(
     "--rest",
-    type=click.Choice(["fp32", "fp16"]),
+    type=Choice(["fp32", "fp16"]),
     help="Precision of what stays in floating point [default: fp16 with --psnr-budget, else fp32].",
 )
 @click.option(

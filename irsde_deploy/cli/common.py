@@ -1,17 +1,16 @@
-"""What the commands share: kinds of options, where a checkpoint's settings come from, progress and notes."""
+"""What the commands share: kinds of options, where a checkpoint's settings come from, which options were given."""
 
 from __future__ import annotations
 
 import functools
 import math
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 from click.core import ParameterSource
+from cloup import option_group
 
 from ..core.calibrated import uncalibrated_words
 from ..core.noise import MAX_SEED
@@ -19,8 +18,8 @@ from ..core.pixels import require_rgb_pictures
 from ..core.sde import SCHEDULES
 from ..runtimes.opening import PROVIDERS_OF
 from ..runtimes.protocol import DEVICES
-from ..system.listener import Advance, Listener
-from .wording import for_terminal
+from .command import GENERAL, Choice
+from .output import note
 
 if TYPE_CHECKING:
     from ..core.card import ModelCard
@@ -86,52 +85,58 @@ _MODEL_OPTIONS = (
         help="Standard deviation of the SDE's noise, on the 0..255 scale; below 1, on the 0..1 scale.",
     ),
     click.option("--timesteps", "-T", type=int, help="Number of timesteps T that the network was trained with."),
-    click.option("--schedule", type=click.Choice(list(SCHEDULES)), help="Schedule of theta in the SDE."),
+    click.option("--schedule", type=Choice(list(SCHEDULES)), help="Schedule of theta in the SDE."),
     click.option(
         "--eps", type=float, help="Share of (clean - degraded) that is left at timestep T: exp(-theta_bar_T)."
     ),
-    click.option(
-        "--form", type=click.Choice(["pixel", "latent"]), help="What the network works on: pictures or latents."
-    ),
+    click.option("--form", type=Choice(["pixel", "latent"]), help="What the network works on: pictures or latents."),
     click.option("--task", help="What the network removes, for the model card."),
 )
 _MODEL_SETTINGS = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task")
 
-model_options = gathered(_MODEL_OPTIONS, _MODEL_SETTINGS, "model")
+model_options = gathered((option_group("SDE and network", *_MODEL_OPTIONS),), _MODEL_SETTINGS, "model")
 """Where a checkpoint's settings come from, given to the command as one dict, `model`, for `read_sources`. What binds
 most: flags, --opt, --recipe, the checkpoint itself."""
 
 
-def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where an engine runs, given to the command as one dict, `device_settings`, for `load`."""
+def device_options(*more: Any) -> _Decorator:
+    """A decorator: where an engine runs, as one dict, `device_settings`, for `load`; `more` options stand beside."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        return _with_device(command, more)
+
+    return decorate
+
+
+def _with_device(command: Callable[..., Any], more: Sequence[Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_settings(device: str | None, driver: str, engine_provider: str | None, **settings: Any) -> Any:
         return command(device_settings={"device": device, "driver": driver, "provider": engine_provider}, **settings)
 
-    for option in (
+    options = (
+        click.option(
+            "--device",
+            type=Choice(DEVICES),
+            help="Where to run, and nowhere else; auto: on the GPU where it can be used "
+            "[default: cuda for plans, else cpu].",
+        ),
         click.option(
             "--engine-provider",
-            type=click.Choice(PROVIDERS),
+            type=Choice(PROVIDERS),
             help="Library that runs an .onnx: on the CPU auto, onnxruntime or openvino, on a GPU cuda or tensorrt "
             "[default: onnxruntime, cuda].",
         ),
         click.option(
             "--driver",
-            type=click.Choice(["cuda-bindings", "pycuda"]),
+            type=Choice(["cuda-bindings", "pycuda"]),
             default="cuda-bindings",
             show_default=True,
             help="Library that drives the GPU.",
         ),
-        click.option(
-            "--device",
-            type=click.Choice(DEVICES),
-            help="Where to run, and nowhere else; auto: on the GPU where it can be used "
-            "[default: cuda for plans, else cpu].",
-        ),
-    ):
-        with_settings = option(with_settings)
-    return with_settings
+        *more,
+    )
+    return option_group("Where it runs", *options)(with_settings)
 
 
 def read_sources(model: Mapping[str, Any]) -> list[SettingsSource]:
@@ -165,54 +170,10 @@ def note_uncalibrated(engine: Path, card: ModelCard, timesteps: Iterable[int]) -
 def given_options(among: Callable[[str], bool]) -> list[str]:
     """The options that the command line has, of those whose parameter is among some."""
     context = click.get_current_context()
-    return [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if among(name := parameter.name or "") and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    ]
-
-
-@contextmanager
-def progress(length: int, label: str) -> Iterator[Advance]:
-    """A progress bar with ETA on stderr, on a terminal only."""
-    hidden = not sys.stderr.isatty()
-    with click.progressbar(
-        length=length,
-        label=label,
-        file=sys.stderr,
-        hidden=hidden,
-        show_pos=False,
-        item_show_func=lambda text: text,
-    ) as bar:
-
-        def advance(position: int, text: str | None = None) -> None:
-            bar.update(position - bar.pos, text)
-            bar.render_progress()  # update() leaves out what changes the text alone
-
-        yield advance
-
-
-def tell(text: str) -> None:
-    """Lines on stdout."""
-    for line in text.split("\n"):
-        click.echo(for_terminal(line, _all_commands()))
-
-
-def say(sentence: str) -> None:
-    """One line on stderr."""
-    click.echo(for_terminal(f"irsde-deploy: {sentence}", _all_commands()), err=True)
-
-
-def note(sentence: str) -> None:
-    """One line on stderr about something that is not an error."""
-    say(f"note: {sentence}")
-
-
-TERMINAL = Listener(tell, note, progress)
-"""Prints what long work tells."""
-
-
-def _all_commands() -> click.Group:
-    from . import cli  # which imports the commands, and those this module
-
-    return cli
+    found = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if typed and name not in GENERAL and among(name):
+            found.append(parameter.opts[0])
+    return found

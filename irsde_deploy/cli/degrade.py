@@ -10,10 +10,15 @@ from typing import Any
 import click
 
 from ..errors import InvalidValueError, OutputFileError
-from .common import KINDS, PATH, SEED, note
+from .command import command
+from .common import KINDS, PATH, SEED
+from .output import note, tell
 
 
-@click.command()
+@command(
+    "irsde-deploy degrade clean.png --kind rain -o rainy.png --seed 3",
+    "irsde-deploy degrade clean.png --kind gaussian-noise --set sigma=25 -o noisy.png",
+)
 @click.argument("picture", type=PATH)
 @click.option("--kind", required=True, help=f"Kind of the degradation: {KINDS}")
 @click.option("-o", "--output", type=PATH, required=True, help="Picture file to write.")
@@ -47,7 +52,7 @@ def degrade(picture: Path, kind: str, output: Path, seed: int, assigned: tuple[s
     if lost := write_picture(output, clean.with_rgb(degrade_picture(clean.rgb, apply, seed))):
         note(f"{output}: its format cannot hold {' and '.join(lost)}")
     written = psnr(to_eight_bit(read_picture(output).rgb), to_eight_bit(clean.rgb))
-    click.echo(f"wrote {output}: {kind}, seed {seed}, {written:.2f} dB from the clean picture")
+    tell(f"wrote {output}: {kind}, seed {seed}, {written:.2f} dB from the clean picture")
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from cloup import option_group
 
 from ..runtimes.tensorrt.options import BACKENDS, BuildOptions
-from .common import TERMINAL, gathered
+from .command import Choice
+from .common import gathered
+from .output import TERMINAL, status, tell
 
 if TYPE_CHECKING:
     import onnx
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _BUILD_OPTIONS = (
     click.option(
         "--backend",
-        type=click.Choice(list(BACKENDS)),
+        type=Choice(list(BACKENDS)),
         default="tensorrt",
         show_default=True,
         help="Library that builds and runs the plan.",
@@ -100,7 +101,7 @@ def build_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     `--opt` for `--opt-size` is added by the command that has no options file of that name.
     """
-    return gathered(_BUILD_OPTIONS, BUILD_SETTINGS, "build_settings")(command)
+    return gathered((option_group("TensorRT plan", *_BUILD_OPTIONS),), BUILD_SETTINGS, "build_settings")(command)
 
 
 def read_build_options(card: ModelCard, settings: dict[str, Any]) -> BuildOptions:
@@ -137,27 +138,15 @@ def build_aloud(model: onnx.ModelProto, card: ModelCard, source: Path, plan: Pat
     from ..runtimes.tensorrt.builder import build_plan
 
     for profile in options.profiles:
-        click.echo(f"profile: {profile} (batch x height x width)")
+        tell(f"profile: {profile} (batch x height x width)")
     started = time.monotonic()
-    with _elapsed(f"building with {options.backend}") as show:
+    with status(f"building with {options.backend}") as update:
+
+        def show(seconds: float, phase: str) -> None:
+            update(f"{seconds:.0f} s  {phase[:60]}")  # nobody knows how long a build takes
+
         plan_card = build_plan(model, card, source, plan, options, show)
-    click.echo(
+    tell(
         f"wrote {plan} ({plan.stat().st_size / 1e6:.1f} MB, {card.precision}) in {time.monotonic() - started:.1f} s by "
         f"{options.backend} {plan_card.version}; runs on {plan_card.needs}"
     )
-
-
-@contextmanager
-def _elapsed(label: str) -> Iterator[Callable[[float, str], None]]:
-    """Elapsed time on stderr, on a terminal only; nobody knows how long a build takes."""
-    shown = sys.stderr.isatty()
-
-    def show(seconds: float, phase: str) -> None:
-        if shown:
-            click.echo(f"\r\033[K{label}: {seconds:.0f} s  {phase[:60]}", nl=False, err=True)
-
-    try:
-        yield show
-    finally:
-        if shown:
-            click.echo("\r\033[K", nl=False, err=True)

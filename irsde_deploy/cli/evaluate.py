@@ -10,16 +10,21 @@ import click
 
 from ..errors import requires_extra
 from ..pictures.metrics import CROP_BORDER
-from .common import EXIT_SOME_FAILED, PATH, TERMINAL, device_options, note_uncalibrated, require_rgb, say
-from .sampling import sampling_options
+from .command import command, json_option, takes_engine
+from .common import EXIT_SOME_FAILED, PATH, device_options, note_uncalibrated, require_rgb
+from .output import TERMINAL, report, say, tell
+from .sampling import opened, sampling_options
 
 if TYPE_CHECKING:
     from ..core.sampling import Sampling
     from ..reports.evaluation import Measurement
 
 
-@click.command()
-@click.option("--engine", type=PATH, required=True, help="Model to evaluate: .onnx, .plan, or a PyTorch checkpoint.")
+@command(
+    "irsde-deploy evaluate --engine derain.onnx --data pairs/ -o report/",
+    "irsde-deploy evaluate derain.onnx --lq rainy/ --gt clean/ -o report/ --quality best --json",
+)
+@takes_engine("engine", "[ENGINE]", PATH, "Model to evaluate: .onnx, .plan, or a checkpoint")
 @click.option("--data", type=PATH, help="Folder with the subfolders LQ (degraded pictures) and GT (clean ones).")
 @click.option("--lq", type=PATH, help="Folder of degraded pictures, in place of --data.")
 @click.option("--gt", type=PATH, help="Folder of clean pictures, in place of --data.")
@@ -43,7 +48,8 @@ if TYPE_CHECKING:
 )
 @click.option("--save-pictures", is_flag=True, help="Write the restored pictures too.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
-@device_options
+@device_options()
+@json_option("Print one JSON object on stdout: the summary, each picture's values, notes.")
 def evaluate(
     engine: Path,
     data: Path | None,
@@ -73,7 +79,7 @@ def evaluate(
 
     pairs = choose_pairs(data, lq, gt)
     require_report_folder(output, pairs, overwrite)
-    restorer = require_rgb(load(engine, **device_settings), engine)
+    restorer = opened(require_rgb(load(engine, **device_settings), engine))
     restoring = Restoring(restorer, sampling)
     note_uncalibrated(engine, restorer.card, restoring.uncalibrated)
     settings = EvaluationSettings(crop_border, lpips_weights, fid_weights, worst, save_pictures)
@@ -81,7 +87,9 @@ def evaluate(
     if restoring.blind:
         note_uncalibrated(engine, restorer.card, restoring.uncalibrated)
     summary = evaluation.summary()
-    click.echo(format_summary(summary).rstrip())
+    tell(format_summary(summary).rstrip())
+    files = [{"picture": m.name, **m.values, "error": m.error} for m in evaluation.measurements]
+    report(summary=summary, files=files, output=output)
     if summary["failed"]:
         sys.exit(EXIT_SOME_FAILED)
 

@@ -11,8 +11,10 @@ import click
 from ..errors import refuse, requires_extra
 from ..export.export_settings import PRECISIONS, ExportSettings, PlanOrder
 from ..system.files import require_output
-from .common import PATH, TERMINAL, given_options, model_options, read_sources
+from .command import Choice, command
+from .common import PATH, given_options, model_options, read_sources
 from .engines import BUILD_SETTINGS, build_aloud, build_options, read_build_options
+from .output import TERMINAL
 from .whole_loop import LOOP_SETTINGS, LOOP_SUFFIX, loop_of_graph, loop_options, read_loop_options, write_loop
 
 if TYPE_CHECKING:
@@ -22,14 +24,17 @@ if TYPE_CHECKING:
     from ..export.export_settings import Rewriter
 
 
-@click.command()
+@command(
+    "irsde-deploy export ckpt.pth --opt options/test/ir-sde.yml -o derain.onnx",
+    "irsde-deploy export runs/derain/best.pt --whole-loop --quality balanced -o derain.loop.onnx",
+)
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, help="ONNX file to write [default: the checkpoint's name with .onnx].")
 @model_options
 @click.option("--opset", type=int, default=18, show_default=True, help="Version of the ONNX operators, 17 to 20.")
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=Choice(PRECISIONS),
     help="Precision of the graph; inputs and outputs stay float32 [default: fp32, with --engine mixed].",
 )
 @click.option(
@@ -45,14 +50,14 @@ if TYPE_CHECKING:
     help="Degraded picture, or folder of them, to measure the precision on; repeatable [default: a synthetic one].",
 )
 @click.option(
-    "--engine", type=PATH, help="TensorRT plan (.plan) to build too; the options down to --timing-cache are for it."
+    "--engine", type=PATH, help="TensorRT plan (.plan) to build too; the options under 'TensorRT plan' are for it."
 )
 @build_options
 @click.option(
     "--whole-loop",
     is_flag=True,
     help="Write the whole sampling loop as one graph, lq and noise to restored; CHECKPOINT may be an exported .onnx. "
-    "The options that follow are for it.",
+    "The options under 'Whole loop' are for it.",
 )
 @loop_options
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")

@@ -7,10 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
 from ..errors import InvalidValueError
-from .common import note, say
+from .output import aside, inform, note
 from .sampling import Model, show_quality
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ def run_pipe(model: Model, sampling: Sampling, target: float | None, settings: P
 
     def start(start: PipeStart) -> None:
         size = f"{start.form.width}x{start.form.height}"
-        click.echo(f"{start.engine}: {start.sampling}, {settings.noise} noise; {size}", err=True)
+        aside(f"{start.engine}: {start.sampling}, {settings.noise} noise; {size}")
 
     given, output = _claim_pipes()
     outcome = restore_pipe(
@@ -40,7 +38,7 @@ def run_pipe(model: Model, sampling: Sampling, target: float | None, settings: P
         on_frame=_frame,
         on_cut_off=_cut_off,
     )
-    say(f"{_summary(outcome)}{'; the reader has closed the pipe' if outcome.closed else ''}")
+    inform(f"{_summary(outcome)}{'; the reader has closed the pipe' if outcome.closed else ''}")
 
 
 def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:
@@ -59,12 +57,12 @@ def _claim_pipes() -> tuple[io.FileIO, io.FileIO]:
 
 
 def _frame(number: int, seconds: float) -> None:
-    click.echo(f"frame {number}: {1000 * seconds:.1f} ms", err=True)
+    aside(f"frame {number}: {1000 * seconds:.1f} ms")
 
 
 def _cut_off(outcome: PipeOutcome) -> None:
     if outcome.frames:
-        say(_summary(outcome))
+        inform(_summary(outcome))
 
 
 def _summary(outcome: PipeOutcome) -> str:

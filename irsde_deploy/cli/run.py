@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from cloup import option_group
 
 from ..core.sampling import Sampling
-from .common import EXIT_SOME_FAILED, PATH, device_options, note, note_uncalibrated, progress, say
+from ..runtimes.opening import ENGINES
+from ..system.files import missing, most_alike
+from .command import Choice, command, json_option, one_engine
+from .common import EXIT_SOME_FAILED, PATH, device_options, note_uncalibrated
+from .file_reports import FileReports
+from .output import note, progress, report, say, tell
 from .sampling import Model, sampling_options, show_quality
 from .video import VideoOptions, of_videos, refuse_picture_options, refuse_video_options, run_videos, video_options
 
@@ -21,43 +27,54 @@ if TYPE_CHECKING:
     from ..restorer import Restorer
 
 
-@click.command()
-@click.argument("inputs", nargs=-1, required=True)
-@click.option("--engine", type=PATH, required=True, help="Model to run: .onnx, .plan, or a PyTorch checkpoint.")
-@click.option("-o", "--output", type=PATH, required=True, help="Picture file for one input, else a folder.")
+@command(
+    "irsde-deploy run --engine derain.onnx photos/ -o restored/ --quality fast",
+    "irsde-deploy run derain.onnx in.mp4 -o out.mp4 --resume",
+)
+@click.argument("inputs", nargs=-1, metavar="[ENGINE] INPUTS...")
+@option_group(
+    "Model, inputs and outputs",
+    click.option("--engine", type=PATH, help="Model to run: .onnx, .plan, or a checkpoint; or the first INPUT."),
+    click.option("-o", "--output", type=PATH, required=True, help="Picture file for one input, else a folder."),
+    click.option(
+        "--format",
+        "suffix",
+        type=Choice(["png", "jpg", "webp", "tiff"]),
+        help="Format of the outputs [default: the inputs'].",
+    ),
+    click.option("--overwrite", "existing", flag_value="overwrite", help="Replace existing outputs."),
+    click.option("--skip-existing", "existing", flag_value="skip", help="Leave existing outputs alone."),
+    json_option("Print one JSON object on stdout: outputs, the status of each file, notes, timings."),
+)
 @sampling_options
-@click.option(
-    "--target-seconds",
-    type=float,
-    help="Measure an evaluation at the first picture's size; take the best preset within.",
+@option_group(
+    "Speed",
+    click.option(
+        "--target-seconds",
+        type=float,
+        help="Measure an evaluation at the first picture's size; take the best preset within.",
+    ),
+    click.option("--target-fps", type=float, help="The same, in pictures a second."),
+    click.option(
+        "--batch",
+        type=click.IntRange(1, 256),
+        default=1,
+        show_default=True,
+        help="Pictures of one size at a time.",
+    ),
 )
-@click.option("--target-fps", type=float, help="The same, in pictures a second.")
-@device_options
-@click.option(
-    "--fallback",
-    type=PATH,
-    help="Engine of the same model, in FP32, that does a picture again where a state is not finite.",
+@device_options(
+    click.option(
+        "--fallback",
+        type=PATH,
+        help="Engine of the same model, in FP32, that does a picture again where a state is not finite.",
+    ),
+    click.option("--rebuild", is_flag=True, help="Build a plan again first where it does not fit this machine."),
 )
-@click.option("--rebuild", is_flag=True, help="Build a plan again first where it does not fit this machine.")
-@click.option(
-    "--batch",
-    type=click.IntRange(1, 256),
-    default=1,
-    show_default=True,
-    help="Pictures of one size at a time.",
-)
-@click.option(
-    "--format",
-    "suffix",
-    type=click.Choice(["png", "jpg", "webp", "tiff"]),
-    help="Format of the outputs [default: the inputs'].",
-)
-@click.option("--overwrite", "existing", flag_value="overwrite", help="Replace existing outputs.")
-@click.option("--skip-existing", "existing", flag_value="skip", help="Leave existing outputs alone.")
 @video_options
 def run(
     inputs: tuple[str, ...],
-    engine: Path,
+    engine: Path | None,
     output: Path,
     sampling: Sampling,
     target_seconds: float | None,
@@ -81,6 +98,7 @@ def run(
     from ..pictures.targets import seconds_wanted
 
     target = seconds_wanted(target_seconds, target_fps, sampling)
+    engine, inputs = _engine_and_inputs(engine, inputs)
     model = Model(engine, fallback, device_settings, rebuild)
     if of_videos(inputs):
         refuse_picture_options(suffix)
@@ -89,11 +107,31 @@ def run(
     refuse_video_options(video)
     planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None, note)
     jobs = still_to_do(planned, existing)
-    _run_pictures(jobs, len(planned) - len(jobs), model, sampling, target, batch)
+    _run_pictures(jobs, [job for job in planned if job not in jobs], model, sampling, target, batch)
+
+
+def _engine_and_inputs(engine: Path | None, inputs: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
+    """The engine, by --engine or as the first of the inputs, and the others."""
+    by_place = bool(inputs) and Path(inputs[0]).suffix.lower() in ENGINES
+    first = Path(inputs[0]) if by_place else None
+    if engine is None and not by_place and inputs:
+        _require_no_mistyped_engine(Path(inputs[0]))
+    chosen = one_engine(first, engine, "the first INPUT")
+    others = inputs[1:] if by_place else inputs
+    if not others:
+        raise click.UsageError("no input is given: name pictures, folders or videos", click.get_current_context())
+    return chosen, others
+
+
+def _require_no_mistyped_engine(path: Path) -> None:
+    """Raise InputFileError where the first input is not there, and an engine of nearly that name is."""
+    meant = None if path.exists() else most_alike(path)
+    if meant is not None and meant.suffix.lower() in ENGINES:
+        raise missing(path)
 
 
 def _run_pictures(
-    jobs: list[Job], skipped: int, model: Model, sampling: Sampling, target: float | None, batch: int
+    jobs: list[Job], skipped: list[Job], model: Model, sampling: Sampling, target: float | None, batch: int
 ) -> None:
     """Restore pictures, and say how."""
     from ..pictures.restoring import Restoring
@@ -103,7 +141,8 @@ def _run_pictures(
         sampling = _with_quality(target, restorer, sampling, jobs, batch)
     restoring = Restoring(restorer, sampling)
     announced = restorer.engine.name
-    click.echo(f"{announced}: {restoring}")
+    tell(f"{announced}: {restoring}")
+    report(sampling=str(restoring))
     note_uncalibrated(model.engine, restorer.card, restoring.uncalibrated)
     shown = _PictureProgress(len(jobs), restoring.steps, skipped)
     _restore_all(restoring, jobs, batch, shown)
@@ -115,7 +154,7 @@ def _run_pictures(
         done = f"{restorer.fallbacks} of {len(jobs)} done by {model.fallback}"
         note(f"{done}: a state of {model.engine} was not finite")
     chosen = "" if restorer.engine.name == announced else f", by {restorer.engine.name}"
-    click.echo(f"{shown.summary(restoring.levels)}{chosen}")
+    tell(f"{shown.summary(restoring.levels)}{chosen}")
     if shown.tally.failed:
         sys.exit(EXIT_SOME_FAILED)
 
@@ -153,21 +192,24 @@ def _restore_all(restoring: Restoring, jobs: list[Job], batch: int, shown: _Pict
 class _PictureProgress:
     """How far a run is; says what went wrong as it is counted."""
 
-    def __init__(self, pictures: int, steps: int, skipped: int) -> None:
+    def __init__(self, pictures: int, steps: int, skipped: list[Job]) -> None:
         from ..pictures.batch import Tally
 
         self.pictures, self.steps = pictures, steps
-        self.tally: Tally = Tally(skipped=skipped)
+        self.tally: Tally = Tally(skipped=len(skipped))
         self._started = time.monotonic()
+        self._files = FileReports(skipped)
 
     def add(self, outcome: Outcome) -> None:
         self.tally.add(outcome)
+        notes = [f"{outcome.job.source}: {sentence}" for sentence in outcome.notes]
+        if outcome.lost:
+            notes.append(f"{outcome.job.target}: its format cannot hold {' and '.join(outcome.lost)}")
         if outcome.error is not None:
             say(outcome.error)
-        for sentence in outcome.notes:
-            note(f"{outcome.job.source}: {sentence}")
-        if outcome.lost:
-            note(f"{outcome.job.target}: its format cannot hold {' and '.join(outcome.lost)}")
+        for sentence in notes:
+            note(sentence)
+        self._files.add(outcome, notes)
 
     @property
     def evaluations(self) -> int:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from cloup import option_group
 
 from ..core.presets import PRESETS
 from ..core.samplers import SAMPLERS
 from ..core.sampling import Sampling
 from ..errors import InvalidValueError
+from .command import Choice
 from .common import SEED, require_rgb
 from .engines import rebuild_where_unfit
+from .output import detail, report, tell
 
 if TYPE_CHECKING:
     from ..pictures.targets import QualityChoice
@@ -38,10 +41,10 @@ class _TileType(click.ParamType[Any]):
 
 PLAN_OPTIONS = (
     click.option(
-        "--sampler", type=click.Choice(list(SAMPLERS)), help="Sampler of the reverse SDE [default: the model card's]."
+        "--sampler", type=Choice(list(SAMPLERS)), help="Sampler of the reverse SDE [default: the model card's]."
     ),
     click.option("--steps", type=int, help="Network evaluations a picture [default: the model card's]."),
-    click.option("--quality", type=click.Choice(list(PRESETS)), help="A preset in place of --sampler and --steps."),
+    click.option("--quality", type=Choice(list(PRESETS)), help="A preset in place of --sampler and --steps."),
     click.option("--t0", type=int, help="First timestep [default: the model card's, else T]."),
     click.option(
         "--debias", is_flag=True, help="Take the bias of maximum-likelihood training out of the network's output."
@@ -78,21 +81,27 @@ def sampling_of(*options: Any) -> Callable[[Callable[..., Any]], Callable[..., A
 
 
 sampling_options = sampling_of(
-    *PLAN_OPTIONS,
-    noise_level_option(
-        "Noise level of the pictures, standard deviation 0..255 [default: estimated]; denoising models only."
+    option_group(
+        "Sampling",
+        *PLAN_OPTIONS,
+        noise_level_option(
+            "Noise level of the pictures, standard deviation 0..255 [default: estimated]; denoising models only."
+        ),
+        seed_option("Seed of the noise; the same for every picture."),
     ),
-    seed_option("Seed of the noise; the same for every picture."),
-    click.option(
-        "--tile",
-        type=_TileType(),
-        default="auto",
-        show_default=True,
-        metavar="SIDE|auto|whole",
-        help="Side in pixels of tiles to evaluate; auto: whole where memory and the engine allow.",
-    ),
-    click.option(
-        "--overlap", type=int, help="Overlap of neighbouring tiles, in pixels [default: 64, at most half a side]."
+    option_group(
+        "Tiles",
+        click.option(
+            "--tile",
+            type=_TileType(),
+            default="auto",
+            show_default=True,
+            metavar="SIDE|auto|whole",
+            help="Side in pixels of tiles to evaluate; auto: whole where memory and the engine allow.",
+        ),
+        click.option(
+            "--overlap", type=int, help="Overlap of neighbouring tiles, in pixels [default: 64, at most half a side]."
+        ),
     ),
 )
 """All options of sampling, for commands that restore pictures."""
@@ -115,9 +124,16 @@ class Model:
             if self.engine.suffix.lower() != ".plan":
                 raise InvalidValueError(f"{self.engine}: only a plan can be built again: leave out --rebuild")
             rebuild_where_unfit(self.engine)
-        return require_rgb(load(self.engine, fallback=self.fallback, **self.device_settings), self.engine)
+        return opened(require_rgb(load(self.engine, fallback=self.fallback, **self.device_settings), self.engine))
+
+
+def opened(restorer: Restorer) -> Restorer:
+    """The restorer, after what it is was said with -v, and put where --json has it."""
+    report(engine={"files": restorer.files, "runs_on": restorer.runs_on})
+    detail(repr(restorer))
+    return restorer
 
 
 def show_quality(choice: QualityChoice) -> None:
     """Say which quality was chosen for a target, and why."""
-    click.echo(choice.words)
+    tell(choice.words)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from cloup import option_group
 
 from ..errors import InvalidValueError, requires_extra
-from .common import KINDS, PATH, gathered, given_options, model_options, progress, read_sources, tell
+from .command import Choice, command
+from .common import KINDS, PATH, gathered, given_options, model_options, read_sources
+from .output import inform, note, on_terminal, progress, tell
 
 if TYPE_CHECKING:
     from ..networks.checkpoints import Checkpoint
@@ -20,6 +26,9 @@ if TYPE_CHECKING:
     from ..training.session import TrainingProgress
 
 DEFAULT_RECIPE = "small"
+
+PACE = 20.0
+"""Seconds between two lines that say how far a run is, where there is no terminal for a progress bar."""
 
 _DATA_OPTIONS = (
     click.option("--gt", type=PATH, help="Folder of clean pictures."),
@@ -57,18 +66,21 @@ _WITH_RESUME = {"output", "resume", "iterations", "stop_at", "device", "workers"
 """What may be given for a run that is continued, which has the rest."""
 
 
-@click.command()
+@command(
+    "irsde-deploy train --lq rainy/ --gt clean/ -o runs/derain --task derain",
+    "irsde-deploy train --resume runs/derain",
+)
 @click.option("-o", "--output", type=PATH, help="Folder of the new run: checkpoints, log, curve, sample sheets.")
 @click.option("--resume", type=PATH, help="Continue the run in this folder; its settings stay as they are.")
-@gathered(_DATA_OPTIONS, _DATA_SETTINGS, "data")
+@gathered((option_group("Pictures", *_DATA_OPTIONS),), _DATA_SETTINGS, "data")
 @click.option("--init", type=PATH, help="Checkpoint to take the first weights from; the reference's or ours.")
 @model_options
-@gathered(_TRAINING_OPTIONS, _TRAINING_SETTINGS, "training")
+@gathered((option_group("Training", *_TRAINING_OPTIONS),), _TRAINING_SETTINGS, "training")
 @click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="Any other training setting; repeatable.")
 @click.option("--stop-at", type=click.IntRange(1), help="Stop after this iteration, as an interrupt would.")
 @click.option(
     "--device",
-    type=click.Choice(["cpu", "cuda"]),
+    type=Choice(["cpu", "cuda"]),
     default="cpu",
     show_default=True,
     help="Where the network is trained.",
@@ -109,7 +121,9 @@ def train(
             start.plan, start.folder, process, start.initial, start.state, device, workers, stop_at, report
         )
     if process.first:
-        click.echo(f"wrote {' and '.join(start.written())}")
+        tell(start.written())
+        if ending is not Ending.COMPLETE:
+            inform(start.continuing)
     if ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
 
@@ -124,10 +138,23 @@ class _Start:
     initial: Checkpoint | None = None
     state: dict[str, Any] | None = None
 
-    def written(self) -> list[str]:
-        """The checkpoints that are there by now."""
-        paths = [self.folder / "last.pt", self.folder / "best.pt"]
-        return [str(path) for path in paths if path.exists()]
+    def written(self) -> str:
+        """The checkpoints that are there by now, and what they are."""
+        from ..training.run_folder import RunFolder
+
+        folder = RunFolder(self.folder)
+        last = f"wrote {folder.last}, the last iteration"
+        best = folder.best_validation()
+        if best is None or not folder.best.exists():
+            first = self.plan.settings.validate_every
+            return f"{last}; {folder.best} comes with the first validation, after {first} iterations or the last one"
+        iteration, psnr = best
+        return f"{last}, and {folder.best}, the best validation: iteration {iteration}, {psnr:.2f} dB"
+
+    @property
+    def continuing(self) -> str:
+        """How the run is continued."""
+        return f"'irsde-deploy train --resume {shlex.quote(str(self.folder))}' continues the run"
 
 
 def _earlier_run(resume: Path, iterations: int | None) -> _Start:
@@ -157,7 +184,7 @@ def _new_run(
     pictures = choose_data(data, [source.data for source in sources])
     for source in sources:
         if source.note:
-            tell(f"note: {source.note}")
+            note(source.note)
     plan = make_plan(sources, pictures, settings, initial)
     return _Start(plan, output, "\n".join(plan.origins), initial)
 
@@ -166,7 +193,7 @@ def _with_recipe(model: dict[str, Any]) -> dict[str, Any]:
     """The same, with the recipe to take where nothing names a network; says so."""
     if model["opt"] is not None or model["recipe"] is not None:
         return model
-    click.echo(f"neither --recipe, --opt nor --init: taking the recipe {DEFAULT_RECIPE}")
+    tell(f"neither --recipe, --opt nor --init: taking the recipe {DEFAULT_RECIPE}")
     return {**model, "recipe": DEFAULT_RECIPE}
 
 
@@ -197,15 +224,41 @@ def _reporter(plan: TrainingPlan, process: Process) -> Iterator[Callable[[Traini
     if not process.first:
         yield lambda state: None
         return
+    pace = _Pace()
     with progress(plan.settings.iterations, "training") as advance:
 
         def report(state: TrainingProgress) -> None:
             psnr = "" if state.psnr is None else f", {state.psnr:.2f} dB"
             advance(state.iteration, f"{state.iteration}/{state.iterations}, loss {state.loss:.4g}{psnr}")
+            due = pace.due()
             if state.validated is not None:
-                click.echo(_validation_line(state))
+                tell(_validation_line(state))
+            elif due and not on_terminal():
+                tell(pace.line(state))
 
         yield report
+
+
+class _Pace:
+    """When something is said of a run whose progress bar nobody sees, and what: how far it is, and the time left."""
+
+    def __init__(self) -> None:
+        self._started = self._said = time.monotonic()
+        self._iterations = 0
+
+    def due(self) -> bool:
+        """Count an iteration; whether `PACE` seconds have gone by since the last line."""
+        self._iterations += 1
+        return time.monotonic() - self._said >= PACE
+
+    def line(self, state: TrainingProgress) -> str:
+        """The line."""
+        self._said = time.monotonic()
+        left = (self._said - self._started) / self._iterations * (state.iterations - state.iteration)
+        return (
+            f"iteration {state.iteration} of {state.iterations}: loss {state.loss:.4g}, "
+            f"about {datetime.timedelta(seconds=round(left))} left"
+        )
 
 
 def _validation_line(state: TrainingProgress) -> str:

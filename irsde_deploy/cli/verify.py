@@ -13,11 +13,17 @@ from ..core.samplers import SAMPLERS
 from ..core.sampling import Sampling
 from ..core.tiling import Tiling
 from ..errors import InvalidValueError, refuse, requires_extra
-from .common import PATH, SEED, TERMINAL, device_options
+from .command import Choice, command, takes_engine
+from .common import PATH, SEED, device_options
+from .output import TERMINAL
+from .sampling import opened
 
 
-@click.command()
-@click.argument("engine", type=PATH)
+@command(
+    "irsde-deploy verify derain.onnx --against ckpt.pth",
+    "irsde-deploy verify derain.onnx --tiled 256 --picture rainy.png",
+)
+@takes_engine("engine", "ENGINE", PATH, "Engine to compare")
 @click.option("--against", type=PATH, help="The PyTorch checkpoint that it was exported from.")
 @click.option(
     "--tiled", type=click.IntRange(1), metavar="SIDE", help="Compare tiles of this side with the whole --picture."
@@ -27,7 +33,7 @@ from .common import PATH, SEED, TERMINAL, device_options
 )
 @click.option(
     "--sampler",
-    type=click.Choice(list(SAMPLERS)),
+    type=Choice(list(SAMPLERS)),
     help="Sampler of the trajectory [default: posterior; with --tiled or INT8 the card's]",
 )
 @click.option(
@@ -44,7 +50,7 @@ from .common import PATH, SEED, TERMINAL, device_options
 @click.option(
     "--plot", "plot_path", type=PATH, help="PNG file to write [default: ENGINE.parity.png or ENGINE.tiles.png]"
 )
-@device_options
+@device_options()
 def verify(
     engine: Path,
     against: Path | None,
@@ -76,7 +82,7 @@ def verify(
             from ..reports.parity import verify_engine
         from ..restorer import load
 
-        restorer = load(engine, **device_settings)
+        restorer = opened(load(engine, **device_settings))
         verify_engine(
             restorer,
             against,
@@ -129,5 +135,5 @@ def _verify_tiles(
     from ..reports.tiles import verify_tiles
     from ..restorer import load
 
-    restorer = load(engine, **device_settings)
+    restorer = opened(load(engine, **device_settings))
     verify_tiles(restorer, picture, tiling, written.csv, written.plot, sampling=sampling, listener=TERMINAL)

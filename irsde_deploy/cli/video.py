@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from cloup import option_group
 
 from ..core.noise import FRAME_NOISES
-from ..errors import InvalidValueError, refuse
-from .common import EXIT_SOME_FAILED, FiniteRange, note, progress, say
+from ..errors import InvalidValueError, IrsdeError, refuse
+from .command import Choice
+from .common import EXIT_SOME_FAILED, FiniteRange
+from .file_reports import FileReports
+from .output import inform, note, progress, report, say, tell, wants_json
 from .pipe import run_pipe
 from .sampling import Model, show_quality
 
@@ -88,7 +92,7 @@ _OPTIONS = (
     click.option("--pix-fmt", help="Pixel format of a video's frames, as FFmpeg names it [default: the source's]."),
     click.option("--start", type=_seconds, metavar="TIME", help="Beginning of a part of a video, which is then at 0."),
     click.option("--end", type=_seconds, metavar="TIME", help="End of a part of a video, in seconds or HH:MM:SS.mmm."),
-    click.option("--noise", type=click.Choice(FRAME_NOISES), help="Field of a video's frames [default: fixed]."),
+    click.option("--noise", type=Choice(FRAME_NOISES), help="Field of a video's frames [default: fixed]."),
     click.option(
         "--segment",
         type=FiniteRange(0.01, 3600),
@@ -96,9 +100,7 @@ _OPTIONS = (
     ),
     click.option("--resume", is_flag=True, help="Continue a video that was cut off."),
     click.option("--size", metavar="WxH", help="Size of raw RGB frames on a pipe."),
-    click.option(
-        "--matrix", type=click.Choice(_MATRICES), help="Colours of videos that do not say [default: by size]."
-    ),
+    click.option("--matrix", type=Choice(_MATRICES), help="Colours of videos that do not say [default: by size]."),
 )
 
 
@@ -111,9 +113,7 @@ def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
         given = {name: settings.pop(name) for name in names}
         return command(video=VideoOptions(**given), **settings)
 
-    for option in reversed(_OPTIONS):
-        with_options = option(with_options)
-    return with_options
+    return option_group("Videos and pipes", *_OPTIONS)(with_options)
 
 
 def of_videos(inputs: Sequence[str]) -> bool:
@@ -166,6 +166,7 @@ def _require_pipe(inputs: Sequence[str], output: Path, existing: str | None, opt
                 list(inputs) != [PIPE] or str(output) != PIPE,
                 "a pipe goes in and out: the input is - alone, and the output -o -",
             ),
+            (wants_json(), "--json is for files: a pipe's stdout is for the video, leave it out"),
             (bool(foreign), f"{''.join(foreign[:1])} is for files, not for pipes: leave it out"),
         ]
     )
@@ -181,7 +182,7 @@ def _run_files(
     skip: bool,
 ) -> None:
     """Restore video files one after another."""
-    from ..pictures.batch import Tally, in_turn
+    from ..pictures.batch import Outcome, Tally, in_turn
     from ..pictures.planning import without_existing
     from ..video.planning import plan_videos
     from ..video.work_folder import clear_finished
@@ -192,22 +193,33 @@ def _run_files(
         if job not in jobs:
             clear_finished(job.target)  # of a run that was killed when its output was there
     restorer = model.load()
-    restore = functools.partial(_restore, restorer, sampling, target, settings)
+    files = FileReports([job for job in planned if job not in jobs])
+    restore = functools.partial(_restore, restorer, sampling, target, settings, files)
     tally = Tally(skipped=len(planned) - len(jobs))
     # a single video's error ends the command, with that error's exit code
     outcomes = in_turn(restore, jobs) if len(planned) > 1 else map(restore, jobs)
-    for outcome in outcomes:
-        tally.add(outcome)
-        if outcome.error is not None:
-            say(outcome.error)
+    try:
+        for outcome in outcomes:
+            tally.add(outcome)
+            if outcome.error is not None:
+                say(outcome.error)
+                files.add(outcome)
+    except IrsdeError as error:
+        files.add(Outcome(jobs[0], str(error)))
+        raise
     if len(planned) > 1:
-        click.echo(f"{tally.written} written, {tally.failed} failed, {tally.skipped} skipped")
+        tell(f"{tally.written} written, {tally.failed} failed, {tally.skipped} skipped")
     if tally.failed:
         sys.exit(EXIT_SOME_FAILED)
 
 
 def _restore(
-    restorer: Restorer, sampling: Sampling, target: float | None, settings: VideoSettings, job: Job
+    restorer: Restorer,
+    sampling: Sampling,
+    target: float | None,
+    settings: VideoSettings,
+    files: FileReports,
+    job: Job,
 ) -> Outcome:
     """Restore a video, and say how."""
     from ..pictures.batch import Outcome
@@ -228,13 +240,16 @@ def _restore(
             on_cut_off=shown.cut_off,
         )
     seconds = max(outcome.seconds, 1e-9)
-    click.echo(f"{job.target}: {outcome.frames} frames in {seconds:.1f} s, {outcome.frames / seconds:.2f} fps")
+    tell(f"{job.target}: {outcome.frames} frames in {seconds:.1f} s, {outcome.frames / seconds:.2f} fps")
     losses = outcome.losses
     for problem in losses.problems:
         say(f"{job.source}: {problem}")
-    for sentence in losses.notes:
-        note(f"{job.source}: {sentence}")
-    return Outcome(job, missing=losses.problems)
+    notes = [f"{job.source}: {sentence}" for sentence in losses.notes]
+    for sentence in notes:
+        note(sentence)
+    done = Outcome(job, missing=losses.problems)
+    files.add(done, notes, frames=outcome.frames, restoring_seconds=outcome.seconds)
+    return done
 
 
 class _VideoDisplay:
@@ -257,13 +272,14 @@ class _VideoDisplay:
         job = start.job
         height, width = job.source.shown_size
         frames = f"{job.expected_frames} frames, " if job.expected_frames else ""
-        click.echo(f"{start.engine}: {start.sampling}, {self._noise} noise")
-        click.echo(
+        tell(f"{start.engine}: {start.sampling}, {self._noise} noise")
+        report(sampling=str(start.sampling))
+        tell(
             f"{self._job.source}: {width}x{height}, {frames}{float(job.source.rate):.5g} fps -> {self._job.target}: "
             f"{job.encoding.words}"
         )
         if start.resumed:
-            click.echo(f"{start.resumed} frames are done already")
+            tell(f"{start.resumed} frames are done already")
         self._started = time.monotonic()
         self._advance = self._bar.enter_context(progress(max(1, job.expected_frames * start.steps), ""))
 
@@ -283,6 +299,6 @@ class _VideoDisplay:
         self._bar.close()
         partial = outcome.partial
         if partial is not None:
-            say(f"{partial.path} holds the first {partial.seconds:.2f} s; --resume continues after the last segment")
+            inform(f"{partial.path} holds the first {partial.seconds:.2f} s; --resume continues after the last segment")
         elif outcome.resumable:
-            say(f"{self._job.target}: --resume continues after the last whole segment")
+            inform(f"{self._job.target}: --resume continues after the last whole segment")

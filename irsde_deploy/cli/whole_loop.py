@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from cloup import option_group
 
 from ..core.sampling import Sampling
 from ..errors import InvalidValueError, requires_extra
 from ..system.files import require_output, told_of, write_atomically
-from .common import gathered, given_options, note, note_uncalibrated, progress
+from .command import Choice
+from .common import gathered, given_options, note_uncalibrated
+from .output import note, progress, tell
 from .sampling import PLAN_OPTIONS, noise_level_option
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ _LOOP_OPTIONS = (
     noise_level_option("Noise level of the pictures, 0..255, in place of --t0; denoising models only."),
     click.option(
         "--noise-input",
-        type=click.Choice(["noise", "seed"]),
+        type=Choice(["noise", "seed"]),
         default="noise",
         show_default=True,
         help="What the graph takes beside pictures: normal values, or a seed to draw them from (ONNX Runtime only).",
@@ -37,7 +40,7 @@ LOOP_SETTINGS = ("sampler", "steps", "quality", "t0", "noise_level", "debias", "
 """Parameters that those options fill."""
 
 
-loop_options = gathered(_LOOP_OPTIONS, LOOP_SETTINGS, "loop_settings")
+loop_options = gathered((option_group("Whole loop", *_LOOP_OPTIONS),), LOOP_SETTINGS, "loop_settings")
 """Options of a whole loop, given to the command as one dict, `loop_settings`, for `read_loop_options`."""
 
 
@@ -60,7 +63,7 @@ def write_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan, path: Pa
     from ..embedding.whole_loop_file import CASES, export_whole_loop
 
     second = {"noise": f", noise ({len(plan.draws)}, batch, {card.channels}, height, width)", "seed": ", seed (1)"}
-    click.echo(
+    tell(
         f"whole loop: {plan.sampler}, {len(plan.table)} steps; inputs lq (batch, {card.channels}, height, width)"
         + second.get(plan.noise_input or "", "")
     )
@@ -75,7 +78,7 @@ def write_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan, path: Pa
             export_whole_loop(model, card, plan, path, keep)
     finally:
         if comparisons:
-            click.echo("\n".join([format_heading("the loop in NumPy"), *map(format_comparison, comparisons)]))
+            tell("\n".join([format_heading("the loop in NumPy"), *map(format_comparison, comparisons)]))
 
 
 def loop_of_graph(source: Path, output: Path | None, overwrite: bool, settings: dict[str, Any]) -> None:
@@ -94,4 +97,4 @@ def loop_of_graph(source: Path, output: Path | None, overwrite: bool, settings: 
     note_uncalibrated(source, card, plan.table.t)
     with write_atomically(output) as temporary, told_of(source, temporary):
         write_loop(model, card, plan, temporary)
-    click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    tell(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")

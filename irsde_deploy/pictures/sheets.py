@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -12,6 +13,11 @@ Pixels = npt.NDArray[Any]
 
 _BAND = 20
 """Height of a line of text in pixels."""
+
+
+def headings(words: Sequence[str], width: int) -> Pixels:
+    """A band with a word over each column of a sheet whose columns are `width` pixels wide."""
+    return np.hstack([labelled(np.zeros((0, width, 3), np.uint8), word) for word in words])
 
 
 def labelled(image: Pixels, text: str) -> Pixels:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import base64
 import importlib.metadata
 import importlib.util
+import os
 import platform
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import install_command, reason
 from ..runtimes.device.drivers.probe import devices
@@ -19,6 +25,7 @@ PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
         ("cv2", "opencv-python-headless"),
         ("PIL", "pillow"),
         ("click", "click"),
+        ("cloup", "cloup"),
         ("msgspec", "msgspec"),
         ("filelock", "filelock"),
         ("platformdirs", "platformdirs"),
@@ -44,6 +51,7 @@ PACKAGES: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (("tensorboard", "tensorboard"), ("lion_pytorch", "lion-pytorch")),
     "evaluate": (("skimage", "scikit-image"), ("pywt", "PyWavelets"), ("torchmetrics", "torchmetrics")),
     "video": (("av", "av"),),
+    "vapoursynth": (("vapoursynth", "vapoursynth"),),
 }
 """Extra of irsde-deploy -> (module, distribution) of each package in it."""
 
@@ -73,6 +81,7 @@ def examine() -> Iterator[Finding]:
         for module, distribution in packages:
             yield _package(extra, module, distribution)
     yield from _providers()
+    yield _gstreamer()
     yield _cuda_driver()
 
 
@@ -82,6 +91,8 @@ def _package(extra: str, module: str, distribution: str) -> Finding:
     install = install_command(None if extra == "base" else extra)
     if distribution == "onnxruntime-gpu" and _installed("onnxruntime"):
         install = f"pip uninstall onnxruntime, then {install}"  # both provide one module
+    if extra == "vapoursynth" and sys.version_info < (3, 12):
+        install = "its wheels need Python 3.12 or later"
     try:
         version = importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -125,6 +136,26 @@ def _providers() -> Iterator[Finding]:
             yield Finding(provider, True, "works")
         else:  # it fell back to another
             yield Finding(provider, False, "is listed but does not start")
+
+
+def _gstreamer() -> Finding:
+    """Whether GStreamer's tools are there, and whether they are told where the element irsde is."""
+    tool = shutil.which("gst-inspect-1.0")
+    if tool is None:
+        return Finding("GStreamer (by hand)", False, "missing: docs/plugins.md has the system's packages it takes")
+    said = subprocess.run([tool, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    version = re.search(r"version (\d[\d.]*)", said.stdout)
+    folder = element_folder()
+    told = str(folder) in os.environ.get("GST_PLUGIN_PATH", "").split(os.pathsep)
+    where = "GST_PLUGIN_PATH has its element irsde" if told else f"for its element irsde, GST_PLUGIN_PATH={folder}"
+    return Finding("GStreamer (by hand)", version is not None, f"{version[1] if version else said.stderr}; {where}")
+
+
+def element_folder() -> Path:
+    """The folder of GStreamer's element: in an installed package, or in the source tree that this package is in."""
+    package = Path(__file__).parent.parent
+    installed = package / "plugins" / "gstreamer"
+    return installed if installed.is_dir() else package.parent / "runtimes" / "gstreamer"
 
 
 def _cuda_driver() -> Finding:

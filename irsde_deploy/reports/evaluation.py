@@ -18,7 +18,7 @@ from ..errors import InvalidValueError
 from ..pictures.files import Picture, read_picture, to_eight_bit, write_picture
 from ..pictures.metrics import SSIM_WINDOW, luma, ssim
 from ..pictures.pairs import Pair, enlarged
-from ..pictures.sheets import labelled
+from ..pictures.sheets import headings, labelled
 from ..system.one_of_many import Failed, attempted
 from ..system.tables import markdown_table, write_csv, write_json, write_text
 
@@ -92,7 +92,7 @@ class WorstPictures:
         """Write the sheet, worst first, one row a picture; False where there is none."""
         rows = [labelled(np.hstack(images), f"{name}  {quality:.2f} dB") for quality, name, images in self._kept]
         if rows:
-            write_picture(path, Picture(np.vstack(rows)))
+            write_picture(path, Picture(np.vstack([headings(("degraded", "restored", "clean"), _CELL), *rows])))
         return bool(rows)
 
 

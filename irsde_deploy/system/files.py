@@ -159,14 +159,18 @@ def require_there(path: Path) -> None:
 
 def missing(path: Path, what: str = "no such file") -> InputFileError:
     """The error for a file that is not there, with the name in its folder that is most like its own, if any is."""
+    meant = most_alike(path)
+    return InputFileError(f"{path}: {what}" if meant is None else f"{path}: {what}: did you mean {meant}?")
+
+
+def most_alike(path: Path) -> Path | None:
+    """The file or folder beside path whose name is most like its own; None where none is."""
     try:
         names = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
     except OSError:  # the folder is not there either, or not ours to look into
-        names = []
+        return None
     alike = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
-    if not alike:
-        return InputFileError(f"{path}: {what}")
-    return InputFileError(f"{path}: {what}: did you mean {path.parent / alike[0]}?")
+    return path.parent / alike[0] if alike else None
 
 
 def file_sha256(path: Path) -> str:

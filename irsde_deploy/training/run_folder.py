@@ -15,6 +15,7 @@ lock             there while a process trains: no other may continue the run mea
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +129,17 @@ class RunFolder:
                 if row is not None and (row["iteration"] or 0) <= iteration:
                     rows.append(row)
         return rows
+
+    def best_validation(self) -> tuple[int, float] | None:
+        """(iteration, PSNR in dB) of the validation that best.pt is from, by the log; None before the first."""
+        if not self.log_file.exists():
+            return None
+        measured = [(row["psnr"], row["iteration"]) for row in self._logged_until(sys.maxsize)]
+        best: tuple[int, float] | None = None
+        for psnr, iteration in measured:
+            if psnr is not None and iteration is not None and (best is None or psnr > best[1]):
+                best = int(iteration), psnr  # of equal ones the first, which was kept
+        return best
 
     def save(self, path: Path, card: ModelCard, averaged: Mapping[str, Any], training: Mapping[str, Any]) -> None:
         """Write a checkpoint: what `read_checkpoint` reads, and under `training` what resuming needs.

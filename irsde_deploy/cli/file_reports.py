@@ -22,11 +22,14 @@ class FileReports:
     """The files of a run, one after another, for --json, and with -v what each took.
 
     Args:
-        skipped: jobs whose outputs were there before.
+        planned: all jobs, in the order in which the files are reported.
+        left: those of them that are to be done; the outputs of the others were there before.
     """
 
-    def __init__(self, skipped: Sequence[Job]) -> None:
-        self._files = [_entry(job, "skipped") for job in skipped]
+    def __init__(self, planned: Sequence[Job], left: Sequence[Job]) -> None:
+        to_do = set(left)
+        self._places = {str(job.target): place for place, job in enumerate(planned)}
+        self._files = [_entry(job, "skipped") for job in planned if job not in to_do]
         self._before = time.monotonic()
         self._tell()
 
@@ -38,6 +41,7 @@ class FileReports:
         if outcome.failed:
             entry["error"] = worded(outcome.error or "; ".join(outcome.missing))
         self._files.append(entry)
+        self._files.sort(key=lambda file: self._places[file["output"]])
         detail(f"{outcome.job.source}: {entry['status']} after {seconds:.2f} s")
         self._tell()
 

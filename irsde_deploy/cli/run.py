@@ -107,7 +107,7 @@ def run(
     refuse_video_options(video)
     planned = plan_jobs(inputs, output, f".{suffix}" if suffix else None, note)
     jobs = still_to_do(planned, existing)
-    _run_pictures(jobs, [job for job in planned if job not in jobs], model, sampling, target, batch)
+    _run_pictures(planned, jobs, model, sampling, target, batch)
 
 
 def _engine_and_inputs(engine: Path | None, inputs: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
@@ -131,7 +131,7 @@ def _require_no_mistyped_engine(path: Path) -> None:
 
 
 def _run_pictures(
-    jobs: list[Job], skipped: list[Job], model: Model, sampling: Sampling, target: float | None, batch: int
+    planned: list[Job], jobs: list[Job], model: Model, sampling: Sampling, target: float | None, batch: int
 ) -> None:
     """Restore pictures, and say how."""
     from ..pictures.restoring import Restoring
@@ -144,7 +144,7 @@ def _run_pictures(
     tell(f"{announced}: {restoring}")
     report(sampling=str(restoring))
     note_uncalibrated(model.engine, restorer.card, restoring.uncalibrated)
-    shown = _PictureProgress(len(jobs), restoring.steps, skipped)
+    shown = _PictureProgress(planned, jobs, restoring.steps)
     _restore_all(restoring, jobs, batch, shown)
     if restoring.blind:
         note_uncalibrated(model.engine, restorer.card, restoring.uncalibrated)
@@ -192,13 +192,13 @@ def _restore_all(restoring: Restoring, jobs: list[Job], batch: int, shown: _Pict
 class _PictureProgress:
     """How far a run is; says what went wrong as it is counted."""
 
-    def __init__(self, pictures: int, steps: int, skipped: list[Job]) -> None:
+    def __init__(self, planned: list[Job], jobs: list[Job], steps: int) -> None:
         from ..pictures.batch import Tally
 
-        self.pictures, self.steps = pictures, steps
-        self.tally: Tally = Tally(skipped=len(skipped))
+        self.pictures, self.steps = len(jobs), steps
+        self.tally: Tally = Tally(skipped=len(planned) - len(jobs))
         self._started = time.monotonic()
-        self._files = FileReports(skipped)
+        self._files = FileReports(planned, jobs)
 
     def add(self, outcome: Outcome) -> None:
         self.tally.add(outcome)

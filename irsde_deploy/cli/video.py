@@ -193,7 +193,7 @@ def _run_files(
         if job not in jobs:
             clear_finished(job.target)  # of a run that was killed when its output was there
     restorer = model.load()
-    files = FileReports([job for job in planned if job not in jobs])
+    files = FileReports(planned, jobs)
     restore = functools.partial(_restore, restorer, sampling, target, settings, files)
     tally = Tally(skipped=len(planned) - len(jobs))
     # a single video's error ends the command, with that error's exit code

@@ -200,7 +200,7 @@ def test_bad_run_arguments_each_get_one_sentence(
     fails_with(2, "-1 is not in the range", *run, "--seed", -1)
     fails_with(2, "No such option", *run, "--stepz", 3)
     fails_with(2, "is not one of", *run, "--sampler", "heun")
-    fails_with(2, "Missing option '--engine'", "run", picture, "-o", tmp_path)
+    fails_with(2, "no engine is given: name it as the first INPUT, or with --engine", "run", picture, "-o", tmp_path)
     fails_with(1, "no such file", "run", "--engine", unet_onnx, tmp_path / "nowhere.png", "-o", tmp_path / "x.png")
     (tmp_path / "bomb.png").write_bytes(png_header(60_000, 60_000))
     fails_with(4, "more than the limit", "run", "--engine", unet_onnx, tmp_path / "bomb.png", "-o", tmp_path / "x.png")

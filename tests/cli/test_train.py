@@ -91,7 +91,10 @@ def test_evaluate_measures_what_was_restored(data: Path, checkpoint: Path, tmp_p
     assert (summary["pictures"], summary["failed"], summary["sampler"]) == (6, 0, "mean")
     assert f"| psnr | {np.mean(values):.5g} |" in (report / "summary.md").read_text()
     sheet = read_picture(report / "worst.png").rgb
-    assert sheet.shape == (2 * (240 + 20), 960, 3)
+    assert sheet.shape == (20 + 2 * (240 + 20), 960, 3)
+    heads = sheet[:20].reshape(20, 3, 320, 3)
+    assert (heads.max((0, 2, 3)) > 200).all(), "each column has a head"
+    assert sheet[:20, 200:320].max() == 0
 
 
 def test_evaluate_goes_on_after_a_broken_picture(data: Path, checkpoint: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from irsde_deploy.training.settings import TrainingSettings
 PACKAGE = ROOT / "irsde_deploy"
 COMMANDS_TO_TYPE = {
     "__main__.py": [" --help')"],
-    "reports/doctor.py": [" --force-reinstall"],
+    "reports/doctor.py": [" --force-reinstall", "--version"],
     "runtimes/device/kernels/__init__.py": ["--std=c++17", "--fmad=false", "--gpu-architecture=sm_"],
     "runtimes/tensorrt/options.py": [
         "--backend ",

@@ -186,3 +186,15 @@ def on_screen(text: str) -> list[str]:
             lines[-1] = lines[-1][:column].ljust(column) + part + lines[-1][column + len(part) :]
             column += len(part)
     return lines
+
+
+@pytest.mark.parametrize(
+    ("words", "position", "expected"),
+    [("irsde-deploy ru", 1, ["plain,run"]), ("irsde-deploy run --samp", 2, ["plain,--sampler"])],
+)
+def test_a_shell_completes_commands_and_options(words: str, position: int, expected: list[str]) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(position), "_IRSDE_DEPLOY_COMPLETE": "bash_complete"}
+    code = "import sys; sys.argv[0] = 'irsde-deploy'; from irsde_deploy.__main__ import main; main()"
+    program = [sys.executable, "-c", code]
+    result = subprocess.run(program, capture_output=True, text=True, env={**os.environ, **asked}, timeout=60)
+    assert result.stdout.split() == expected, result.stderr

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +58,11 @@ def test_train_resume_and_run_from_two_folders(data: Path, tmp_path: Path) -> No
     assert started.returncode == 0, started.stderr
     assert "max_sigma = 30.0 (from --recipe tiny_recipe)" in started.stdout
     assert "iteration 3: loss" in started.stdout
+    *_, validation, last = started.stdout.splitlines()
+    decibels = validation.split("->")[1].strip()
+    best = f"{run}/best.pt, the best validation: iteration 3, {decibels}"
+    assert last == f"wrote {run}/last.pt, the last iteration, and {best}"
+    assert started.stderr == f"irsde-deploy: 'irsde-deploy train --resume {run}' continues the run\n"
     resumed = irsde("train", "--resume", run)
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed at iteration 4" in resumed.stdout
@@ -67,6 +74,19 @@ def test_train_resume_and_run_from_two_folders(data: Path, tmp_path: Path) -> No
     restored = irsde("run", "--engine", run / "best.pt", data / "LQ" / "p0.png", "-o", tmp_path / "out.png")
     assert restored.returncode == 0, restored.stderr
     assert read_picture(tmp_path / "out.png").rgb.shape == (48, 64, 3)
+
+
+def test_a_run_without_a_terminal_says_how_far_it_is(
+    data: Path, tmp_path: Path, succeeds: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["irsde_deploy.cli.train"], "PACE", 0.0)  # the command has the module's name
+    command = ("train", "--gt", data / "GT", "--lq", data / "LQ", "--recipe", TINY, "-o", tmp_path / "run")
+    stdout, _ = succeeds(*command, "--iterations", 3, "--stop-at", 2)
+    assert re.search(r"^iteration 1 of 3: loss [\d.e-]+, about \d:\d\d:\d\d left$", stdout, re.MULTILINE), stdout
+    last = stdout.splitlines()[-1]
+    assert last.startswith(f"wrote {tmp_path}/run/last.pt, the last iteration; {tmp_path}/run/best.pt comes with the ")
+    stdout, stderr = succeeds("train", "--resume", tmp_path / "run", "-q")
+    assert (stdout, stderr) == ("", "")
 
 
 def test_evaluate_measures_what_was_restored(data: Path, checkpoint: Path, tmp_path: Path) -> None:

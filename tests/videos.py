@@ -17,6 +17,7 @@ from irsde_deploy.core.card import ModelCard
 from irsde_deploy.core.sde import MeanRevertingSDE
 from irsde_deploy.video.colour import Colour, Layout, Planes, to_planes
 from irsde_deploy.video.encoding import choose_encoding
+from irsde_deploy.video.interlacing import Marker
 from irsde_deploy.video.job import JobState, RestoreFrames, VideoJob, carry_out
 from irsde_deploy.video.preparing import prepare
 from irsde_deploy.video.probing import probe
@@ -63,6 +64,7 @@ def write_video(
     audio: str = "",
     subtitles: str = "",
     timecode: str = "",
+    fields: str = "",
 ) -> Path:
     """A video file; tags are range, primaries, transfer, matrix; 25 frames a second unless times are given."""
     layout = Layout.of(pixel_format)
@@ -85,7 +87,9 @@ def write_video(
             stream.set_display_rotation(rotation)
         sound = out.add_stream(audio, rate=48000, bit_rate=64000) if audio else None
         text = out.add_mux_stream(subtitles) if subtitles else None
-        packets = _video_packets(stream, frames, layout, times, time_base)
+        if fields:
+            context.options = {**context.options, "flags": "+ildct+ilme"}
+        packets = _video_packets(stream, frames, layout, times, time_base, fields)
         if sound is not None:
             packets += _audio_packets(sound, times[-1] / 1000)
         if text is not None:
@@ -96,8 +100,11 @@ def write_video(
     return path
 
 
-def _video_packets(stream: Any, frames: Sequence[Planes], layout: Layout, times: Any, unit: Fraction) -> list[Any]:
+def _video_packets(
+    stream: Any, frames: Sequence[Planes], layout: Layout, times: Any, unit: Fraction, fields: str = ""
+) -> list[Any]:
     packets = []
+    marked = Marker(fields) if fields else lambda frame: frame
     for planes, pts in zip(frames, times, strict=True):
         frame = av.VideoFrame(planes[0].shape[1], planes[0].shape[0], layout.name)
         ordered = (planes[1], planes[2], planes[0]) if layout.kind == "rgb" else planes
@@ -106,7 +113,7 @@ def _video_packets(stream: Any, frames: Sequence[Planes], layout: Layout, times:
             data = np.ascontiguousarray(values).view(np.uint8)
             rows[: data.shape[0], : data.shape[1]] = data
         frame.pts, frame.time_base = pts, unit
-        packets += stream.encode(frame)
+        packets += stream.encode(marked(frame))
     return packets + stream.encode(None)
 
 

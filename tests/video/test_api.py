@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 av = pytest.importorskip("av")
@@ -31,6 +32,7 @@ from irsde_deploy.core.sampling import Sampling  # noqa: E402
 from irsde_deploy.errors import InputFileError, InvalidValueError, OutputFileError  # noqa: E402
 from irsde_deploy.pictures.targets import QualityChoice  # noqa: E402
 from irsde_deploy.video import (  # noqa: E402
+    PipeSettings,
     VideoOutcome,
     VideoProgress,
     VideoSettings,
@@ -290,12 +292,28 @@ def test_an_engine_of_ones_own_has_no_file(source: Path, tmp_path: Path) -> None
         ({"start": float("inf")}, "`start` must be a finite number of seconds, not inf"),
         ({"end": float("nan")}, "`end` must be a finite number of seconds, not nan"),
         ({"start": 0.5, "end": 0.5}, "`end` must lie after `start`: 0.5 s to 0.5 s"),
+        ({"batch": 1.5}, "`batch` must be a whole number, not 1.5"),
+        ({"batch": True}, "`batch` must be a whole number, not True"),
+        ({"crf": "16"}, "`crf` must be a number from 0 to 63, not '16'"),
+        ({"segment": "5"}, "`segment` must be 0.01 to 3600 s, not '5'"),
+        ({"start": "1"}, "`start` must be a finite number of seconds, not '1'"),
+        ({"codec": 264}, "`codec` must be text, not 264"),
+        ({"noise": ["fixed"]}, "`noise` must be one of fixed, per-frame, not ['fixed']"),
+        ({"resume": "yes"}, "`resume` must be true or false"),
+        ({"resume": True, "overwrite": True}, "`resume` continues what is there and `overwrite` begins anew: pass one"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidValueError) as error:
         VideoSettings(**settings)  # type: ignore[arg-type]
     assert message in str(error.value)
+
+
+def test_settings_of_another_kind_are_refused(tmp_path: Path) -> None:
+    for settings in ({}, {"crf": 16}, PipeSettings()):
+        with pytest.raises(InvalidValueError, match=r"^`settings` must be a VideoSettings, not "):
+            restore_video(Restorer(Identity()), tmp_path / "in.mp4", tmp_path / "out.mp4", settings=settings)  # type: ignore[arg-type]
+    assert VideoSettings(batch=np.int64(2)).batch == 2  # type: ignore[arg-type]
 
 
 def test_a_float_counts_as_the_number_that_it_is_printed_as() -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sample_pictures import photograph
 
-from irsde_deploy.video.colour import WEIGHTS, Colour, Layout, downsampled, to_planes, to_rgb, upsampled
+from irsde_deploy.video.colour import WEIGHTS, Colour, Layout, clipped_off, downsampled, to_planes, to_rgb, upsampled
+from irsde_deploy.video.pipe_formats import PipeFormat, PipeFrame
 
 RNG = np.random.default_rng(0)
 
@@ -92,6 +93,34 @@ def test_the_change_of_chroma_is_averaged() -> None:
     change = after[1].astype(int) - planes[1]
     assert change[2, 4] == round(255 * 0.1 / 2)  # dCb = (dB - Kb dB) / (2 - 2 Kb)
     assert np.count_nonzero(change) == 1
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuv444p", "yuv422p10le", "yuv411p", "yuv444p16le", "yuv420p12le"])
+@pytest.mark.parametrize(("matrix", "full"), [("bt601", False), ("bt2020", True), ("smpte240m", True)])
+def test_codes_of_no_colour_come_back_to_the_bit(name: str, matrix: str, full: bool) -> None:
+    """What lies so far out that restorers are not shown it: Y=240 Cb=253 Cr=35 in BT.601 is blue of more than 2."""
+    layout, colour = Layout.of(name), Colour(matrix, full)
+    assert layout is not None
+    rng = np.random.default_rng(3)
+    shapes = layout.shapes(26, 38)
+    planes = tuple(rng.integers(0, layout.white + 1, shape).astype(layout.dtype) for shape in shapes)
+    planes[0][::3], planes[1][::3] = layout.white, layout.white
+    form = PipeFormat(26, 38, layout, colour)
+    frame = PipeFrame(0, planes)
+    rgb = form.to_rgb(frame)
+    assert np.abs(rgb).max() <= 2
+    for before, after in zip(planes, form.restored(frame, rgb).planes, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_what_is_clipped_off() -> None:
+    layout, colour = Layout("yuv"), Colour("bt601")
+    codes = [np.full((1, 1), code, np.uint8) for code in (240, 253, 35)]
+    beyond = clipped_off(tuple(codes), layout, colour)
+    assert beyond is not None
+    blue = (240 - 16) / 219 + 1.772 * (253 - 128) / 224
+    np.testing.assert_allclose(beyond[0, 0], [0, 0, blue - 2], atol=1e-6)
+    assert clipped_off(tuple(codes[:1] + codes[2:] + codes[2:]), layout, colour) is None
 
 
 def test_names() -> None:

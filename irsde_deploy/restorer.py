@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy.typing as npt
 
 from .core.card import ModelCard
+from .core.margin import surrounded
 from .core.noise import NoiseSource, given_noise, seeded_noise
 from .core.pixels import as_array, check_picture, check_shape
 from .core.samplers import plan_steps
@@ -104,7 +105,7 @@ class Restorer:
                 (`irsde_deploy.core.sampling.Sampling` lists them). What they leave open comes from the card. Each
                 picture of a batch gets the same noise, alone or in a batch.
             noise: (steps+1, B, C, H, W) standard normals in place of the seed: [0] for the initial state, then one
-                a step.
+                a step. A card with a margin restores it too: H and W are then the picture's and twice the margin.
             frames: one number a picture, 0..2^32-1: those of different numbers get different fields of the seed; 0 each
                 by default.
             on_step: called with the number of steps done, 0..N.
@@ -223,8 +224,8 @@ class Restorer:
         batch: tuple[int, ...],
         frames: Sequence[int] | None = None,
     ) -> NoiseSource:
-        """The noise of a batch (B, H, W, C): of a seed, or given."""
-        shape = (batch[0], batch[3], batch[1], batch[2])
+        """The noise of a batch (B, H, W, C) and the margin around it: of a seed, or given."""
+        shape = (batch[0], batch[3], *surrounded(batch[1], batch[2], self.card.margin))
         return seeded_noise(seed, shape, frames) if given is None else given_noise(given, steps, shape)
 
     def _run(
@@ -300,7 +301,7 @@ def _require_same_model(card: ModelCard, fallback: ModelCard) -> None:
         raise InvalidValueError(
             f"the fallback is {fallback.precision} itself: give one that was made with `precision` fp32"
         )
-    for name in ("network", "sde", "channels", "pad_mode", "checkpoint_sha256"):
+    for name in ("network", "sde", "channels", "pad_mode", "margin", "checkpoint_sha256"):
         mine, other = getattr(card, name), getattr(fallback, name)
         if mine != other:
             raise InvalidValueError(

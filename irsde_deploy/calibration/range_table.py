@@ -103,7 +103,7 @@ def table_key(
     graph: str, card: ModelCard, layers: Sequence[Layer], data: CalibrationData, settings: CalibrationSettings
 ) -> str:
     """Return the hash of everything that ranges depend on, but for the number of states."""
-    parts = {
+    parts: dict[str, Any] = {
         "format": FORMAT,
         "graph": graph,
         "sde": sde_of(card),
@@ -118,6 +118,8 @@ def table_key(
         "debias": settings.debias,
         "clip": settings.clip,
     }
+    if card.margin:  # which states have around them; without, the key is that of earlier versions
+        parts["margin"] = card.margin
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,14 +13,15 @@ the full-precision network. benchmarks/int8.py compares the three.
 Stratified: round j takes one state of each timestep, the k-th from picture j + k, so that each timestep meets each
 picture equally often. The crops that a timestep takes of a picture follow a low-discrepancy sequence (Roberts' R2),
 and begin elsewhere for each picture and timestep, by sequences of other irrational steps. Trajectories take the
-pictures in turn, their crops likewise. A state depends on the seed and its own number alone: whoever draws 64 states
+pictures in turn, their crops likewise. Crops are of pictures with the card's margin around them, which is what a loop
+restores. A state depends on the seed and its own number alone: whoever draws 64 states
 draws the same first 32 as whoever draws 32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -28,6 +29,7 @@ import numpy.typing as npt
 
 from ..core.arrays import Float32
 from ..core.card import ModelCard
+from ..core.margin import surround, surrounded
 from ..core.noise import normal_field
 from ..core.samplers import StepTable
 from ..errors import NotFiniteError
@@ -117,6 +119,7 @@ def exact_states(
         seed: of crops and noise.
         crop: largest side of a state in pixels, before padding.
     """
+    sources = [_with_margin(source, card.margin) for source in sources]
     for number in count():
         turn, k = divmod(number, len(marginals))
         visit, picture = turn // len(sources), (turn + k) % len(sources)
@@ -148,6 +151,7 @@ def recorded_states(
     Raises:
         NotFiniteError: the engine's own states are not finite.
     """
+    sources = [_with_margin(source, engine.card.margin) for source in sources]
     for turn in count():
         visit, picture = divmod(turn, len(sources))
         source = sources[picture]
@@ -163,6 +167,16 @@ def recorded_states(
             if not np.isfinite(y).all():
                 raise NotFiniteError(f"the FP32 graph's own state at t = {t} is not finite: are its weights trained?")
             yield _state(engine.card, mu, y, t)
+
+
+def _with_margin(source: PictureSource, margin: int) -> PictureSource:
+    """The picture as a loop restores it: with the margin around it."""
+
+    def read() -> tuple[Float32, Float32 | None]:
+        mu, y0 = source.read()
+        return surround(mu, margin), None if y0 is None else surround(y0, margin)
+
+    return replace(source, shape=surrounded(*source.shape, margin), read=read)
 
 
 def window(shape: Shape, visit: int, picture: int, k: int, seed: int, crop: int) -> tuple[slice, slice]:

@@ -134,7 +134,7 @@ def _operations(path: Path) -> Callable[[int, int, int], int] | None:
         note("operations are counted with the package onnx, which is not installed")
         return None
     model, card = read_model(path)
-    return counter(model, card.multiple_of)
+    return counter(model, card.multiple_of, card.margin)
 
 
 def _pairs(data: Path) -> list[Pair]:

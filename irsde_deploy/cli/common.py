@@ -91,8 +91,14 @@ _MODEL_OPTIONS = (
     ),
     click.option("--form", type=Choice(["pixel", "latent"]), help="What the network works on: pictures or latents."),
     click.option("--task", help="What the network removes, for the model card."),
+    click.option(
+        "--margin",
+        type=int,
+        help="Pixels of reflection around a picture that are restored with it and cut off, for networks that go wrong "
+        "at borders [default: the checkpoint's; 0 for the reference's. train: chosen by measurement].",
+    ),
 )
-_MODEL_SETTINGS = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task")
+_MODEL_SETTINGS = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task", "margin")
 
 model_options = gathered((option_group("SDE and network", *_MODEL_OPTIONS),), _MODEL_SETTINGS, "model")
 """Where a checkpoint's settings come from, given to the command as one dict, `model`, for `read_sources`. What binds

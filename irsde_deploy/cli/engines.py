@@ -112,7 +112,7 @@ def read_build_options(card: ModelCard, settings: dict[str, Any]) -> BuildOption
     sizes, shapes = (
         (rest.pop(f"min_{kind}"), rest.pop(f"opt_{kind}"), rest.pop(f"max_{kind}")) for kind in ("sizes", "shapes")
     )
-    profiles = parse_profiles(sizes, rest.pop("batches"), shapes, card.channels, card.multiple_of)
+    profiles = parse_profiles(sizes, rest.pop("batches"), shapes, card.channels, card.multiple_of, card.margin)
     return BuildOptions(profiles=profiles, **rest)
 
 

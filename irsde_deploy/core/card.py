@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidValueError, refuse
 from ..system.decoding import convert
 from ..system.parsing import parse_json, shown
+from .margin import MAX_MARGIN
 from .presets import PRESETS
 from .samplers import ADJACENT_ONLY, plan_steps
 from .sampling import Plan, Sampling, SamplingSettings
@@ -42,6 +43,8 @@ class ModelCard:
         channels: of the picture (RGB: 3) or latent; inputs `x`, `mu` and output `eps` have as many.
         multiple_of: height and width of what the network sees must be multiples of it.
         pad_mode: how pictures are padded on the right and at the bottom to get there: `reflect` or `zero`.
+        margin: pixels of reflection on all four sides of a picture that are restored with it and cut off at the end,
+            from 0 to 256, for networks that go wrong at borders (`irsde_deploy.core.margin`). 0 for the reference's.
         sde: the SDE that the network was trained with.
         task: what it removes, such as `derain`; free text.
         sampler, steps: what to sample with where the user does not say.
@@ -64,6 +67,7 @@ class ModelCard:
     channels: int
     multiple_of: int
     pad_mode: str
+    margin: int = field(default=0, kw_only=True)  # here, so that cards have it beside the padding
     sde: MeanRevertingSDE | DenoisingSDE
     task: str = ""
     sampler: str = DEFAULT_SAMPLER
@@ -99,6 +103,7 @@ class ModelCard:
         )
         yield not 1 <= self.channels <= 256, f"channels must be from 1 to 256, not {self.channels}"
         yield not 1 <= self.multiple_of <= 4096, f"multiple_of must be from 1 to 4096, not {self.multiple_of}"
+        yield not 0 <= self.margin <= MAX_MARGIN, f"margin must be from 0 to {MAX_MARGIN}, not {self.margin}"
         denoising = isinstance(self.sde, DenoisingSDE)
         yield (
             denoising and self.t0 is not None,
@@ -188,7 +193,7 @@ class ModelCard:
         return [int(t) for t in timesteps if not last <= t <= first]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, in the order of the fields; `calibrated` only where it is something."""
+        """Plain JSON types, in the order of the fields; `calibrated` and `margin` only where they are something."""
         card = {name: getattr(self, name) for name in self.__dataclass_fields__}
         card["settings"] = dict(self.settings)
         card["sde"] = {"kind": self.sde.kind, **asdict(self.sde)}
@@ -197,6 +202,8 @@ class ModelCard:
             del card["calibrated"]  # which only cards of INT8 have
         else:
             card["calibrated"] = list(self.calibrated)
+        if not self.margin:
+            del card["margin"]  # the card is then, byte for byte, that of earlier versions, which know of none
         return card
 
     def to_json(self) -> str:

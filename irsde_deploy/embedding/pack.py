@@ -4,7 +4,8 @@ engine.onnx or engine.plan   the network; an ONNX graph in the form that OpenVIN
 card.json                    the model card, for people and Python
 steps.txt                    the step table and how pictures are prepared (steps_file.py), for runtimes/cpp
 reference_input.npy          (H, W, C) float32
-reference_noise.npy          (N+1, C, H, W) float32, the seed's: [0] the initial state's, then one field a step
+reference_noise.npy          (N+1, C, H, W) float32, the seed's: [0] the initial state's, then one field a step; H and W
+                             with the card's margin around them
 reference_output.npy         (H, W, C) float32, what Python restores from these two with this engine
 irsde.h, README.txt          the C header, and how to embed
 """
@@ -238,6 +239,7 @@ def _settings(
         channels=card.channels,
         multiple_of=card.multiple_of,
         pad_mode=card.pad_mode,
+        margin=card.margin,
         conditional=card.conditional,
         latent=card.value_range is None,
         clip=plan.clip,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.card import ModelCard
+from ..core.margin import surrounded
 from ..core.noise import given_noise, seeded_noise
 from ..core.pixels import check_picture
 from ..errors import InputFileError, InvalidValueError, ParityError
@@ -84,10 +85,11 @@ def selftest(folder: Path, on_step: Callable[[int, int], None] | None = None) ->
     height, width, channels = settings.reference_height, settings.reference_width, settings.channels
     steps = len(settings.table)
     picture = _array(folder, "input", (height, width, channels))
-    noise = _array(folder, "noise", (steps + 1, channels, height, width))
+    around = surrounded(height, width, settings.margin)
+    noise = _array(folder, "noise", (steps + 1, channels, *around))
     expected = _array(folder, "output", (height, width, channels))
     _require_values(folder, engine.card, picture)
-    source = given_noise(noise[:, None], steps, (1, channels, height, width))
+    source = given_noise(noise[:, None], steps, (1, channels, *around))
     restore = loop_around(engine)
     restored = restore(picture[None], settings.plan, source, on_step=counted(on_step, steps))[0]
     return SelfTest(
@@ -115,9 +117,9 @@ def open_pack_engine(path: Path) -> Engine:
 
 
 def reference_noise(settings: PackSettings) -> npt.NDArray[np.float32]:
-    """Draw the noise of a pack's seed for its reference: (N+1, C, H, W) float32."""
-    shape = (1, settings.channels, settings.reference_height, settings.reference_width)
-    source = seeded_noise(settings.seed, shape)
+    """Draw the noise of a pack's seed for its reference and its margin: (N+1, C, H, W) float32."""
+    around = surrounded(settings.reference_height, settings.reference_width, settings.margin)
+    source = seeded_noise(settings.seed, (1, settings.channels, *around))
     return np.concatenate([source(k) for k in range(len(settings.table) + 1)])
 
 
@@ -146,7 +148,7 @@ def _require_card(folder: Path, settings: PackSettings, own: ModelCard) -> None:
     except ValueError as error:  # InvalidValueError, UnicodeDecodeError
         raise InputFileError(f"{path}: {error}: pack the engine again") from None
     same = card == own and settings.latent == (card.value_range is None)
-    for name in ("channels", "multiple_of", "pad_mode", "conditional", "precision"):
+    for name in ("channels", "multiple_of", "pad_mode", "margin", "conditional", "precision"):
         same = same and getattr(card, name) == getattr(settings, name)
     if not same:
         raise InputFileError(

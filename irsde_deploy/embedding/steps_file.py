@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..core.card import PAD_MODES
+from ..core.margin import MAX_MARGIN
 from ..core.noise import MAX_SEED
 from ..core.samplers import StepTable
 from ..core.sampling import Plan
@@ -55,7 +56,8 @@ class PackSettings:
     Attributes:
         backend: what runs the engine, one of `BACKENDS`.
         engine_bytes: the size of the engine's file.
-        channels, multiple_of, pad_mode, conditional, precision, task: as in the model card.
+        channels, multiple_of, pad_mode, conditional, precision, task, margin: as in the model card; a margin of 0 is
+            not written, so that the file stays that of earlier versions, which know of none and refuse others.
         latent: whether the network works on latents.
         clip: whether the predicted picture is kept within [0, 1] at each step.
         seed: what noise is drawn from where a run names no seed.
@@ -82,6 +84,7 @@ class PackSettings:
     reference_width: int
     tolerance: float
     table: StepTable
+    margin: int = 0
 
     @property
     def engine(self) -> str:
@@ -99,8 +102,8 @@ def to_text(settings: PackSettings) -> str:
     table = settings.table
     lines = [HEADER]
     for field in fields(settings):
-        if field.name != "table":
-            value = getattr(settings, field.name)
+        value = getattr(settings, field.name)
+        if field.name != "table" and (value or field.name not in _OPTIONAL):
             lines.append(f"{field.name} {_written(value)}".rstrip())  # a text may be empty
     lines += [
         f"start {float(table.start).hex()}",
@@ -164,6 +167,8 @@ def _parsed(text: str) -> PackSettings:
     content: dict[str, Any] = {}
     for key, parse in _PARSERS.items():
         if key not in values:
+            if key in _OPTIONAL:
+                continue
             raise ValueError(f"it does not say {key!r}")
         try:
             content[key] = parse(values.pop(key))
@@ -295,5 +300,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "tolerance": _tolerance,
     "start": _coefficient,
     "steps": _whole(1, MAX_STEPS),
+    "margin": _whole(1, MAX_MARGIN),
 }
-"""Key -> function that reads its value. A file has all of them, each once."""
+"""Key -> function that reads its value. A file has all of them, each once, but for `_OPTIONAL`."""
+
+_OPTIONAL = {"margin"}

@@ -13,6 +13,7 @@ from ..core.arrays import Float32
 from ..core.card import ModelCard
 from ..core.comparison import DIVERGED, HALF_TOLERANCE, Comparison, compare, worst_of
 from ..core.example import SEED, example_picture, normals
+from ..core.margin import surrounded
 from ..core.noise import NoiseSource, seeded_noise
 from ..errors import EngineError, IrsdeError, NotFiniteError, ParityError, reason
 from ..graphs.metadata import LOOP_KEY
@@ -121,9 +122,10 @@ def example_noise(card: ModelCard, plan: LoopPlan, lq: Float32) -> tuple[dict[st
     Returns:
         The inputs that the graph takes beside lq, by name, and the source that the loop takes.
     """
+    batch, channels, *_ = lq.shape
+    height, width = surrounded(lq.shape[2], lq.shape[3], card.margin)
     if plan.noise_input == "seed":
-        return {"seed": np.array([SEED], np.uint64)}, seeded_noise(SEED, lq.shape)
-    batch, _, height, width = lq.shape
+        return {"seed": np.array([SEED], np.uint64)}, seeded_noise(SEED, (batch, channels, height, width))
     fields = normals(card, len(plan.table) + 1, batch, height, width)
     inputs = {}
     if plan.draws:  # a graph that draws nothing has no input for it

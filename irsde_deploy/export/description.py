@@ -76,6 +76,7 @@ def describe(checkpoint: Checkpoint, sources: Sequence[SettingsSource]) -> Descr
         channels=network.channels,
         multiple_of=network.multiple_of,
         pad_mode=network.pad_mode,
+        margin=chosen.get("margin", 0),
         sde=sde,
         task=chosen.get("task", ""),
         sampler=sampler,
@@ -103,6 +104,8 @@ def _own_card(checkpoint: Checkpoint) -> list[SettingsSource]:
     values |= {"kind": card.sde.kind, "task": card.task, "sampler": card.sampler, "steps": card.steps}
     if card.t0 is not None:
         values["t0"] = card.t0
+    if card.margin:
+        values["margin"] = card.margin
     implied = "pixel" if card.value_range else "latent"  # U-Nets have no form among their settings
     values["form"] = card.settings.get("form") or implied
     return [SettingsSource("the checkpoint's card", values, (card.network, card.settings))]

@@ -16,6 +16,7 @@ from ..core.arrays import Float32
 from ..core.card import ModelCard
 from ..core.comparison import DIVERGED, Comparison, compare, tolerance_of, worst_of
 from ..core.example import SEED, example_picture, normals
+from ..core.margin import surround
 from ..core.noise import given_noise
 from ..core.sampling import Sampling
 from ..errors import ParityError
@@ -153,7 +154,8 @@ def compare_trajectories(
     Args:
         candidate, reference: engines of one network.
         sampling: the trajectory, and the seed of the noise; by default `compared_sampling` of the reference's card.
-        mu: degraded pictures (B, C, H, W); by default a small example whose sides need padding.
+        mu: degraded pictures (B, C, H, W); by default a small example whose sides need padding. The card's margin is
+            put around them, and compared too.
         tolerance: for every state, relative to its largest value; by default that of the candidate's precision.
         on_step: called with the number of steps done.
 
@@ -172,6 +174,7 @@ def compare_trajectories(
     table = plan.table
     if mu is None:
         mu = example_picture(card, 1, 2 * card.multiple_of - 1, max(1, 2 * card.multiple_of - 3))
+    mu = surround(mu, card.margin)
     batch, _, height, width = mu.shape
     noise = given_noise(normals(card, len(table) + 1, batch, height, width, seed=sampling.seed), len(table), mu.shape)
     # Two generators, advanced in turn: each engine goes on from its own state, and none is kept for longer.

@@ -34,7 +34,8 @@ class SettingsSource:
 
     Attributes:
         name: what to call it, such as "`opt` derain.yml".
-        values: the settings that it has: any of kind, max_sigma, T, schedule, eps, form, task, sampler, steps, t0.
+        values: the settings that it has: any of kind, max_sigma, T, schedule, eps, form, task, sampler, steps, t0,
+            margin.
         network: the network that it states, as (class name, hyper-parameters), if it does.
         binding: whether the stated network must agree with the weights. A recipe's is a proposal for training.
         note: a sentence for whoever uses it; empty where there is nothing to say.
@@ -88,6 +89,7 @@ class _Sampling:
     sampler: str = ""
     steps: int = 0
     t0: int = 0
+    margin: int = 0
 
 
 @dataclass(frozen=True)

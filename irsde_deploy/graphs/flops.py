@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import onnx
 
+from ..core.margin import surrounded
 from ..errors import EngineError
 from ..system.parsing import shown
 from .editing import attributes, copied, described, sides
@@ -24,10 +25,11 @@ def count_flops(model: onnx.ModelProto, batch: int, height: int, width: int) -> 
     return sum(_products(node, sizes) for node in model.graph.node)
 
 
-def counter(model: onnx.ModelProto, multiple: int) -> Callable[[int, int, int], int]:
-    """(batch, height, width) -> `count_flops` for pictures of that size, padded to multiples."""
+def counter(model: onnx.ModelProto, multiple: int, margin: int = 0) -> Callable[[int, int, int], int]:
+    """(batch, height, width) -> `count_flops` for pictures of that size, with a margin and padded to multiples."""
 
     def count(batch: int, height: int, width: int) -> int:
+        height, width = surrounded(height, width, margin)
         return count_flops(model, batch, height + -height % multiple, width + -width % multiple)
 
     return count

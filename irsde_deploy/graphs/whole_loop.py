@@ -11,7 +11,6 @@ size, padded afresh for each evaluation, eps cropped.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,10 +23,8 @@ from ..core.card import ModelCard
 from ..core.sampling import Plan, Sampling
 from ..errors import InvalidValueError
 from . import noise_nodes
+from .border_nodes import padding, surround
 from .writer import GraphWriter
-
-Unary = Callable[[str], str]
-"""Name of a tensor -> name of what is made of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +96,14 @@ def whole_loop(model: onnx.ModelProto, card: ModelCard, plan: LoopPlan) -> onnx.
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     require_opset(plan, opset)
     w = GraphWriter("irsde_loop")
-    height = w("Shape", "lq", start=2, end=3)
-    width = w("Shape", "lq", start=3, end=4)
-    body = _Body(w, model.graph, card, plan, height, width)
+    around = surround(w, "lq", card.margin)
+    height = w("Shape", around, start=2, end=3)
+    width = w("Shape", around, start=3, end=4)
+    body = _Body(w, model.graph, card, plan, around, height, width)
     _write_loop(w, body, _noise(w, plan, card, height, width))
     inputs = [_pictures("lq", card)]
     if plan.noise_input == "noise":
-        inputs.append(_pictures("noise", card, len(plan.draws)))
+        inputs.append(_states("noise", card, len(plan.draws)))
     if plan.noise_input == "seed":
         inputs.append(helper.make_tensor_value_info("seed", TensorProto.UINT64, [1]))
     outputs = [_pictures("restored", card)]
@@ -119,6 +117,14 @@ def _pictures(name: str, card: ModelCard, *leading: int) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, sides)
 
 
+def _states(name: str, card: ModelCard, *leading: int) -> onnx.ValueInfoProto:
+    """What is of the size of the state: that of the picture, or with a margin another."""
+    if not card.margin:
+        return _pictures(name, card, *leading)
+    sides: list[str | int | None] = [*leading, "batch", card.channels, "height_with_margin", "width_with_margin"]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, sides)
+
+
 def _noise(w: GraphWriter, plan: LoopPlan, card: ModelCard, height: str, width: str) -> str:
     """Name of the normals (K, B or 1, C, H, W); nothing reads it where K is 0."""
     if plan.noise_input != "seed":
@@ -127,8 +133,8 @@ def _noise(w: GraphWriter, plan: LoopPlan, card: ModelCard, height: str, width: 
 
 
 def _write_loop(w: GraphWriter, body: _Body, noise: str) -> None:
-    """Initial state, Loop, lq + y."""
-    table, shape = body.plan.table, w("Shape", "lq")
+    """Initial state, Loop, lq + y without the margin."""
+    table, shape = body.plan.table, w("Shape", body.lq)
     if table.start:
         first = w("Gather", noise, w.constant(0, np.int64), axis=0)
         y = w("Mul", first, w.constant(table.start, np.float32))
@@ -141,7 +147,12 @@ def _write_loop(w: GraphWriter, body: _Body, noise: str) -> None:
     names = ["irsde_loop/y", "irsde_loop/q"][: len(state)]
     given = [w.constant(len(table), np.int64), w.constant(True, np.bool_), *state]
     w.nodes.append(helper.make_node("Loop", given, names, "irsde_loop/steps", body=graph))
-    w("Add", "lq", names[0], output="restored")
+    margin = body.margin
+    if not margin:
+        w("Add", body.lq, names[0], output="restored")
+        return
+    whole = w("Add", body.lq, names[0])
+    w("Slice", whole, w.integers(margin, margin), w.integers(-margin, -margin), w.integers(2, 3), output="restored")
 
 
 class _Body:
@@ -151,18 +162,20 @@ class _Body:
 
     Attributes:
         plan: what is executed. remembers: whether a step reads the q of the step before.
+        lq: name of the degraded pictures with the margin, whose sides `height` and `width` are. margin: the card's.
     """
 
     def __init__(
-        self, w: GraphWriter, score: onnx.GraphProto, card: ModelCard, plan: LoopPlan, height: str, width: str
+        self, w: GraphWriter, score: onnx.GraphProto, card: ModelCard, plan: LoopPlan, lq: str, height: str, width: str
     ) -> None:
         self.plan, self._w, self._score, self._card = plan, w, score, card
+        self.lq, self.margin = lq, card.margin
         self.remembers = bool(np.any(plan.table.d))
-        self._pad, self._crop = _padding(w, card, height, width)
-        self._batch = w("Shape", "lq", start=0, end=1)
-        self._mu = self._pad("lq") if card.conditional else ""
+        self._pad, self._crop = padding(w, card, height, width)
+        self._batch = w("Shape", lq, start=0, end=1)
+        self._mu = self._pad(lq) if card.conditional else ""
         if plan.clip:
-            self._bounds = w("Neg", "lq"), w("Sub", w.constant(1, np.float32), "lq")
+            self._bounds = w("Neg", lq), w("Sub", w.constant(1, np.float32), lq)
 
     def graph(self, noise: str) -> onnx.GraphProto:
         """The body; what it reads beside its inputs is outside it."""
@@ -174,12 +187,12 @@ class _Body:
         inputs = [
             helper.make_tensor_value_info("step", TensorProto.INT64, []),
             helper.make_tensor_value_info("proceed", TensorProto.BOOL, []),
-            _pictures("y", self._card),
+            _states("y", self._card),
         ]
-        outputs = [helper.make_tensor_value_info(proceed, TensorProto.BOOL, []), _pictures(y, self._card)]
+        outputs = [helper.make_tensor_value_info(proceed, TensorProto.BOOL, []), _states(y, self._card)]
         if self.remembers:
-            inputs.append(_pictures("q_prev", self._card))
-            outputs.append(_pictures(q, self._card))
+            inputs.append(_states("q_prev", self._card))
+            outputs.append(_states(q, self._card))
         return helper.make_graph(nodes, "step", inputs, outputs, list(self._score.initializer))
 
     def _step(self, y: str, noise: str) -> tuple[str, str]:
@@ -208,7 +221,7 @@ class _Body:
         """The score network on the padded state -> eps of the picture's own size."""
         w = self._w
         timesteps = w("Expand", self._coefficient(self.plan.table.t), self._batch)
-        inputs = {"x": self._pad(w("Add", y, "lq")), "mu": self._mu, "t": timesteps}
+        inputs = {"x": self._pad(w("Add", y, self.lq)), "mu": self._mu, "t": timesteps}
         return self._crop(w.embed(self._score, inputs, "irsde_step/")["eps"])
 
     def _coefficient(self, column: Any) -> str:
@@ -226,55 +239,3 @@ class _Body:
             if k > 0:  # 0 is the initial state's
                 places[k - 1] = place
         return places
-
-
-def _padding(w: GraphWriter, card: ModelCard, height: str, width: str) -> tuple[Unary, Unary]:
-    """`runtimes.loops.padding` and its inverse: (padding to the card's multiple, cropping to the picture)."""
-    if card.multiple_of == 1:
-        return (lambda x: x), (lambda x: x)
-    sides = (height, width)
-    padded = (_next_multiple(w, height, card.multiple_of), _next_multiple(w, width, card.multiple_of))
-    size = w("Concat", *sides, axis=0)
-    pad = _zero_padding(w, sides, padded) if card.pad_mode == "zero" else _reflection(w, sides, padded)
-
-    def crop(x: str) -> str:
-        return w("Slice", x, w.integers(0, 0), size, w.integers(2, 3))
-
-    return pad, crop
-
-
-def _zero_padding(w: GraphWriter, sides: tuple[str, str], padded: tuple[str, str]) -> Unary:
-    """Zeros below and to the right, until the picture has the padded size."""
-    missing = [w("Sub", outer, side) for outer, side in zip(padded, sides, strict=True)]
-    pads = w("Concat", w.integers(0, 0, 0, 0, 0, 0), *missing, axis=0)
-
-    def pad(x: str) -> str:
-        return w("Pad", x, pads)
-
-    return pad
-
-
-def _reflection(w: GraphWriter, sides: tuple[str, str], padded: tuple[str, str]) -> Unary:
-    """The picture's own lines below and to the right, mirrored, until it has the padded size."""
-    rows = _reflected(w, sides[0], padded[0])
-    columns = _reflected(w, sides[1], padded[1])
-
-    def pad(x: str) -> str:
-        return w("Gather", w("Gather", x, rows, axis=2), columns, axis=3)
-
-    return pad
-
-
-def _next_multiple(w: GraphWriter, side: str, multiple: int) -> str:
-    """The smallest multiple that is not below a side."""
-    count = w("Div", w("Add", side, w.integers(multiple - 1)), w.integers(multiple))
-    return w("Mul", count, w.integers(multiple))
-
-
-def _reflected(w: GraphWriter, side: str, padded: str) -> str:
-    """Which line of a side each line of the padded one is: i, then side-2, side-3, ...; or side-1 where too short."""
-    i = w("Range", w.constant(0, np.int64), w("Squeeze", padded), w.constant(1, np.int64))
-    last = w("Sub", side, w.integers(1))
-    mirrored = w("Sub", w("Mul", last, w.integers(2)), i)
-    long_enough = w("Greater", side, w("Sub", padded, side))
-    return w("Min", i, w("Where", long_enough, mirrored, last))

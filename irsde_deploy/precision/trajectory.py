@@ -16,6 +16,7 @@ from ..core.arrays import Float32
 from ..core.card import ModelCard
 from ..core.comparison import psnr
 from ..core.example import SEED
+from ..core.margin import surrounded
 from ..core.noise import seeded_noise
 from ..core.samplers import StepTable
 from ..errors import NotFiniteError
@@ -82,4 +83,5 @@ class TrajectoryQuality:
 def restore_seeded(engine: Engine, mu: Float32, table: StepTable, clip: bool = False) -> Float32:
     """Degraded pictures restored with the noise that comparisons share."""
     batch, channels, height, width = mu.shape
-    return restore(engine, mu, table, seeded_noise(SEED, (batch, channels, height, width)), clip)
+    noise = seeded_noise(SEED, (batch, channels, *surrounded(height, width, engine.card.margin)))
+    return restore(engine, mu, table, noise, clip)

@@ -64,6 +64,7 @@ def _inspect_plan(path: Path) -> dict[str, Any]:
     return {
         "kind": "TensorRT plan",
         **card.to_dict(),
+        "card": _card_as_json(card.model),
         "runs_here": runs_here,
         "rebuild": card.rebuild_command(path, first_device()),
     }
@@ -91,7 +92,8 @@ def _inspect_onnx(path: Path) -> dict[str, Any]:
 
 
 def _card_as_json(card: ModelCard | None) -> dict[str, Any] | None:
-    return None if card is None else card.to_dict()
+    """A card in full: with a margin that is 0, too, which cards themselves leave out."""
+    return None if card is None else {**card.to_dict(), "margin": card.margin}
 
 
 def _tensor(node: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from ..core.calibrated import uncalibrated_words
 from ..core.comparison import psnr
+from ..core.margin import surrounded
 from ..core.pixels import require_rgb_pictures
 from ..core.sampling import Sampling
 from ..core.tiling import Tiling
@@ -112,10 +114,11 @@ def compare_tiled(
     Raises:
         InvalidValueError: the picture fits into one tile. OutOfMemoryError: the tiles do not fit into memory.
     """
-    multiple = restorer.card.multiple_of
+    multiple, margin = restorer.card.multiple_of, restorer.card.margin
     tiling = tiling.on_grid(multiple)
     height, width = picture.shape[:2]
-    tiles = tiling.over(height + -height % multiple, width + -width % multiple, multiple)
+    around = surrounded(height, width, margin)
+    tiles = tiling.over(around[0] + -around[0] % multiple, around[1] + -around[1] % multiple, multiple)
     if len(tiles) == 1:
         raise InvalidValueError(f"a picture of {width}x{height} fits into one of the {tiling}: use smaller ones")
     mu = picture.astype(np.float32)
@@ -127,7 +130,7 @@ def compare_tiled(
         raise OutOfMemoryError(f"there is not enough memory for {tiling}: compare smaller ones")
     signed = 255 * (tiled.astype(np.float64) - whole)
     error = np.abs(signed).mean(2)
-    seams = [np.array(tiles.rows.seams), np.array(tiles.columns.seams)]
+    seams = [_in_picture(tiles.rows.seams, margin, height), _in_picture(tiles.columns.seams, margin, width)]
     across = _near(height, seams[0])[:, None] | _near(width, seams[1])
     return TileReport(
         tiling,
@@ -135,12 +138,18 @@ def compare_tiled(
         float(np.abs(signed).max()),
         error.mean(0),
         error.mean(1),
-        tiles.columns.seams,
-        tiles.rows.seams,
+        tuple(seams[1].tolist()),
+        tuple(seams[0].tolist()),
         _mean([error[across]]),
         _mean([error[~across]]),
         *_edges(signed, seams),
     )
+
+
+def _in_picture(seams: Sequence[float], margin: int, side: int) -> Profile:
+    """Where seams of the surrounded picture are in the picture itself; without those in the margin."""
+    places = np.array(seams, dtype=np.float64) - margin
+    return places[(places >= 1) & (places <= side - 1)] if margin else places
 
 
 def _edges(signed: Profile, seams: list[npt.NDArray[np.float64]]) -> tuple[float, float]:

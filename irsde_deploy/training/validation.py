@@ -14,6 +14,7 @@ from torch import nn
 from ..core.arrays import Float32
 from ..core.card import ModelCard
 from ..core.comparison import psnr
+from ..core.margin import surrounded
 from ..core.noise import normal_field, seeded_noise
 from ..core.sde import DenoisingSDE
 from ..errors import NotFiniteError
@@ -123,9 +124,9 @@ def validate(
     results = []
     for example in examples:
         try:
-            restored = numpy_loop.restore(
-                engine, example.lq, table, seeded_noise(SEED, example.lq.shape), on_step=_stopping(keep_going)
-            )
+            around = surrounded(example.lq.shape[2], example.lq.shape[3], card.margin)
+            noise = seeded_noise(SEED, (1, card.channels, *around))
+            restored = numpy_loop.restore(engine, example.lq, table, noise, on_step=_stopping(keep_going))
             after = psnr(_eight_bit(restored), _eight_bit(example.gt))
         except _StoppedError:
             return None

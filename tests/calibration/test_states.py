@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -175,3 +176,20 @@ def test_noise_states_hold_no_picture() -> None:
     for array in (state.x, state.mu):
         assert abs(array.mean()) < 5 / np.sqrt(array.size)
         assert abs(array.std() - 1) < 5 / np.sqrt(2 * array.size)
+
+
+def test_states_are_of_pictures_with_their_margin() -> None:
+    """A crop of a whole surrounded picture is what a loop restores, its noise drawn for all of it."""
+    model, card = small_quantisable()
+    card = replace(card, margin=6)
+    picture = np.random.default_rng(0).random((3, 20, 28), dtype=np.float32)
+    source = PictureSource("a", (20, 28), lambda: (picture, 0 * picture))
+    around = np.pad(picture, [(0, 0), (6, 6), (6, 6)], mode="reflect")
+    exact = next(exact_states([source], card, forward_marginals(card.sde, [40]), 3, 64))
+    np.testing.assert_array_equal(exact.mu[0, :, :32, :40], around)
+    engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
+    table = card.plan(sampler="mean", steps=3).table
+    recorded = next(recorded_states([source], engine, table, 3, 64))
+    np.testing.assert_array_equal(recorded.mu, exact.mu)
+    expected = table.start * normal_field(3, 0, (3, 32, 40), frame=0)
+    np.testing.assert_allclose((recorded.x - recorded.mu)[0, :, :32, :40], expected, atol=1e-6)

@@ -141,3 +141,21 @@ def test_timesteps_outside_of_the_calibration_are_named(card: ModelCard) -> None
     assert calibrated.uncalibrated(np.array([100, 70, 69, 40, 16, 15])) == [100, 70, 15]
     assert card.uncalibrated([100, 1]) == []
     assert "calibrated" not in card.to_dict(), "older readers refuse fields that they do not know"
+
+
+def test_a_margin_is_written_where_there_is_one(card: ModelCard) -> None:
+    """Beside the padding, where the C library looks for it; a card without is byte for byte what it always was."""
+    assert card.margin == 0
+    assert '"pad_mode":"zero","sde":' in card.to_json()
+    wide = replace(card, margin=16)
+    assert '"pad_mode":"zero","margin":16,"sde":' in wide.to_json()
+    assert ModelCard.from_json(wide.to_json()) == wide
+    assert list(ModelCard.from_json(card.to_json()).to_dict()) == list(card.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("margin", "message"), [(-1, "margin must be from 0 to 256, not -1"), (257, "0 to 256"), (1.5, "whole")]
+)
+def test_margins_are_bounded(card: ModelCard, margin: object, message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        ModelCard.from_dict({**card.to_dict(), "margin": margin})

@@ -21,6 +21,7 @@ from irsde_deploy.core.noise import seeded_noise
 from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.embedding.pack import cpp_folder, write_pack
 from irsde_deploy.embedding.steps_file import PackSettings, read_steps_file, to_text
+from irsde_deploy.graphs.onnx_file import read_model, write_model
 from irsde_deploy.runtimes.loops.numpy_loop import NumpyLoop
 from irsde_deploy.system.libraries import import_openvino
 
@@ -122,6 +123,25 @@ def test_programs_restore_what_python_does(
     run(build / "restore_cpp", tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm", 9)
     expected = restorer(picture, sampling, seed=9)
     assert np.abs(read_pnm(tmp_path / "out.pfm", "<f4") - expected).max() < TOLERANCE * scale
+    run(build / "irsde_selftest", tmp_path / "pack")
+
+
+@pytest.mark.parametrize("size", [(37, 53), (4, 9)])
+def test_programs_honour_the_margin(
+    size: tuple[int, int], build: Path, onnx_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """One that both sides of the larger picture can be mirrored over, and neither of the smaller one's."""
+    model, card = read_model(onnx_of("nafnet_w16"))
+    engine, sampling = tmp_path / "wide.onnx", Sampling(sampler="posterior", steps=3, seed=4)
+    write_model(model, replace(card, margin=10), engine)
+    write_pack(engine, tmp_path / "pack", sampling, (9, 17))
+    picture = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
+    write_pfm(tmp_path / "in.pfm", picture)
+    expected = load(engine, provider="openvino")(picture, sampling)
+    assert np.abs(expected - load(onnx_of("nafnet_w16"))(picture, sampling)).max() > 0.01, "a margin changes pictures"
+    for program in PROGRAMS:
+        run(build / program, tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm")
+        assert np.abs(read_pnm(tmp_path / "out.pfm", "<f4") - expected).max() < TOLERANCE
     run(build / "irsde_selftest", tmp_path / "pack")
 
 

@@ -76,7 +76,7 @@ class KernelNetwork(DeviceEngine):
 
         def load(x: int, mu: int, t: int, eps: int, stream: int) -> None:
             self.evaluations += 1
-            layout = (3 * plane, width, 1, plane, 0)
+            layout = (3 * plane, width, 1, plane, 0, 0)
             self.driver.launch("irsde_load_f16_f16", pixels, (x, scratch.pointer, eps, *layout, *size), stream)
 
         return start if self.io_type == np.float32 else load
@@ -155,7 +155,7 @@ def check_kernels(driver: Driver) -> None:
     mu, y = (RNG.random((2, 3, 5, 7), dtype=np.float32) / 2 for _ in range(2))
     there = [upload(driver, a) for a in (mu, y)]
     out = DeviceArray.empty(driver, (2, 5, 7, 3), np.uint8)
-    arguments = (out.pointer, there[0].pointer, there[1].pointer, *out.element_strides, 1, 3, 5, 7, 5, 7)
+    arguments = (out.pointer, there[0].pointer, there[1].pointer, *out.element_strides, 1, 0, 3, 5, 7, 5, 7)
     driver.launch("irsde_store_u8", mu.size, arguments, stream)
     driver.synchronize(stream)
     expected = np.rint((mu + y) * np.float32(255)).astype(np.uint8).transpose(0, 2, 3, 1)[..., ::-1]

@@ -118,6 +118,30 @@ def assert_equal(restored: np.ndarray, wanted: np.ndarray) -> None:
     assert np.abs(restored - wanted).max() <= TOLERANCE * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("seeded", [False, True])
+@pytest.mark.parametrize("provider", ["onnxruntime", "openvino"])
+def test_the_margin_is_in_the_graph(provider: str, seeded: bool, small_onnx: Path, tmp_path: Path) -> None:
+    """Also where it is wider than the picture. OpenVINO cannot draw noise (docs/whole-loop.md)."""
+    if provider == "openvino" and seeded:
+        pytest.skip("OpenVINO computes int64 as int32")
+    model, card = read_model(small_onnx)
+    card, path = replace(card, margin=7), tmp_path / "a.loop.onnx"
+    plan = plan_loop(card, Sampling(), seeded)
+    export_whole_loop(model, card, plan, path)
+    session = session_of(path)
+    engine = OnnxEngine.from_bytes(small_onnx.read_bytes(), card)
+    for batch, height, width in SIZES:
+        lq = np.random.default_rng(0).random((batch, 3, height, width), dtype=np.float32)
+        noise = normals(plan, batch, 3, height + 14, width + 14)
+        second = {"seed": np.array([5], np.uint64)} if seeded else {"noise": noise[list(plan.draws)]}
+        if provider == "openvino":
+            compiled = pytest.importorskip("openvino").Core().compile_model(path, "CPU")
+            (restored,) = compiled({"lq": lq, **second}).values()
+        else:
+            (restored,) = session.run(None, {"lq": lq, **second})
+        assert_equal(restored, expected(engine, lq, **({"seed": 5} if seeded else {"noise": noise})))
+
+
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("name", ["unet_nf8_depth4", "nafnet_w16"])
 def test_one_call_is_the_loop(

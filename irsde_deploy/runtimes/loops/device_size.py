@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...core.margin import surrounded
 from ...core.noise import NoiseSource, SeededNoise
 from ...core.samplers import StepTable
 from ...core.sampling import Plan
@@ -72,9 +73,9 @@ class DeviceSize:
     """
 
     def __init__(self, engine: DeviceEngine, shape: tuple[int, ...], tiling: Tiling | None, stream: int) -> None:
-        batch, height, width = shape
         card = engine.card
-        multiple = card.multiple_of
+        batch, self.margin, multiple = shape[0], card.margin, card.multiple_of
+        height, width = surrounded(shape[1], shape[2], self.margin)
         self.driver = engine.driver
         self.own_stream = stream
         self.batch = batch
@@ -135,18 +136,22 @@ class DeviceSize:
         return Recipe(steps, not isinstance(noise, SeededNoise), plan.clip)
 
     def load(self, picture: DeviceArray, reversed_channels: bool, stream: int) -> None:
-        """Make mu of a picture, and of that the padded mu that the network sees."""
+        """Make mu of a picture and its margin, and of that the padded mu that the network sees."""
         kernel = f"irsde_load_{SUFFIXES[picture.dtype]}_{self.io}"
         pointers = (picture.pointer, self._at("mu"), self._at("mu_in"))
-        layout = (*picture.element_strides, int(reversed_channels))
+        layout = self._layout(picture, reversed_channels)
         self.driver.launch(kernel, self.pixels, (*pointers, *layout, *self.dimensions), stream)
         self._pad("mu_in", stream)
 
     def store(self, picture: DeviceArray, reversed_channels: bool, stream: int) -> None:
         """Write mu + y, the restored picture, to a picture."""
         pointers = (picture.pointer, self._at("mu"), self._at("y"))
-        arguments = (*pointers, *picture.element_strides, int(reversed_channels), *self.dimensions)
+        arguments = (*pointers, *self._layout(picture, reversed_channels), *self.dimensions)
         self.driver.launch(f"irsde_store_{SUFFIXES[picture.dtype]}", self.pixels, arguments, stream)
+
+    def _layout(self, picture: DeviceArray, reversed_channels: bool) -> tuple[int, ...]:
+        """A picture's strides, order and margin, as kernels take them."""
+        return (*picture.element_strides, int(reversed_channels), self.margin)
 
     def run(self, recipe: Recipe, on_step: Callable[[int], None] | None, stream: int) -> None:
         """Do the start and all steps: replay them as a graph where the engine allows it, else one by one."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.arrays import Float32
+from ...core.margin import inside, surround
 from ...core.noise import NoiseSource
 from ...core.pixels import from_network, to_network
 from ...core.samplers import StepTable
@@ -126,11 +127,15 @@ def restore(
 ) -> Float32:
     """Degraded pictures mu (B, C, H, W) -> restored pictures of the same shape; `on_step(k)` after k of N steps.
 
+    The card's margin goes around them and off again: the noise is that of the surrounded pictures.
+
     Raises:
         InvalidValueError: mu has NaN or infinite values.
         EngineError: an evaluation failed.
         NotFiniteError: a state is not finite; the message says after which step.
     """
+    margin = engine.card.margin
+    mu = surround(mu, margin)
     evaluate = padded_evaluation(engine, mu, tiling)
     last = mu
     with np.errstate(all="ignore"):  # what overflows is reported below
@@ -142,7 +147,7 @@ def restore(
             last = y
             if on_step is not None:
                 on_step(k)
-        return mu + last
+        return inside(mu + last, margin)
 
 
 def not_finite(engine: Engine, table: StepTable, step: int) -> IrsdeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
+from ...core.margin import surrounded
 from ...core.tiling import DEFAULT_OVERLAP, SIDES, Tile, Tiling, require_tile
 from ...errors import OutOfMemoryError, reason
 from ...system.memory import SHARE, available_memory
@@ -82,9 +83,10 @@ def first_that_fits(ways: Sequence[Way], restore: Callable[[Way], Result]) -> Re
 
 
 def _padded(engine: Engine, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(B, H, W) that the network sees of pictures (B, H, W, C)."""
+    """(B, H, W) that the network sees of pictures (B, H, W, C), their margin included."""
     multiple = engine.card.multiple_of
-    return shape[0], shape[1] + -shape[1] % multiple, shape[2] + -shape[2] % multiple
+    height, width = surrounded(shape[1], shape[2], engine.card.margin)
+    return shape[0], height + -height % multiple, width + -width % multiple
 
 
 def _evaluated(engine: Engine, shape: tuple[int, ...], way: Way) -> tuple[int, int, int]:
@@ -108,4 +110,5 @@ def _fits(engine: Engine, shape: tuple[int, ...], way: Way) -> bool:
     if available is None or each is None:
         return True
     batch, height, width = _evaluated(engine, shape, way)
-    return each * batch * height * width + loop_bytes(shape) <= SHARE * available
+    whole = (batch, *surrounded(shape[1], shape[2], engine.card.margin), shape[3])
+    return each * batch * height * width + loop_bytes(whole) <= SHARE * available

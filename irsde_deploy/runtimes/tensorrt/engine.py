@@ -134,10 +134,15 @@ class TensorRtEngine(DeviceEngine):
             ranges = "; ".join(map(str, profiles))
             raise EngineError(
                 f"the plan takes batch x height x width of {ranges}, and this picture needs "
-                f"{shape[0]}x{shape[1]}x{shape[2]} (padded): build a plan that takes it, with `max_size` or another "
-                "profile"
+                f"{shape[0]}x{shape[1]}x{shape[2]} ({self._seen}): build a plan that takes it, with `max_size` or "
+                "another profile"
             )
         return min(taking, key=lambda number: profiles[number].distance(shape))
+
+    @property
+    def _seen(self) -> str:
+        """What the network sees of a picture, in words."""
+        return f"with its margin of {self.card.margin}, padded" if self.card.margin else "padded"
 
     def _checked_tensors(self) -> tuple[set[str], npt.DTypeLike]:
         """The names of the inputs, and the type of x, mu and eps, once they are known to be what the card says."""

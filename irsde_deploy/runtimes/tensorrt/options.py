@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...core.card import ModelCard
 from ...errors import refuse
 from ...system.parsing import shown
 from .profiles import Profile
@@ -77,12 +78,12 @@ class BuildOptions:
             f"`optimization_level` is from 0 to {MAX_OPTIMIZATION_LEVEL}, not {level}",
         )
 
-    @property
-    def arguments(self) -> str:
-        """As the command line takes them; what is the default is left out."""
+    def arguments(self, card: ModelCard) -> str:
+        """As the command line takes them for a model; what is the default is left out."""
         parts = [f"--backend {self.backend}"]
         for profile in self.profiles:
-            parts.append(profile.arguments)
+            # Sizes are of pictures where there is a margin, and not every profile is that of one.
+            parts.append(profile.as_shapes(card.channels) if card.margin else profile.arguments)
         for text in self.compute_capabilities:
             parts.append(f"--compute-capability {text}")
         for name in ("hardware_compatible", "version_compatible", "tf32"):

@@ -131,7 +131,7 @@ class PlanCard:
     def rebuild_command(self, plan: Path, device: Device | None = None) -> str:
         """The command that builds it again for a GPU (by default, the one that it was built for)."""
         parts = ["irsde-deploy build", shlex.quote(str(self.source(plan))), "-o", shlex.quote(str(plan))]
-        options = self.rebuild_options(device).arguments
+        options = self.rebuild_options(device).arguments(self.model)
         return " ".join([*parts, f"--precision {self.model.precision}", options, "--overwrite"])
 
 

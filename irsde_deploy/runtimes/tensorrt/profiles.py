@@ -6,8 +6,10 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
+from ...core.margin import surrounded
 from ...errors import InvalidValueError
 from ...system.parsing import shown
 
@@ -59,6 +61,11 @@ class Profile:
         batches = ":".join(str(b) for _, (b, _, _) in self._named)
         return f"{sizes} --batch {batches}"
 
+    def as_shapes(self, channels: int) -> str:
+        """As the command line takes what the network sees, whatever the model's margin is."""
+        shapes = (f"--{name}Shapes x:{b}x{channels}x{h}x{w}" for name, (b, h, w) in self._named)
+        return " ".join(shapes)
+
     @property
     def _named(self) -> list[tuple[str, Shape]]:
         return [("min", self.min), ("opt", self.opt), ("max", self.max)]
@@ -70,6 +77,7 @@ def parse_profiles(
     shapes: tuple[Sequence[str], Sequence[str], Sequence[str]],
     channels: int,
     multiple_of: int,
+    margin: int = 0,
 ) -> tuple[Profile, ...]:
     """Profiles from what the command line was given.
 
@@ -79,6 +87,8 @@ def parse_profiles(
         batches: `1:1:4` (min:opt:max) or `4`, one for all profiles or one each; 1 by default.
         shapes: min, opt and max as trtexec writes them, `x:1x3x64x64[,mu:...,t:...]`, in place of sizes and batches.
         channels, multiple_of: of the network, which every shape must fit.
+        margin: of the card. With one, sizes are of pictures, of any size, and the profile's sides are those of the
+            picture with its margin, rounded up to the multiple; shapes are always what the network sees.
 
     Raises:
         InvalidValueError: what cannot be read or does not fit; names the nearest valid shape.
@@ -96,11 +106,20 @@ def parse_profiles(
         if any(sizes):
             columns = [[(1, *parse_size(text.strip())) for text in texts] for texts in sizes]
         triples = _with_batches(_triples(columns, smallest), batches)
+        if margin:
+            seen = partial(_evaluated, multiple_of=multiple_of, margin=margin)
+            triples = [(seen(low), seen(middle), seen(high)) for low, middle, high in triples]
     for low, middle, high in triples:
         _require_multiple(high, multiple_of, math.ceil)  # first, since opt alone is max too
         _require_multiple(low, multiple_of, math.floor)
         _require_multiple(middle, multiple_of, round)
     return tuple(Profile(*triple) for triple in triples)
+
+
+def _evaluated(shape: Shape, multiple_of: int, margin: int) -> Shape:
+    """What the network sees of a picture: with its margin, padded."""
+    height, width = surrounded(shape[1], shape[2], margin)
+    return shape[0], height + -height % multiple_of, width + -width % multiple_of
 
 
 def _triples(columns: Sequence[Sequence[Shape]], smallest: int) -> list[_Triple]:

@@ -92,7 +92,8 @@ typedef struct irsde_run {
     uint32_t frame;   /* number of the frame: other frames have other noise; 0 for pictures and for noise that stands */
     uint64_t seed;
     const float* noise; /* standard normals in place of a seed's, (steps + 1) x channels x height x width: first the
-                         * initial state's, then one field a step */
+                         * initial state's, then one field a step. Where card_json names a margin, height and width are
+                         * the frame's and twice as much, since what is around it is restored with it and cut off */
     size_t noise_count; /* how many values; 0 with NULL */
     int (*on_step)(int done, int steps, void* user); /* called after each of the steps; not 0: stop */
     void* user;

@@ -74,6 +74,7 @@ Frame checked_frame(const irsde_frame* given, const Pack& pack, const char* name
     layout.row = stride(frame.row_stride, frame.width * layout.pixel, element, frame.height, name, "row");
     layout.reversed = frame.order == IRSDE_BGR ? 1 : 0;
     require_no_overlap(layout, frame, pack.channels, name);
+    layout.margin = pack.margin;
     return {frame.pixels, static_cast<irsde_pixel_type>(frame.type), frame.height, frame.width, layout};
 }
 

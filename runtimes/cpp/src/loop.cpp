@@ -29,12 +29,14 @@ irsde::Control control_of(const irsde_run& run, const Pack& pack) {
     return {NEVER, static_cast<irsde::u32>(seed), static_cast<irsde::u32>(seed >> 32), {run.frame}};
 }
 
+/// The size of the state of a picture, which has the margin around it, and of what the network sees of that.
 irsde::Size size_for(const Pack& pack, int height, int width) {
+    const int rows = height + 2 * pack.margin, columns = width + 2 * pack.margin;
     const auto padded = [m = pack.multiple_of](int side) { return (side + m - 1) / m * m; };
-    return {pack.channels, height, width, padded(height), padded(width)};
+    return {pack.channels, rows, columns, padded(rows), padded(columns)};
 }
 
-void require_noise(const irsde_run& run, std::size_t expected) {
+void require_noise(const irsde_run& run, std::size_t expected, int margin) {
     if (run.has_seed != 0 && run.noise != nullptr)
         fail(IRSDE_INVALID_VALUE, "run has a seed and noise, which is drawn from one: leave one out");
     if (run.has_seed == 0 && run.seed != 0)
@@ -42,8 +44,8 @@ void require_noise(const irsde_run& run, std::size_t expected) {
     if (run.noise == nullptr) return;
     if (run.noise_count != expected)
         fail(IRSDE_INVALID_VALUE,
-             "run.noise_count is %zu and must be %zu: (steps + 1) x channels x height x width values", run.noise_count,
-             expected);
+             "run.noise_count is %zu and must be %zu: (steps + 1) x channels x height x width values%s", run.noise_count,
+             expected, margin > 0 ? ", with the margin around the picture" : "");
     for (std::size_t i = 0; i < expected; ++i)
         if (!irsde::finite(run.noise[i]))
             fail(IRSDE_INVALID_VALUE, "run.noise must be finite, and has NaN or infinite values");
@@ -59,7 +61,7 @@ Loop::Loop(const Pack& pack, Backend& backend, int threads)
 void Loop::restore(const Frame& in, const Frame& out, const irsde_run& run) {
     set_size(in.height, in.width);
     const int steps = static_cast<int>(pack_.steps.size());
-    require_noise(run, static_cast<std::size_t>(steps + 1) * static_cast<std::size_t>(values_));
+    require_noise(run, static_cast<std::size_t>(steps + 1) * static_cast<std::size_t>(values_), pack_.margin);
     load(in);
     require_values(in);
     irsde::Control control = control_of(run, pack_);
@@ -78,23 +80,23 @@ void Loop::restore(const Frame& in, const Frame& out, const irsde_run& run) {
 
 std::vector<float> Loop::noise(int height, int width, std::uint64_t seed, std::uint32_t frame, int step) const {
     const irsde::Size size = size_for(pack_, height, width);
-    std::vector<float> field(static_cast<std::size_t>(pack_.channels) * height * width);
-    const irsde::i64 fours = irsde::i64{pack_.channels} * height * ((width + 3) / 4);
+    std::vector<float> field(static_cast<std::size_t>(pack_.channels) * size.height * size.width);
+    const irsde::i64 fours = irsde::i64{pack_.channels} * size.height * ((size.width + 3) / 4);
     for (irsde::i64 i = 0; i < fours; ++i) {
         const irsde::Four f = irsde::four(i, size);
         float z[4];
         irsde::normals(z, f.x4, f.y, step, f.channel, frame, static_cast<irsde::u32>(seed),
                        static_cast<irsde::u32>(seed >> 32));
-        for (int j = 0; j < 4 && 4 * f.x4 + j < width; ++j) field[irsde::inner(f, 4 * f.x4 + j, size)] = z[j];
+        for (int j = 0; j < 4 && 4 * f.x4 + j < size.width; ++j) field[irsde::inner(f, 4 * f.x4 + j, size)] = z[j];
     }
     return field;
 }
 
 void Loop::set_size(int height, int width) {
     size_ = size_for(pack_, height, width);
-    values_ = irsde::i64{size_.channels} * height * width;
+    values_ = irsde::i64{size_.channels} * size_.height * size_.width;
     padded_values_ = irsde::i64{size_.channels} * size_.padded_height * size_.padded_width;
-    fours_ = irsde::i64{size_.channels} * height * ((width + 3) / 4);
+    fours_ = irsde::i64{size_.channels} * size_.height * ((size_.width + 3) / 4);
     for (std::vector<float>* state : {&y_, &q_, &mu_}) state->resize(values_);
     for (std::vector<float>* padded : {&x_, &mu_in_, &eps_}) padded->resize(padded_values_);
     std::fill(q_.begin(), q_.end(), 0.0f);

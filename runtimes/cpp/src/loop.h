@@ -18,7 +18,8 @@ public:
     /// nothing has been written.
     void restore(const Frame& in, const Frame& out, const irsde_run& run);
 
-    /// The noise of a seed at the size (height, width): step 0 for the initial state, then one field a step.
+    /// The noise of a seed for a picture of (height, width) and its margin: step 0 for the initial state, then one field
+    /// a step.
     std::vector<float> noise(int height, int width, std::uint64_t seed, std::uint32_t frame, int step) const;
 
 private:

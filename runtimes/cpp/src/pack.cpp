@@ -16,7 +16,8 @@ namespace {
 constexpr const char* STEPS_FILE = "steps.txt";
 constexpr const char* HEADER = "irsde-steps 1";
 constexpr std::uintmax_t MAX_STEPS_TEXT = 4 << 20, MAX_CARD_TEXT = 1 << 17;  // bytes
-constexpr int MAX_STEPS = 10'000, MAX_T = 1'000'000, MAX_REFERENCE_SIDE = 8192, MAX_MULTIPLE = 256;
+constexpr int MAX_STEPS = 10'000, MAX_T = 1'000'000, MAX_REFERENCE_SIDE = 8192, MAX_MULTIPLE = 256,
+              MAX_MARGIN = 256;
 constexpr double MAX_COEFFICIENT = 1e30, MAX_TOLERANCE = 0.5;
 constexpr const char* ADVICE = "pack the engine again with 'irsde-deploy pack'";
 
@@ -167,6 +168,8 @@ public:
         }
     }
 
+    bool has(const char* key) const { return values_.count(key) != 0; }
+
     void require_empty() const {
         if (!values_.empty())
             damaged(file_, "it says '" + values_.begin()->first.substr(0, 40) + "', which is unknown");
@@ -233,7 +236,8 @@ std::string read_card(const Pack& pack) {
     if (text.rfind("{\"network\":\"", 0) != 0 || !is_object(text)) damaged(file, "it is not a model card");
     const std::string parts[] = {
         "\"channels\":" + std::to_string(pack.channels) + ",\"multiple_of\":" + std::to_string(pack.multiple_of) +
-            ",\"pad_mode\":\"" + (pack.reflect ? "reflect" : "zero") + "\",",
+            ",\"pad_mode\":\"" + (pack.reflect ? "reflect" : "zero") + "\"," +
+            (pack.margin > 0 ? "\"margin\":" + std::to_string(pack.margin) + "," : "\"sde\":"),
         "\"precision\":\"" + pack.precision + "\",",
     };
     bool same = pack.latent == (text.find("\"value_range\":null,") != text.npos);
@@ -281,6 +285,7 @@ Pack read_pack(const std::filesystem::path& folder) {
     pack.tolerance = values.take("tolerance", parse_tolerance);
     pack.start = values.take("start", parse_coefficient);
     const int count = values.take("steps", whole(1, MAX_STEPS));
+    if (values.has("margin")) pack.margin = values.take("margin", whole(1, MAX_MARGIN));  // written where there is one
     values.require_empty();
     pack.steps = parse_steps(file, lines.steps, count, pack.clip);
     pack.card_json = read_card(pack);

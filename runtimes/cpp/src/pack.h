@@ -23,6 +23,7 @@ struct Pack {
     int channels = 0;
     int multiple_of = 0;
     bool reflect = false;  // padding: reflect, else zero
+    int margin = 0;        // of reflection on each side, restored with the picture and cut off: core/margin.py
     bool conditional = false;
     bool latent = false;
     bool clip = false;

@@ -30,16 +30,20 @@ double largest_value(const std::vector<float>& values) {
 irsde_selftest_result selftest(const Pack& pack, Loop& loop) {
     const int height = pack.reference_height, width = pack.reference_width;
     const std::size_t values = static_cast<std::size_t>(pack.channels) * height * width, fields = pack.steps.size() + 1;
+    const std::size_t around_rows = static_cast<std::size_t>(height) + 2 * pack.margin,
+                      around_columns = static_cast<std::size_t>(width) + 2 * pack.margin;
+    const std::size_t noise_values = static_cast<std::size_t>(pack.channels) * around_rows * around_columns;
     const std::size_t rows = static_cast<std::size_t>(height), columns = static_cast<std::size_t>(width),
                       channels = static_cast<std::size_t>(pack.channels);
     std::vector<float> input = read_array(pack, "reference_input.npy", {rows, columns, channels});
-    const std::vector<float> noise = read_array(pack, "reference_noise.npy", {fields, channels, rows, columns});
+    const std::vector<float> noise =
+        read_array(pack, "reference_noise.npy", {fields, channels, around_rows, around_columns});
     const std::vector<float> expected = read_array(pack, "reference_output.npy", {rows, columns, channels});
     irsde_selftest_result result{};
     result.tolerance = pack.tolerance;
     for (std::size_t k = 0; k < fields; ++k) {
         const std::vector<float> drawn = loop.noise(height, width, pack.seed, 0, static_cast<int>(k));
-        result.noise_error = std::max(result.noise_error, difference(drawn.data(), &noise[k * values], values));
+        result.noise_error = std::max(result.noise_error, difference(drawn.data(), &noise[k * noise_values], noise_values));
     }
     irsde_frame given{};
     given.struct_size = sizeof given;

@@ -38,7 +38,7 @@ def test_half_conversion_is_numpys_for_every_bit_pattern(host: HostDriver) -> No
     every = np.arange(65536, dtype=np.uint16).view(np.float16).reshape(1, 256, 256, 1)
     out, padded = np.empty((1, 1, 256, 256), np.float32), np.empty((1, 1, 256, 256), np.float32)
     size = (1, 256, 256, 256, 256)
-    host.launch("irsde_load_f16_f32", 65536, (*pointers(every, out, padded), 65536, 256, 1, 1, 0, *size), 0)
+    host.launch("irsde_load_f16_f32", 65536, (*pointers(every, out, padded), 65536, 256, 1, 1, 0, 0, *size), 0)
     np.testing.assert_array_equal(out.ravel(), every.astype(np.float32).ravel())
 
     exact = every.astype(np.float32).ravel()
@@ -51,7 +51,7 @@ def test_half_conversion_is_numpys_for_every_bit_pattern(host: HostDriver) -> No
     half, zero = np.empty(flat.shape, np.float16), np.zeros_like(flat)
     count = flat.size
     host.launch(
-        "irsde_store_f16", count, (*pointers(half, flat, zero), count, count, 1, 1, 0, 1, 1, count, 1, count), 0
+        "irsde_store_f16", count, (*pointers(half, flat, zero), count, count, 1, 1, 0, 0, 1, 1, count, 1, count), 0
     )
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(half.ravel(), flat.ravel().astype(np.float16))
@@ -152,7 +152,8 @@ def test_pictures_come_in_and_go_out_in_any_layout(host: HostDriver, kind: str) 
             mu, padded = np.empty((batch, 3, height, width), np.float32), np.zeros((batch, 3, 16, 16), np.float32)
             strides = [stride // view.itemsize for stride in view.strides]
             size = (3, height, width, 16, 16)
-            host.launch(f"irsde_load_{kind}_f32", mu.size, (*pointers(view, mu, padded), *strides, int(bgr), *size), 0)
+            layout = (*strides, int(bgr), 0)
+            host.launch(f"irsde_load_{kind}_f32", mu.size, (*pointers(view, mu, padded), *layout, *size), 0)
             scaled = rgb.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(top)
             np.testing.assert_array_equal(mu, scaled)
             np.testing.assert_array_equal(padded[:, :, :height, :width], scaled)
@@ -160,7 +161,8 @@ def test_pictures_come_in_and_go_out_in_any_layout(host: HostDriver, kind: str) 
             y = rng.normal(scale=0.5, size=mu.shape).astype(np.float32)
             out = view.copy(order="K")
             out_strides = [stride // out.itemsize for stride in out.strides]
-            host.launch(f"irsde_store_{kind}", mu.size, (*pointers(out, mu, y), *out_strides, int(bgr), *size), 0)
+            out_layout = (*out_strides, int(bgr), 0)
+            host.launch(f"irsde_store_{kind}", mu.size, (*pointers(out, mu, y), *out_layout, *size), 0)
             expected = (mu + y).transpose(0, 2, 3, 1)
             if kind in ("u8", "u16"):
                 expected = np.rint(np.clip(expected, 0, 1) * np.float32(top))

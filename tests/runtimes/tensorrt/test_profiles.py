@@ -92,3 +92,15 @@ def test_a_profile_takes_what_lies_within_each_side() -> None:
     assert not profile.takes((1, 256, 512))
     assert not profile.takes((5, 64, 64))
     assert not profile.takes((1, 48, 64))
+
+
+def test_sizes_are_of_pictures_where_there_is_a_margin() -> None:
+    """What the network sees is the picture, twice the margin, and what is missing to the multiple; shapes are that."""
+    sizes = (["64x100"], ["256x256"], ["1080x1920"])
+    (found,) = parse_profiles(sizes, ["1:2:4"], NONE, 3, 16, margin=10)
+    assert found == Profile((1, 96, 128), (2, 288, 288), (4, 1104, 1952))
+    assert parse_profiles(NONE, (), NONE, 3, 16, margin=16)[0].opt == (1, 288, 288)
+    words = found.as_shapes(3).split()
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    shapes = ([given["--minShapes"]], [given["--optShapes"]], [given["--maxShapes"]])
+    assert parse_profiles(NONE, (), shapes, 3, 16, margin=10) == (found,)

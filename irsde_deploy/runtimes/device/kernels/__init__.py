@@ -21,7 +21,7 @@ from ....system.files import write_atomically
 
 SOURCE = Path(__file__).with_name("irsde_kernels.h")
 
-_SIZE, _LAYOUT, _WINDOW = "iiiii", "qqqqi", "iiii"
+_SIZE, _LAYOUT, _WINDOW = "iiiii", "qqqqii", "iiii"
 _NETWORK_TYPES = ("f32", "f16")
 _PICTURE_TYPES = ("u8", "u16", "f16", "f32")
 

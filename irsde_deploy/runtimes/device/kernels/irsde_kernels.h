@@ -4,8 +4,9 @@
  * CPU. No header is included on the GPU, so that NVRTC needs none. Compile with -fmad=false (GPU) or
  * -ffp-contract=off (CPU): the arithmetic is then NumPy's, operation by operation.
  *
- * Arrays: the state y, its q and mu are float32 (B, C, H, W), the picture's own size. What the network sees and gives
- * (x, mu_in, eps) is (B, C, PH, PW), padded on the right and at the bottom, float32 or float16.
+ * Arrays: the state y, its q and mu are float32 (B, C, H, W), the size of the picture with the card's margin around it.
+ * What the network sees and gives (x, mu_in, eps) is (B, C, PH, PW), padded on the right and at the bottom, float32 or
+ * float16.
  */
 #ifndef IRSDE_KERNELS_H
 #define IRSDE_KERNELS_H
@@ -286,15 +287,27 @@ IRSDE_FUNCTION void blend_at(i64 i, const Io* tile, float* whole, const float* r
 IRSDE_FUNCTION void clear_at(i64 i, float* sum) { sum[i] = 0.0f; }
 IRSDE_FUNCTION void to_half_at(i64 i, const float* sum, half* eps) { put(eps, i, sum[i]); }
 
-/* ---- pictures: any strides (in elements), channels reversed (BGR) on request ---- */
+/* ---- pictures: any strides (in elements), channels reversed (BGR) on request, a margin around them ---- */
 
 struct Layout {
     i64 batch, row, pixel, channel;
     int reversed;
+    int margin; /* on each side, within the height and width of a Size: the picture is smaller by twice as much */
 };
 
+/* The line of a picture that a line around it is mirrored to, again and again where it is far away: core/margin.py. */
+IRSDE_FUNCTION i64 mirrored(i64 line, i64 side) {
+    if (line >= 0 && line < side) return line;
+    if (side == 1) return 0;
+    i64 period = 2 * (side - 1), place = line % period;
+    if (place < 0) place += period;
+    return place < side ? place : period - place;
+}
+
+/* Where value i of the state is in the picture. */
 IRSDE_FUNCTION i64 in_layout(i64 i, const Layout& layout, const Size& size) {
-    i64 x = i % size.width, y = i / size.width % size.height;
+    i64 x = mirrored(i % size.width - layout.margin, size.width - 2 * layout.margin);
+    i64 y = mirrored(i / size.width % size.height - layout.margin, size.height - 2 * layout.margin);
     i64 channel = i / size.width / size.height % size.channels, entry = i / size.width / size.height / size.channels;
     if (layout.reversed) channel = size.channels - 1 - channel;
     return entry * layout.batch + y * layout.row + x * layout.pixel + channel * layout.channel;
@@ -308,10 +321,17 @@ IRSDE_FUNCTION void load_at(i64 i, const T* picture, float* mu, Io* mu_in, const
     put(mu_in, (plane * size.padded_height + y) * size.padded_width + x, mu[i]);
 }
 
-/* mu + y -> picture */
+IRSDE_FUNCTION bool in_margin(i64 i, const Layout& layout, const Size& size) {
+    i64 x = i % size.width, y = i / size.width % size.height;
+    bool beside = x < layout.margin || x >= size.width - layout.margin;
+    return beside || y < layout.margin || y >= size.height - layout.margin;
+}
+
+/* mu + y -> picture, without the margin */
 template <class T>
 IRSDE_FUNCTION void store_at(i64 i, T* picture, const float* mu, const float* y, const Layout& layout,
                              const Size& size) {
+    if (in_margin(i, layout, size)) return;
     put(picture, in_layout(i, layout, size), mu[i] + y[i]);
 }
 
@@ -341,8 +361,8 @@ IRSDE_FUNCTION void store_at(i64 i, T* picture, const float* mu, const float* y,
 #define IRSDE_UNPACK(...) __VA_ARGS__
 #define IRSDE_SIZE int channels, int height, int width, int padded_height, int padded_width
 #define IRSDE_SIZE_GIVEN irsde::Size{channels, height, width, padded_height, padded_width}
-#define IRSDE_LAYOUT long long batch, long long row, long long pixel, long long channel, int reversed
-#define IRSDE_LAYOUT_GIVEN irsde::Layout{batch, row, pixel, channel, reversed}
+#define IRSDE_LAYOUT long long batch, long long row, long long pixel, long long channel, int reversed, int margin
+#define IRSDE_LAYOUT_GIVEN irsde::Layout{batch, row, pixel, channel, reversed, margin}
 
 #define IRSDE_WINDOW int top, int left, int window_height, int window_width
 #define IRSDE_WINDOW_GIVEN irsde::Window{top, left, window_height, window_width}

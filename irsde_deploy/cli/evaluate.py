@@ -67,8 +67,9 @@ def evaluate(
 ) -> None:
     """Measure how well a model restores a data set of degraded and clean pictures.
 
-    PSNR and SSIM, on RGB and luma, seconds and evaluations a picture; writes pictures.csv, summary.json, summary.md and
-    worst.png. A picture that fails is reported and the rest goes on (exit code 4).
+    PSNR and SSIM, on RGB and luma, the error of the outermost pixels, seconds and evaluations a picture; writes
+    pictures.csv, summary.json, summary.md and worst.png. A picture that fails is reported and the rest goes on (exit
+    code 4).
     """
     with requires_extra("evaluate", "evaluating"):
         import skimage  # noqa: F401 (SSIM; said before anything long starts)

@@ -264,4 +264,5 @@ class _Pace:
 def _validation_line(state: TrainingProgress) -> str:
     assert state.validated is not None
     before = sum(result.before for result in state.validated) / len(state.validated)
-    return f"iteration {state.iteration}: loss {state.loss:.4g}, PSNR {before:.2f} -> {state.psnr:.2f} dB"
+    line = f"iteration {state.iteration}: loss {state.loss:.4g}, PSNR {before:.2f} -> {state.psnr:.2f} dB"
+    return line if state.margins is None else f"{line}\n{state.margins}"

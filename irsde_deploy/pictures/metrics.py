@@ -1,4 +1,4 @@
-"""How alike two pictures are: PSNR and SSIM on RGB and on luma, as the reference implementation computes them."""
+"""How alike two pictures are: PSNR and SSIM on RGB and on luma, as the reference has them; errors at the border."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ CROP_BORDER = 4
 
 SSIM_WINDOW = 11
 """Side of the window in pixels, and the least that a picture's sides may have."""
+
+RING = 8
+"""Outermost rows and columns whose error is told apart from the rest's: twice as many as the reference leaves out."""
 
 _LUMA = np.array([65.481, 128.553, 24.966])  # weights of red, green and blue in 0..1; they add up to 235 - 16
 
@@ -59,3 +62,21 @@ def luma(rgb: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """
     y: npt.NDArray[np.float64] = (rgb.astype(np.float64) / white_value(rgb) @ _LUMA + 16) / 255
     return y
+
+
+def ring_error(image: npt.NDArray[Any], reference: npt.NDArray[Any]) -> tuple[float, float | None]:
+    """Mean absolute error of the outermost `RING` rows and columns, and of what they surround; both of 255.
+
+    Args:
+        image, reference: two pictures of one shape and type, (H, W) or (H, W, C).
+
+    Returns:
+        (ring, interior); the interior is None where a side has not more than two rings.
+    """
+    white = white_value(reference)
+    error = np.abs(image.astype(np.float64) - reference.astype(np.float64)) * (255 / white)
+    inner = np.zeros(error.shape[:2], dtype=bool)
+    inner[RING:-RING, RING:-RING] = True
+    if not inner.any():
+        return float(error.mean()), None
+    return float(error[~inner].mean()), float(error[inner].mean())

@@ -98,6 +98,8 @@ def evaluate_data_set(
     runtime = restoring.restorer.engine
     about: dict[str, Any] = {"engine": engine, "runtime": runtime.name, **restoring.about}
     about["crop_border"] = settings.crop_border
+    if restoring.restorer.card.margin:
+        about["margin"] = restoring.restorer.card.margin
     evaluation = Evaluation(about)
     worst, frechet = WorstPictures(settings.worst), _frechet(settings.fid_weights)
     keep = _Keeping(worst, frechet, folder if settings.save_pictures else None)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..core.comparison import psnr
 from ..errors import InvalidValueError
 from ..pictures.files import Picture, read_picture, to_eight_bit, write_picture
-from ..pictures.metrics import SSIM_WINDOW, luma, ssim
+from ..pictures.metrics import SSIM_WINDOW, luma, ring_error, ssim
 from ..pictures.pairs import Pair, enlarged
 from ..pictures.sheets import headings, labelled
 from ..system.one_of_many import Failed, attempted
@@ -143,6 +143,7 @@ def _all_values(
 ) -> dict[str, float | None]:
     """Everything that is measured of a picture, in the order of the columns of pictures.csv."""
     values = measure(restored, gt, crop_border)
+    values["ring"], values["interior"] = ring_error(restored, gt)  # of the whole picture: no border is cut off
     for name, value in _compared(_inside(lq, crop_border), _inside(gt, crop_border)).items():
         values[f"input_{name}"] = value
     for name, distance in perceptual.items():

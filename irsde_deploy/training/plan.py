@@ -216,8 +216,12 @@ def make_plan(
                 origins.append(f"{key} = {value} (from {name})")
     if data.degradation is not None:
         origins.append(f"degradation = {_listed_degradation(data.degradation)}")
+    for source in sources:  # one that a flag or a recipe names; an initial checkpoint's own is measured anew
+        if "margin" in source.values:
+            chosen.setdefault("margin", source.values["margin"])
     settings = training_settings(chosen, "training")
-    card = replace(description.card, checkpoint_sha256="")
+    margin = description.card.margin if settings.margin is None else settings.margin
+    card = replace(description.card, checkpoint_sha256="", margin=margin)
     _require_fitting(data, card)
     _require_whole_patches(settings, card)
     if settings.start_share and isinstance(card.sde, DenoisingSDE):

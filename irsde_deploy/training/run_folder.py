@@ -5,7 +5,7 @@ when the run is resumed.
 
 last.pt          averaged weights with the model card (what `export` and `run` take), and all that resuming needs
 best.pt          the same, from the best validation so far
-log.csv          iteration, loss, learning rate, seconds, PSNR
+log.csv          iteration, loss, learning rate, seconds, PSNR, and of validations the margin and errors at the border
 curve.png        the log as a picture
 samples/N.png    held-out pictures at iteration N: degraded, restored, clean
 tensorboard/     the log for TensorBoard, where that is installed
@@ -34,11 +34,12 @@ from ..system.locks import LockFile
 from ..system.parsing import parse_json
 from ..system.tables import write_text
 from ..system.temporaries import clear_leftovers
+from . import margins
 
 MAX_PLAN = 16_000_000
 """Characters of the plan in a checkpoint; names of held-out pictures can be many."""
 
-COLUMNS = ("iteration", "loss", "learning_rate", "seconds", "psnr")
+COLUMNS = ("iteration", "loss", "learning_rate", "seconds", "psnr", *margins.COLUMNS)
 
 
 @dataclass
@@ -268,8 +269,9 @@ def _parsed_row(row: Mapping[str, Any]) -> dict[str, float | None] | None:
     values: dict[str, float | None] = dict.fromkeys(COLUMNS)
     try:
         for name in COLUMNS:
-            if row[name]:
-                values[name] = float(row[name])
+            text = row.get(name) if name in margins.COLUMNS else row[name]  # which logs of earlier versions lack
+            if text:
+                values[name] = float(text)
     except (KeyError, ValueError, TypeError):
         return None
     return values

@@ -11,15 +11,17 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from ..core.card import ModelCard
 from ..errors import CheckpointError, InvalidValueError, IrsdeError
 from ..networks.checkpoints import Checkpoint, naming
 from .data import Batch, Pairs, TrainingSamples
 from .iterations import batches
+from .margins import Margins
 from .plan import TrainingPlan, initial_network
 from .processes import Process
 from .run_folder import RunFolder
 from .trainer import Trainer, all_finite
-from .validation import Example, Validated, mean_psnr, read_examples, validate, write_sheet
+from .validation import Example, Validated, mean_psnr, read_examples, validate, validate_margins, write_sheet
 
 
 class DivergedError(IrsdeError, ArithmeticError):
@@ -36,6 +38,7 @@ class TrainingProgress:
         loss: the mean loss since the last row of the log.
         psnr: the mean PSNR of the latest validation in dB; None before the first.
         validated: the results of a validation where this iteration was followed by one.
+        margins: what that validation measured at the border.
     """
 
     iteration: int
@@ -43,6 +46,7 @@ class TrainingProgress:
     loss: float
     psnr: float | None
     validated: list[Validated] | None = None
+    margins: Margins | None = None
 
 
 @dataclass
@@ -55,6 +59,7 @@ class RunMemory:
         seconds: the time that training took before this process began.
         psnr: the mean PSNR of the latest validation in dB; None before the first.
         best: the highest PSNR of any validation in dB.
+        margin: of the card, as the latest validation chose it.
         concluded: the last iteration that was validated, logged and saved as its number asks; an interrupt in the
             middle of a validation leaves that to the resumed run.
         started: when this process began, by the system's monotonic clock.
@@ -65,6 +70,7 @@ class RunMemory:
     seconds: float = 0.0
     psnr: float | None = None
     best: float = -math.inf
+    margin: int = 0
     concluded: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -127,7 +133,7 @@ class Session:
         plan = replace(plan, data=plan.data.fingerprinted(pairs, validation_pairs))
         trainer = Trainer(initial_network(plan, initial), plan.card.sde, plan.settings, device)
         folder = RunFolder(output)
-        memory = RunMemory()
+        memory = RunMemory(margin=plan.card.margin)
         if resumed is not None:
             with naming(folder.last):
                 memory = _restored(resumed, trainer)
@@ -170,9 +176,9 @@ class Session:
         self.memory.loss += loss
         self.memory.count += 1
         mean = self.memory.mean  # a row of the log sets it back
-        validated = self._conclude(keep_going)
+        validated, margins = self._conclude(keep_going) or (None, None)
         return TrainingProgress(
-            self.trainer.iteration, self.plan.settings.iterations, mean, self.memory.psnr, validated
+            self.trainer.iteration, self.plan.settings.iterations, mean, self.memory.psnr, validated, margins
         )
 
     def catch_up(self, keep_going: Callable[[], bool]) -> None:
@@ -180,7 +186,7 @@ class Session:
         if self.memory.concluded < self.trainer.iteration:
             self._conclude(keep_going)
 
-    def _conclude(self, keep_going: Callable[[], bool]) -> list[Validated] | None:
+    def _conclude(self, keep_going: Callable[[], bool]) -> tuple[list[Validated], Margins] | None:
         """Validate, log and save where the number of the iteration asks for it; returns what was validated, if so.
 
         In this order: the log's row has the PSNR, and the checkpoint knows what is in the log.
@@ -194,7 +200,7 @@ class Session:
         self.memory.concluded = self.trainer.iteration
         validation = self._due(settings.validate_every)  # in every process, unlike what comes of it
         if validation or self._due(settings.log_every):
-            self._log(validated)
+            self._log(None if validated is None else validated[1])
         if validated is not None:
             self._keep_best()
         if validation or self._due(settings.save_every):
@@ -218,27 +224,31 @@ class Session:
             f"{self.saved[0]}: start anew with a smaller `learning_rate`, or with the training setting clip_norm"
         )
 
-    def _validate(self, keep_going: Callable[[], bool]) -> list[Validated] | None:
+    def _validate(self, keep_going: Callable[[], bool]) -> tuple[list[Validated], Margins] | None:
         """Validate the averaged weights and write the sample sheet; None where `keep_going` said no on the way."""
-        results = validate(
-            self.trainer.averaged, self.plan.card, self.examples, self.plan.data.noise_level, self.device, keep_going
-        )
-        if results is not None:
-            write_sheet(self.folder.path / "samples" / f"{self.trainer.iteration:07d}.png", results)
-            self.memory.psnr = mean_psnr(results)
-        return results
+        level, averaged = self.plan.data.noise_level, self.trainer.averaged
 
-    def _log(self, validated: list[Validated] | None) -> None:
+        def restored_with(card: ModelCard) -> list[Validated] | None:
+            return validate(averaged, card, self.examples, level, self.device, keep_going)
+
+        found = validate_margins(restored_with, self.plan.card, self.plan.settings.margin)
+        if found is not None:
+            results, margins = found
+            write_sheet(self.folder.path / "samples" / f"{self.trainer.iteration:07d}.png", results, str(margins))
+            self.memory.psnr, self.memory.margin = mean_psnr(results), margins.chosen.margin
+        return found
+
+    def _log(self, margins: Margins | None) -> None:
         """Write a row of the log, and after a validation the curve; then begin the next mean of the losses."""
         i = self.trainer.iteration
         rate = self.plan.settings.learning_rate_at(i - 1)  # of the iteration just done, which is counted from 0
         values = {"iteration": i, "loss": self.memory.mean, "learning_rate": rate, "seconds": self.memory.elapsed}
-        if validated is not None and self.memory.psnr is not None:
-            values["psnr"] = self.memory.psnr
+        if margins is not None and self.memory.psnr is not None:
+            values |= {"psnr": self.memory.psnr, **margins.columns}
         self.memory.loss, self.memory.count = 0.0, 0
         if self.process.first:
             self.folder.log(**values)
-            if validated is not None:
+            if margins is not None:
                 self.folder.write_curve()
 
     def save(self) -> None:
@@ -256,7 +266,7 @@ class Session:
         state = self.trainer.state()
         averaged = state.pop("averaged")
         training = {**state, "tally": self.memory.state(), "plan": self.plan.to_json()}
-        self.folder.save(path, self.plan.card, averaged, training)
+        self.folder.save(path, replace(self.plan.card, margin=self.memory.margin), averaged, training)
 
 
 def _restored(state: dict[str, Any], trainer: Trainer) -> RunMemory:
@@ -274,6 +284,7 @@ def _restored(state: dict[str, Any], trainer: Trainer) -> RunMemory:
             seconds=float(saved["seconds"]),
             psnr=None if saved["psnr"] is None else float(saved["psnr"]),
             best=float(saved["best"]),
+            margin=int(saved.get("margin", 0)),  # runs of earlier versions have none
             concluded=int(saved["concluded"]),
         )
     except (KeyError, TypeError, ValueError):

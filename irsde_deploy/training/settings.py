@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from ..core.margin import MAX_MARGIN
 from ..errors import refuse
 from ..system.decoding import convert, numbers_from_text
 from ..system.parsing import shown
@@ -36,6 +37,7 @@ class TrainingSettings:
         precision: `fp32`, or `bf16` or `fp16` arithmetic with weights in float32 (mixed precision).
         flip, rotate: augment by mirroring and by quarter turns.
         seed: of the initial weights and of every sample.
+        margin: of the model's card, in pixels; None: chosen by measurement at each validation (`training.margins`).
         validate_every, save_every, log_every: iterations.
 
     Raises:
@@ -65,6 +67,7 @@ class TrainingSettings:
     flip: bool = True
     rotate: bool = True
     seed: int = 0
+    margin: int | None = None
     validate_every: int = 2000
     save_every: int = 500
     log_every: int = 50
@@ -79,6 +82,8 @@ class TrainingSettings:
             yield value not in choices, f"{name} must be one of {', '.join(choices)}, not {shown(value)}"
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
+            if value is None:  # a margin that is to be chosen
+                continue
             yield not low <= value <= high, f"{name} must be from {low!r} to {high!r}, not {shown(value)}"
         increasing = all(earlier < later for earlier, later in pairwise((0, *self.milestones)))
         yield not increasing, f"milestones must be above 0 and increase, not {shown(list(self.milestones))}"
@@ -120,6 +125,7 @@ _LIMITS = {
     "ema": (0, 0.9999999),
     "clip_norm": (0, 1e9),
     "seed": (0, 2**63 - 1),
+    "margin": (0, MAX_MARGIN),
     "validate_every": (1, 10**9),
     "save_every": (1, 10**9),
     "log_every": (1, 10**9),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from ..core.noise import normal_field, seeded_noise
 from ..core.sde import DenoisingSDE
 from ..errors import NotFiniteError
 from ..pictures.files import Picture, write_picture
+from ..pictures.metrics import ring_error
 from ..pictures.pairs import Size
 from ..pictures.sheets import labelled
 from ..runtimes.engines.torch_engine import TorchEngine
 from ..runtimes.loops import numpy_loop
 from .data import Pairs
+from .margins import CANDIDATES, MarginError, Margins, measured_until_good
 from .plan import DataPlan
 
 SEED = 2024
@@ -57,12 +59,16 @@ class Validated:
         restored: the restored picture (1, C, H, W) float32.
         before: PSNR of the degraded picture against the clean one in dB, both rounded to 8 bit as files are.
         after: PSNR of the restored picture, likewise.
+        ring, interior: mean absolute error, of 255, of its outermost pixels and of what they surround; None where
+            nothing is inside.
     """
 
     example: Example
     restored: Float32
     before: float
     after: float
+    ring: float
+    interior: float | None
 
 
 def read_examples(pairs: Pairs, card: ModelCard, data: DataPlan) -> list[Example]:
@@ -132,8 +138,49 @@ def validate(
             return None
         except NotFiniteError:
             restored, after = np.zeros_like(example.lq), 0.0  # the run goes on: the loss says more about why
-        results.append(Validated(example, restored, psnr(_eight_bit(example.lq), _eight_bit(example.gt)), after))
+        border = ring_error(_pixels(restored), _pixels(example.gt))
+        before = psnr(_eight_bit(example.lq), _eight_bit(example.gt))
+        results.append(Validated(example, restored, before, after, *border))
     return results
+
+
+def validate_margins(
+    restored_with: Callable[[ModelCard], list[Validated] | None], card: ModelCard, margin: int | None
+) -> tuple[list[Validated], Margins] | None:
+    """Validate with one margin after another, until one is enough (`margins`).
+
+    Args:
+        restored_with: a card -> the validated examples, or None where it was asked to stop; `validate` is one.
+        card: the model's; the cards that are tried differ from it in the margin.
+        margin: the only one to try, where somebody has said it.
+
+    Returns:
+        The examples as restored with the margin that was chosen, and all that was measured; None where validation was
+        asked to stop.
+    """
+    found: dict[int, list[Validated]] = {}
+
+    def measure(tried: int) -> MarginError | None:
+        results = restored_with(replace(card, margin=tried))
+        if results is None:
+            return None
+        found[tried] = results
+        return margin_error(tried, results)
+
+    errors = measured_until_good(measure, CANDIDATES if margin is None else (margin,))
+    if errors is None:
+        return None
+    margins = Margins.of(errors)
+    return found[margins.chosen.margin], margins
+
+
+def margin_error(margin: int, results: Sequence[Validated]) -> MarginError:
+    """The error at the border over all examples; those that have no interior tell nothing, unless all are such."""
+    pairs = [(result.ring, result.interior) for result in results if result.interior is not None]
+    if not pairs:
+        pairs = [(result.ring, result.ring) for result in results]
+    ring, interior = np.mean(pairs, axis=0).tolist()
+    return MarginError(margin, ring, interior)
 
 
 def mean_psnr(results: Sequence[Validated]) -> float:
@@ -141,10 +188,10 @@ def mean_psnr(results: Sequence[Validated]) -> float:
     return float(np.mean([result.after for result in results]))
 
 
-def write_sheet(path: Path, results: Sequence[Validated]) -> None:
+def write_sheet(path: Path, results: Sequence[Validated], heading: str = "") -> None:
     """Write a picture with a row for each of the first `MOST_ROWS` results: degraded, restored, clean.
 
-    Each is under its name and PSNR.
+    Each is under its name and PSNR, the restored one with its error at the border; `heading` is a line above them all.
     """
     rows = [_row(result) for result in results[:MOST_ROWS]]
     width = max(row.shape[1] for row in rows)
@@ -152,6 +199,8 @@ def write_sheet(path: Path, results: Sequence[Validated]) -> None:
     for row in rows:
         filled.append(np.pad(row, [(0, 0), (0, width - row.shape[1]), (0, 0)]))
     sheet = np.vstack(filled)
+    if heading:
+        sheet = labelled(sheet, heading)
     write_picture(path, Picture(np.ascontiguousarray(sheet)))
 
 
@@ -159,12 +208,12 @@ def _row(result: Validated) -> npt.NDArray[np.uint8]:
     """One row of a sheet, (H, W, 3)."""
     cells = [
         (f"{result.example.name}  {result.before:.2f} dB", result.example.lq),
-        (f"restored  {result.after:.2f} dB", result.restored),
+        (f"restored  {result.after:.2f} dB, ring {result.ring:.1f}", result.restored),
         ("clean", result.example.gt),
     ]
     drawn = []
     for text, image in cells:
-        cell = labelled(_eight_bit(image)[0].transpose(1, 2, 0), text)
+        cell = labelled(_pixels(image), text)
         drawn.append(np.pad(cell, [(0, _GAP), (0, _GAP), (0, 0)]))
     return np.hstack(drawn)
 
@@ -187,6 +236,12 @@ def _planes(image: npt.NDArray[Any]) -> Float32:
     """A picture (H, W, C) as networks take it, (1, C, H, W) float32."""
     planes: Float32 = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
     return planes
+
+
+def _pixels(image: Float32) -> npt.NDArray[np.uint8]:
+    """A picture (1, C, H, W) as a file of 8 bit holds it, (H, W, C)."""
+    pixels: npt.NDArray[np.uint8] = _eight_bit(image)[0].transpose(1, 2, 0)
+    return pixels
 
 
 def _eight_bit(image: Float32) -> npt.NDArray[np.uint8]:

@@ -25,6 +25,7 @@ from irsde_deploy.export.description import describe, flags
 from irsde_deploy.networks.checkpoints import read_checkpoint, save_checkpoint
 from irsde_deploy.pictures.degradations import degradation, degrade_picture
 from irsde_deploy.pictures.files import Picture, read_picture, write_picture
+from irsde_deploy.pictures.metrics import ring_error
 
 TINY = DATA / "tiny_recipe.toml"
 
@@ -100,7 +101,10 @@ def test_evaluate_measures_what_was_restored(data: Path, checkpoint: Path, tmp_p
     values = []
     for name, row in rows.items():
         clean = read_picture(data / "GT" / f"{name}.png").rgb
-        expected = psnr(read_picture(report / "restored" / f"{name}.png").rgb, clean)
+        restored = read_picture(report / "restored" / f"{name}.png").rgb
+        expected = psnr(restored, clean)
+        ring, interior = ring_error(restored, clean)
+        assert (float(row["ring"]), float(row["interior"])) == pytest.approx((ring, interior), rel=1e-6)
         assert float(row["psnr"]) == pytest.approx(expected, rel=1e-6)
         before = psnr(read_picture(data / "LQ" / f"{name}.png").rgb, clean)
         assert float(row["input_psnr"]) == pytest.approx(before, rel=1e-6)

@@ -1,4 +1,4 @@
-"""The card's margin: restoring with it is surrounding the picture, restoring that and cutting, to the bit, everywhere."""
+"""Restoring with a margin is surrounding the picture, restoring that and cutting: to the bit, in every runtime."""
 
 from __future__ import annotations
 

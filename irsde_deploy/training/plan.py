@@ -232,9 +232,15 @@ def make_plan(
 
 
 def initial_network(plan: TrainingPlan, initial: Checkpoint | None) -> nn.Module:
-    """The network to train: the initial checkpoint's, or one with fresh weights drawn from the plan's seed."""
+    """The network to train: the initial checkpoint's, or one with fresh weights drawn from the plan's seed.
+
+    Raises:
+        CheckpointError: there is no such network, or the weights are not its own.
+        InvalidValueError: there is not enough memory for it.
+    """
     if initial is not None:
         return build_network(plan.card.network, plan.card.settings, initial.weights)
+    outline(plan.card.network, plan.card.settings)  # a resumed run's plan comes out of a file, which may say anything
     torch.manual_seed(plan.settings.seed)
     try:
         return NETWORKS[plan.card.network](**plan.card.settings)

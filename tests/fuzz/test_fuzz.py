@@ -12,7 +12,7 @@ from fuzz.attack import Worker, attack, table
 from fuzz.kinds import KINDS
 from fuzz.worker import answer, make_damaged
 
-FILES = {"commands": 20, "packs": 25, "metadata": 30}
+FILES = {"commands": 20, "packs": 25, "metadata": 30, "yaml": 30, "toml": 30, "training runs": 30}
 """Files of a kind, where they are not 40."""
 SEED = 17
 

@@ -12,7 +12,7 @@ from hostile import changed, hostile_json
 
 from irsde_deploy import MeanRevertingSDE, ModelCard
 from irsde_deploy.errors import CheckpointError, InvalidValueError
-from irsde_deploy.training.plan import DataPlan, TrainingPlan
+from irsde_deploy.training.plan import DataPlan, TrainingPlan, initial_network
 from irsde_deploy.training.run_folder import read_run
 from irsde_deploy.training.settings import TrainingSettings, training_settings
 
@@ -69,6 +69,24 @@ def test_hostile_plans_are_one_sentence(whole: str, tmp_path: Path) -> None:
 def test_plans_of_another_form(where: str, value: Any, words: str) -> None:
     with pytest.raises(InvalidValueError, match=words):
         TrainingPlan.from_dict(changed(json.loads(PLAN.to_json()), where, value))
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        ("card.network", "Another", "Another is not a score network that can be run"),
+        ("card.settings", {"width": 8}, "ConditionalNAFNet cannot be built with"),
+        (
+            "card.settings",
+            {"width": 8, "enc_blk_nums": ["x"], "middle_blk_num": 1, "dec_blk_nums": [1]},
+            "cannot be built",
+        ),
+    ],
+)
+def test_plans_of_networks_that_there_are_not(where: str, value: Any, words: str) -> None:
+    plan = TrainingPlan.from_dict(changed(json.loads(PLAN.to_json()), where, value))
+    with pytest.raises(CheckpointError, match=words):
+        initial_network(plan, None)
 
 
 def test_settings_may_be_text() -> None:

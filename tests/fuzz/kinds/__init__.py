@@ -7,6 +7,7 @@ from .kind import Kind
 from .models import CHECKPOINTS, ONNX, PLANS
 from .packs import PACKS
 from .pictures import METADATA, PICTURES
+from .runs import RUNS
 from .streams import Y4M
 from .texts import MANIFESTS, TABLES, TOML, WORK, YAML
 from .videos import VIDEOS
@@ -27,6 +28,7 @@ KINDS: dict[str, Kind] = {
         MANIFESTS,
         TABLES,
         WORK,
+        RUNS,
         COMMANDS,
     )
 }

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputFileError, IrsdeError, OutputFileError, reason
+from ..errors import InputFileError, IrsdeError, OutputFileError, is_out_of_memory, reason
 from ..system.files import require_readable, require_writable, write_atomically
 from .formats.embedding import unkept, with_metadata
 from .formats.kinds import JPEG_SUFFIXES, READ_ONLY_SUFFIXES, SUFFIXES, scan
@@ -133,6 +133,8 @@ def _errors_naming(path: Path) -> Iterator[None]:
     except Unsupported as error:
         raise InputFileError(f"{path}: {error}") from None
     except Exception as error:  # damaged files raise anything from OSError to struct.error
+        if is_out_of_memory(error) and not isinstance(error, Damaged):
+            raise MemoryError from None  # as OpenCV says it
         words = str(error) if isinstance(error, Damaged) else reason(error)
         raise InputFileError(f"{path}: the picture is damaged ({words})") from None
 

@@ -126,6 +126,23 @@ def test_a_file_without_its_end_is_read_where_its_pixels_are_whole(tmp_path: Pat
         assert picture.notes == ("its end is missing (no IEND), and its pixels are whole",)
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("surplus", [b"rubbish", zlib.compress(bytes(5000)), b""])
+def test_more_pixel_data_than_the_picture_has_do_no_harm(
+    tmp_path: Path, depth: int, surplus: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    values = values_of(depth, RGB)
+    taller = np.concatenate([values, values])
+    whole = png_bytes(taller, depth, RGB)
+    head = struct.pack(">IIBBBBB", 13, 11, depth, RGB, 0, 0, 0)  # which says half as many rows
+    for content in (
+        png_bytes(values, depth, RGB, behind=chunk(b"IDAT", surplus)),
+        whole[:8] + chunk(b"IHDR", head) + whole[33:],
+    ):
+        np.testing.assert_array_equal(read(tmp_path, content).rgb, values)
+    assert capfd.readouterr() == ("", "")
+
+
 DAMAGED = {
     "pixels cut short": (lambda good: good[:-60], "its pixel data end early"),
     "a bit of the pixels": (

@@ -161,7 +161,7 @@ def _take_colours(data: Data, chunk: Chunk, parts: _Parts) -> None:
 
 def _decode(data: Data, header: _Header, parts: _Parts) -> Decoded:
     notes = () if parts.ended else ("its end is missing (no IEND), and its pixels are whole",)
-    pixels = _unfiltered(header, _inflated(data, header, parts.pixels))
+    pixels = _unfiltered(header, _checked(data, header, parts.pixels))
     if header.colours == _PALETTE:
         return _of_palette(pixels // (255 // (2**header.depth - 1)), parts, notes)
     alpha = None
@@ -175,37 +175,60 @@ def _decode(data: Data, header: _Header, parts: _Parts) -> Decoded:
     return Decoded(rgb, alpha, header.colours in (_GREY, _GREY_ALPHA), notes)
 
 
-def _inflated(data: Data, header: _Header, chunks: list[Chunk]) -> bytes:
-    """The filtered rows, exactly as many bytes as the picture has; raises Damaged where some are missing."""
-    wanted = sum(rows * size for rows, size in header.passes())
+def _checked(data: Data, header: _Header, chunks: list[Chunk]) -> bytes:
+    """The compressed rows as one chunk's body that libpng cannot complain about; raises Damaged where some are missing.
+
+    A stream that ends as it should is given as it is; of another, what it has is compressed anew, by storing.
+    """
     inflate = zlib.decompressobj()
-    found = []
+    wanted = sum(rows * size for rows, size in header.passes())
+    found = used = 0
+    kept: list[bytes] = []  # of interlaced pictures, whose rows have several lengths
+    for block in _inflated(data, chunks, inflate, wanted):
+        used += 1
+        if header.interlaced:
+            kept.append(block)
+        else:
+            _require_filters(block, found, header.passes()[0][1])
+        found += len(block)
+    if found < wanted:
+        raise Damaged("its pixel data end early")
+    at, rows_of_all = 0, b"".join(kept)
+    for count, size in header.passes() if header.interlaced else []:
+        _require_filters(rows_of_all[at : at + count * size], 0, size)
+        at += count * size
+    if inflate.eof and not inflate.unused_data and used == len(chunks):
+        return b"".join(data[chunk.begin : chunk.end] for chunk in chunks)
+    return zlib.compress(b"".join(_inflated(data, chunks, zlib.decompressobj(), wanted)), 0)
+
+
+def _inflated(data: Data, chunks: list[Chunk], inflate: Any, wanted: int) -> Iterator[bytes]:
+    """The filtered rows, as many bytes as are wanted at most, from chunks that are known to be whole."""
     for chunk in chunks:
         if chunk.whole and not _sound(data, chunk):
             raise Damaged("the checksum of its pixel data is wrong")
-        block = data[chunk.begin : chunk.end]
-        if wanted > 0 and not inflate.eof:
-            try:
-                found.append(inflate.decompress(block, wanted))
-            except zlib.error as error:
-                raise Damaged(str(error)) from None
-            wanted -= len(found[-1])
-    if wanted > 0:
-        raise Damaged("its pixel data end early")
-    return b"".join(found)
+        if wanted <= 0 and inflate.eof:
+            continue
+        try:  # a byte more than is wanted, for the stream's end to be seen
+            block = inflate.decompress(data[chunk.begin : chunk.end], max(wanted, 0) + 1)[: max(wanted, 0)]
+        except zlib.error as error:
+            raise Damaged(str(error)) from None
+        wanted -= len(block)
+        yield block
 
 
-def _unfiltered(header: _Header, rows: bytes) -> Pixels:
+def _require_filters(rows: bytes, offset: int, size: int) -> None:
+    """Raise Damaged where a row of `size` bytes, of which some are given from an offset on, has an unknown filter."""
+    filters = np.frombuffer(rows, np.uint8)[-offset % size :: size]
+    if filters.size and filters.max() > 4:
+        raise Damaged("a row has a filter that PNG does not know")
+
+
+def _unfiltered(header: _Header, compressed: bytes) -> Pixels:
     """The pixels as OpenCV gives them: grey, BGR or BGRA; 8 bits a value where there are fewer."""
-    at = 0
-    for count, size in header.passes():
-        filters = np.frombuffer(rows, np.uint8, count * size, at)[::size]
-        if filters.max() > 4:
-            raise Damaged("a row has a filter that PNG does not know")
-        at += count * size
     colours = _GREY if header.colours == _PALETTE else header.colours
     head = struct.pack(">IIBBBBB", header.width, header.height, header.depth, colours, 0, 0, header.interlaced)
-    essential = [(b"IHDR", head), (b"IDAT", zlib.compress(rows, 0)), (b"IEND", b"")]
+    essential = [(b"IHDR", head), (b"IDAT", compressed), (b"IEND", b"")]
     content = SIGNATURE + b"".join(chunk_bytes(*chunk) for chunk in essential)
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):

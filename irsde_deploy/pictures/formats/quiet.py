@@ -1,28 +1,35 @@
 """Keeps libtiff from writing to the terminal: what is wrong with a file is said once, by us.
 
-Pillow silences its warnings and leaves its errors, which libtiff prints itself.
+Pillow raises libtiff's errors, and lets it print them as well.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import PIL
+from PIL import _imaging  # noqa: F401 (which loads libtiff)
 
 
 @cache
 def silence_libtiff() -> None:
-    """Take away the function by which Pillow's libtiff prints errors, where it is a library of its own."""
-    package = Path(PIL.__file__).parent
-    # Where wheels have their libraries: on Linux, and on macOS; nothing is loaded that Pillow has not loaded.
-    for path in (*(package.parent / "pillow.libs").glob("libtiff*"), *(package / ".dylibs").glob("libtiff*")):
-        try:
-            library = ctypes.CDLL(str(path), mode=getattr(os, "RTLD_NOLOAD", 0) | getattr(os, "RTLD_NOW", 0))
-            library.TIFFSetErrorHandler.argtypes = [ctypes.c_void_p]
-            library.TIFFSetErrorHandler.restype = ctypes.c_void_p
-            library.TIFFSetErrorHandler(None)
-        except (OSError, AttributeError):
-            continue  # another build, which prints
+    """Take from Pillow's libtiff the functions by which it prints, where it is a library of its own."""
+    for path in set(_loaded()):
+        with suppress(OSError, AttributeError):  # a build of another kind, which prints
+            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+                handler = getattr(ctypes.CDLL(path), name)
+                handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+                handler(None)
+
+
+def _loaded() -> Iterator[str]:
+    """Paths of the libtiffs of this process: those that Linux lists, or where Pillow's wheels for macOS have theirs."""
+    with suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            if "/libtiff" in line:
+                yield line[line.index("/") :]
+    yield from map(str, (Path(PIL.__file__).parent / ".dylibs").glob("libtiff*"))

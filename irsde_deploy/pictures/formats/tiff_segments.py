@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
 import struct
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
@@ -28,6 +27,7 @@ _NAMES |= {34676: "LogLuv", 34677: "LogLuv", 50002: "JPEG XL", 52546: "JPEG XL",
 _FAX_OPTIONS = (292, 293)
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
 MAX_VALUES = 500_000_000
+_BYTES_AT_ONCE = 16 << 20
 _ROWS_AT_ONCE = 1 << 20  # values that are unpacked together
 
 
@@ -178,34 +178,52 @@ class Segments:
 def read_samples(segments: Segments, layout: Layout) -> Pixels:
     """All values, (H, W, channels), uint8 or, above 8 bits, uint16; not scaled."""
     whole = np.empty((layout.height, layout.width, layout.channels), np.uint8 if layout.bits <= 8 else np.uint16)
-    number = 0
-    for plane in range(layout.planes):
-        channels = slice(plane, plane + 1) if layout.planes > 1 else slice(None)
-        for row in range(layout.down):
-            for column in range(layout.across):
-                values = _values(segments.content(number), layout, layout.rows_of(row))
-                top, left = row * layout.tile_height, column * layout.tile_width
-                target = whole[top : top + layout.tile_height, left : left + layout.tile_width, channels]
-                target[...] = values[: target.shape[0], : target.shape[1]]
-                number += 1
+    for first, places in _together(layout):
+        contents = [segments.content(first + number) for number in range(len(places))]
+        blocks = _values(contents, layout, layout.rows_of(places[0].row))
+        for place, block in zip(places, blocks, strict=True):
+            channels = slice(place.plane, place.plane + 1) if layout.planes > 1 else slice(None)
+            top, left = place.row * layout.tile_height, place.column * layout.tile_width
+            target = whole[top : top + layout.tile_height, left : left + layout.tile_width, channels]
+            target[...] = block[: target.shape[0], : target.shape[1]]
     return whole
 
 
-def _values(content: bytes, layout: Layout, rows: int) -> Pixels:
-    """The values of one strip or tile, (rows, width, samples)."""
+class _Place(NamedTuple):
+    plane: int
+    row: int
+    column: int
+
+
+def _together(layout: Layout) -> Iterator[tuple[int, list[_Place]]]:
+    """Strips or tiles that are of one size and decompressed at once: the number of the first, and where they belong."""
+    most = 1
+    if layout.compression != _JPEG and layout.ycbcr is None and layout.compression not in _CCITT:
+        most = max(1, _BYTES_AT_ONCE // (layout.row_bytes * layout.tile_height))
+    columns = range(layout.across)
+    places = [_Place(p, r, c) for p in range(layout.planes) for r in range(layout.down) for c in columns]
+    for _, run in groupby(enumerate(places), lambda numbered: layout.rows_of(numbered[1].row)):
+        of_one_size = list(run)
+        for first in range(0, len(of_one_size), most):
+            part = of_one_size[first : first + most]
+            yield part[0][0], [place for _, place in part]
+
+
+def _values(contents: list[bytes], layout: Layout, rows: int) -> Pixels:
+    """The values of strips or tiles of one size, (count, rows, width, samples)."""
     if layout.compression == _JPEG:
-        is_ycbcr = layout.ycbcr is not None
-        values = decode_tiff_jpeg(content, layout.page, is_ycbcr, layout.samples)
+        values = decode_tiff_jpeg(contents[0], layout.page, layout.ycbcr is not None, layout.samples)
         if values.shape[0] < rows or values.shape[1] < layout.tile_width:
             raise Damaged("a strip or tile is smaller than it should be")
-        return values[:rows]
+        return values[None, :rows]
     if layout.ycbcr is not None:
         size = layout.ycbcr.size(rows, layout.tile_width)
-        return layout.ycbcr.rgb(_decompressed(content, layout, 1, size), rows, layout.tile_width)
-    data = _decompressed(content, layout, rows, layout.row_bytes)
-    values = _unpacked(data, layout, rows).reshape(rows, layout.tile_width, layout.samples)
+        return layout.ycbcr.rgb(_decompressed(contents, layout, 1, size), rows, layout.tile_width)[None]
+    data = _decompressed(contents, layout, rows, layout.row_bytes)
+    values = _unpacked(data, layout, len(contents) * rows)
+    values = values.reshape(len(contents), rows, layout.tile_width, layout.samples)
     if layout.predictor == 2:
-        values = np.cumsum(values, axis=1, dtype=values.dtype)  # beyond the white it begins again, as is meant
+        values = np.cumsum(values, axis=2, dtype=values.dtype)  # beyond the white it begins again, as is meant
     return values
 
 
@@ -225,50 +243,41 @@ def _unpacked(data: bytes, layout: Layout, rows: int) -> Pixels:
     return values
 
 
-def _decompressed(content: bytes, layout: Layout, rows: int, row_bytes: int) -> bytes:
-    """The bytes of a strip or tile; raises Damaged where some are missing."""
+def _decompressed(contents: list[bytes], layout: Layout, rows: int, row_bytes: int) -> bytes:
+    """The bytes of strips or tiles of one size; raises Damaged where some are missing."""
     wanted, compression = rows * row_bytes, layout.compression
     if layout.reversed_bits and compression not in (_DEFLATE, _OLD_DEFLATE):
-        content = _REVERSED[np.frombuffer(content, np.uint8)].tobytes()
-    if compression == _NONE:
-        found = content[:wanted]
-    elif compression in (_DEFLATE, _OLD_DEFLATE):
-        try:
-            found = zlib.decompressobj().decompress(content, wanted)
-        except zlib.error as error:
-            raise Damaged(str(error)) from None
-    elif compression in _CCITT:
-        found = _by_libtiff(content, layout, layout.tile_width, rows, bits=1)
-    else:
-        found = _by_libtiff(content, layout, row_bytes, rows, bits=8)
-    if len(found) < wanted:
+        contents = [_REVERSED[np.frombuffer(content, np.uint8)].tobytes() for content in contents]
+    if compression in _BY_LIBTIFF:
+        return _by_libtiff(contents, layout, row_bytes, rows, bits=8)
+    if compression in _CCITT:
+        return _by_libtiff(contents, layout, layout.tile_width, rows, bits=1)
+    found = [content[:wanted] if compression == _NONE else _inflated(content, wanted) for content in contents]
+    if min(map(len, found)) < wanted:
         raise Damaged("a strip or tile ends early")
-    return found
+    return b"".join(found)
 
 
-def _by_libtiff(content: bytes, layout: Layout, width: int, rows: int, bits: int) -> bytes:
-    """Decompress as a grey picture of bytes, or of bits, in one strip: whatever it is, libtiff has no opinion on it."""
-    numbers = {256: width, 257: rows, 258: bits, 259: layout.compression, 262: 1, 277: 1, 278: rows}
-    numbers |= {273: 8, 279: len(content)}
-    fields = {tag: Field(LONG, struct.pack("<I", value)) for tag, value in numbers.items()}
-    fields |= {tag: layout.page.fields[tag] for tag in _FAX_OPTIONS if tag in layout.page.fields}
-    fields |= {tag: Field(SHORT, struct.pack("<H", numbers[tag])) for tag in (258, 259, 262, 277)}
+def _inflated(content: bytes, wanted: int) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(content, wanted)
+    except zlib.error as error:
+        raise Damaged(str(error)) from None
+
+
+def _by_libtiff(contents: list[bytes], layout: Layout, width: int, rows: int, bits: int) -> bytes:
+    """Decompress as strips of a grey picture of bytes, or of bits: whatever it is, libtiff has no opinion on it."""
     silence_libtiff()
-    at = 8 + len(content) + len(content) % 2
-    _mute_libtiff()
-    file = b"II*\0" + struct.pack("<I", at) + content + b"\0" * (len(content) % 2)
+    offsets = np.cumsum([8, *map(len, contents)])
+    numbers = {256: width, 257: rows * len(contents), 278: rows}
+    fields = {tag: Field(LONG, struct.pack("<I", value)) for tag, value in numbers.items()}
+    fields[273] = Field(LONG, offsets[:-1].astype("<u4").tobytes())
+    fields[279] = Field(LONG, np.diff(offsets).astype("<u4").tobytes())
+    shorts = {258: bits, 259: layout.compression, 262: 1, 277: 1}
+    fields |= {tag: Field(SHORT, struct.pack("<H", value)) for tag, value in shorts.items()}
+    fields |= {tag: layout.page.fields[tag] for tag in _FAX_OPTIONS if tag in layout.page.fields}
+    at = int(offsets[-1] + offsets[-1] % 2)
+    file = b"".join([b"II*\0", struct.pack("<I", at), *contents, b"\0" * int(offsets[-1] % 2)])
     with TiffImageFile(io.BytesIO(file + write_directory(Directory(fields), at))) as image:
         image.load()
         return bytes(image.tobytes())
-
-
-@cache
-def _mute_libtiff() -> None:
-    """Tell the libtiff that Pillow has loaded to print nothing: Pillow raises its errors."""
-    with suppress(OSError, AttributeError):  # another system than Linux, or a libtiff inside another library
-        loaded = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libtiff" in line]
-        for path in set(loaded):
-            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-                handler = getattr(ctypes.CDLL(path), name)
-                handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
-                handler(None)

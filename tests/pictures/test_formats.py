@@ -239,7 +239,7 @@ def test_portable_bitmaps(tmp_path: Path) -> None:
         (b"%PDF-1.4 ...", "is a PDF file"),
         (b"BM" + bytes(60), "the picture is damaged"),
         (b"GIF89a\0\0\0\0", "the picture is damaged"),
-        (b"\0\0\0\x20ftypavif" + bytes(30), "the picture is damaged"),
+        (b"\0\0\0\x20ftypavif" + bytes(30), "damaged .its header cannot be read"),
         (b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(30), "the picture is damaged"),
         (b"\0" * 64, "not a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, PNM or JPEG 2000 picture"),
     ],

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image, UnidentifiedImageError, features
 
 from ...errors import reason
 from .exif import PREFIX
@@ -55,6 +55,8 @@ def _opened(content: bytes, kind: str) -> Image.Image:
             raise Unsupported(
                 f"is larger than {2 * (limit or 0) // 1_000_000} megapixels: scale or cut it first"
             ) from None
+        except UnidentifiedImageError:
+            raise Damaged("its header cannot be read") from None
         except Exception as error:
             raise Damaged(reason(error)) from None
 

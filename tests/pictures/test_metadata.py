@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from png_writer import chunk, png_bytes
+from tiff_writer import write_tiff
 
 from irsde_deploy.pictures.files import Picture, losses, picture_size, read_picture, write_picture
 
@@ -228,3 +230,35 @@ def test_webp_with_alpha_keeps_it_beside_metadata(tmp_path: Path) -> None:
     with opened(tmp_path / "p.webp") as image:
         assert (image.mode, image.info["icc_profile"]) == ("RGBA", SRGB)
         np.testing.assert_array_equal(np.asarray(image)[:, :, 3], RGB[:, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "words"),
+    [
+        (34675, ("I", [1, 2, 3]), "its colour profile cannot be read (it has no head)"),
+        (34675, ("H", [7] * 200), "its colour profile cannot be read (it has no head)"),
+        (34665, ("I", [1 << 30]), "its EXIF data cannot be read"),
+        (34853, ("H", []), "its GPS data cannot be read"),
+        (33723, ("X", b"x"), "its IPTC data are left out"),
+        (274, ("I", [77]), ""),
+        (282, ("H", [0]), ""),
+    ],
+)
+def test_a_bad_tag_of_a_tiff_costs_a_note(tmp_path: Path, tag: int, value: tuple[str, Any], words: str) -> None:
+    write_tiff(tmp_path / "in.tif", RGB.astype(int), 8, 2, tags={tag: value})
+    picture = read_picture(tmp_path / "in.tif")
+    np.testing.assert_array_equal(picture.rgb, RGB)
+    assert words in " ".join(picture.notes)
+    assert len(picture.notes) == bool(words)
+    for suffix in OUTPUTS:
+        assert write_picture(tmp_path / f"out{suffix}", picture) == []
+
+
+@pytest.mark.parametrize("tag", [34675, 700])
+def test_a_tag_of_a_tiff_that_lies_outside_of_the_file_costs_a_note(tmp_path: Path, tag: int) -> None:
+    write_tiff(tmp_path / "in.tif", RGB.astype(int), 8, 2, tags={tag: ("X", bytes(5000))})
+    content = (tmp_path / "in.tif").read_bytes()
+    (tmp_path / "in.tif").write_bytes(content[:-100])
+    picture = read_picture(tmp_path / "in.tif")
+    np.testing.assert_array_equal(picture.rgb, RGB)
+    assert picture.notes[0].endswith("data cannot be read and are left out")

@@ -55,6 +55,8 @@ def _opened(content: bytes, kind: str) -> Image.Image:
             raise Unsupported(
                 f"is larger than {2 * (limit or 0) // 1_000_000} megapixels: scale or cut it first"
             ) from None
+        except MemoryError:
+            raise
         except UnidentifiedImageError:
             raise Damaged("its header cannot be read") from None
         except Exception as error:

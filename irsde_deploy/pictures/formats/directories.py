@@ -54,12 +54,14 @@ class Directory:
     Attributes:
         fields: by tag.
         children: by the tag that points to them.
+        unread: tags that are there, and whose values or directory cannot be read.
         next_at: where the file says where the next one is.
         next: where that is; 0: there is none.
     """
 
     fields: dict[int, Field] = field(default_factory=dict)
     children: dict[int, Directory] = field(default_factory=dict)
+    unread: set[int] = field(default_factory=set)
     next_at: int = 0
     next: int = 0
 
@@ -120,7 +122,9 @@ def read_directory(data: Data, head: Head, at: int, depth: int = 0) -> Directory
         where = begin + number * size
         tag, kind, length, value = struct.unpack_from(head.order + entry, data, where)
         read = _field(data, head, kind, length, value, where + size - inline)
-        if read is not None:
+        if read is None:
+            found.unread.add(tag)
+        else:
             found.fields.setdefault(tag, read)
     if found.next_at + inline <= len(data):
         found.next = struct.unpack_from(head.order + ("Q" if head.big else "I"), data, found.next_at)[0]
@@ -153,7 +157,7 @@ def _add_children(found: Directory, data: Data, head: Head, depth: int) -> None:
         try:
             found.children[tag] = read_directory(data, head, int(where.values[0]), depth + 1)
         except (ValueError, IndexError, TypeError):
-            continue  # metadata that cannot be read
+            found.unread.add(tag)
 
 
 def write_directory(directory: Directory, at: int) -> bytes:

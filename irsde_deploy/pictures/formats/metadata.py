@@ -105,7 +105,12 @@ def settle(metadata: Metadata, grey: bool, orientation: int | None) -> Settled:
         metadata = replace(metadata, profile=None)
     if metadata.iptc:
         notes.append("its IPTC data are left out")
-    return Settled(_upright(metadata, orientation), orientation, tuple(notes))
+    try:
+        metadata = _upright(metadata, orientation)
+    except (ValueError, struct.error, IndexError, TypeError) as error:
+        notes.append(f"its EXIF data cannot be read and are left out ({reason(error)})")
+        metadata = _upright(replace(metadata, exif=None), orientation)
+    return Settled(metadata, orientation, tuple(notes))
 
 
 def stored_orientation(metadata: Metadata, orientation: int | None) -> int:

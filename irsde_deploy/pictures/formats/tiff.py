@@ -40,6 +40,7 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 # What EXIF data take over from a TIFF file's first directory: words and dates, and makers.
 _DESCRIPTIVE = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, 40091, 40092, 40093, 40094, 40095)
 _KEPT_CHILDREN = (EXIF_IFD, GPS_IFD)
+_METADATA_TAGS = {_PROFILE: "colour profile's data", _XMP: "XMP data", EXIF_IFD: "EXIF data", GPS_IFD: "GPS data"}
 
 
 def scan(data: Data) -> Scan:
@@ -53,6 +54,9 @@ def scan(data: Data) -> Scan:
     pages = _count_pages(data, head, page)
     if pages > 1:
         notes.append(f"holds {pages} pages: the first is restored alone")
+    for tag, words in _METADATA_TAGS.items():
+        if tag in page.unread:
+            notes.append(f"its {words} cannot be read and are left out")
     orientation = page.value(_ORIENTATION, 1)
     return Scan(width, height, partial(_decode, data, head, page), _metadata(page), orientation, tuple(notes))
 

@@ -87,7 +87,8 @@ def _left_out(files: Iterable[Path]) -> str:
         shown.append("and others")
     if not others:
         return ""
-    return f"{len(others)} file{'s' * (len(others) > 1)} that are no pictures that can be read: {', '.join(shown)}"
+    what = "1 file that is no picture" if len(others) == 1 else f"{len(others)} files that are no pictures"
+    return f"{what} that can be read: {', '.join(shown)}"
 
 
 def _instead(files: Sequence[Path], is_video_name: Callable[[str], bool]) -> str:

@@ -38,10 +38,13 @@ def test_a_mixed_folder(small_onnx: Path, folder: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.jpg", "c.jpg", "e.jpg"]
     said = [line.removeprefix("irsde-deploy: ") for line in result.stderr.strip().splitlines()]
     assert len(said) == 4, said
-    assert said[0].endswith("left out 1 file that is no picture that can be read: 1 .heic")
-    assert said[1].endswith("b.jpg: its format cannot hold its description of colour (gAMA)")
-    assert said[2].endswith("c.tif: its colour profile cannot be read (it has no head) and is left out")
-    assert said[3].endswith("d [31m .png: the picture is damaged (its pixel data end early)")
+    for words in (
+        "left out 1 file that is no picture that can be read: 1 .heic",
+        "b.jpg: its format cannot hold its description of colour (gAMA)",
+        "c.tif: its colour profile cannot be read (it has no head) and is left out",
+        "d [31m .png: the picture is damaged (its pixel data end early)",
+    ):
+        assert sum(line.endswith(words) for line in said) == 1, words
     again = irsde(*common, f"{folder}/**/*.[pb][nm][gp]", "--skip-existing", "--batch", 3)
     assert again.returncode == 4
     assert {"a.png", "b.png", "e.png"} < {path.name for path in out.iterdir()}

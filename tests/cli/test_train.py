@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,7 +80,8 @@ def test_train_resume_and_run_from_two_folders(data: Path, tmp_path: Path) -> No
 def test_a_run_without_a_terminal_says_how_far_it_is(
     data: Path, tmp_path: Path, succeeds: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["irsde_deploy.cli.train"], "PACE", 0.0)  # the command has the module's name
+    module = importlib.import_module("irsde_deploy.cli.train")  # in its package the command has its name
+    monkeypatch.setattr(module, "PACE", 0.0)
     command = ("train", "--gt", data / "GT", "--lq", data / "LQ", "--recipe", TINY, "-o", tmp_path / "run")
     stdout, _ = succeeds(*command, "--iterations", 3, "--stop-at", 2)
     assert re.search(r"^iteration 1 of 3: loss [\d.e-]+, about \d:\d\d:\d\d left$", stdout, re.MULTILINE), stdout

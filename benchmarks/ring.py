@@ -1,6 +1,6 @@
 """What goes wrong at the border of pictures, and what a margin of the card makes of it.
 
-    python benchmarks/ring.py PHOTOS assets/derain_nafnet_w16.safetensors [CHECKPOINT ...] [--side 128]
+    python benchmarks/ring.py PHOTOS assets/derain_nafnet_w16.safetensors assets/denoise_nafnet_w16.safetensors
 
 Restores the middles of the held-out photographs (those of benchmarks/models.py, degraded as there) by presets, with
 margins of 0 to 32, on ONNX Runtime; prints the mean absolute error, of 255, of the outermost 8 rows and columns and of
@@ -10,7 +10,6 @@ what they surround, and PSNR with nothing left out; keeps the table in benchmark
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +36,7 @@ from irsde_deploy.training.margins import CANDIDATES
 RESULTS = Path(__file__).parent / "results"
 QUALITIES = ("draft", "balanced", "best")
 NOISE_LEVEL = 25
-COLUMNS = ("quality", "margin", "ring", "interior", "ring_over_interior", "psnr", "seconds")
+COLUMNS = ("quality", "margin", "ring", "interior", "ring_over_interior", "psnr")
 
 
 @click.command()
@@ -69,16 +68,14 @@ def measured(graph: bytes, card: ModelCard, photos: Path, side: int) -> Iterator
         for margin in CANDIDATES:
             restorer = Restorer(OnnxEngine.from_bytes(graph, replace(card, margin=margin)))
             sampling = Sampling(quality=quality, noise_level=level)
-            started = time.perf_counter()
             errors, decibels = [], []
             for lq, gt in pairs:
                 restored = restorer(lq, sampling)
                 errors.append(ring_error(restored, gt))
                 decibels.append(psnr(restored, gt))
-            seconds = (time.perf_counter() - started) / len(pairs)
             ring, interior = np.array(errors, dtype=float).mean(0)
             numbers = f"{ring:.2f}", f"{interior:.2f}", f"{ring / interior:.3f}", f"{np.mean(decibels):.2f}"
-            yield quality, str(margin), *numbers, f"{seconds:.1f}"
+            yield quality, str(margin), *numbers
 
 
 def pairs_for(card: ModelCard, photos: Path, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -151,7 +151,7 @@ def of_kind(kind: type[_T], settings: _T | None) -> _T:
     if settings is None:
         return kind()
     if not isinstance(settings, kind):
-        raise InvalidValueError(f"`settings` must be a {kind.__name__}, not {shown(settings)}")
+        raise InvalidValueError(f"settings must be a {kind.__name__}, not {shown(settings)}")
     return settings
 
 

@@ -311,7 +311,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, object], message:
 
 def test_settings_of_another_kind_are_refused(tmp_path: Path) -> None:
     for settings in ({}, {"crf": 16}, PipeSettings()):
-        with pytest.raises(InvalidValueError, match=r"^`settings` must be a VideoSettings, not "):
+        with pytest.raises(InvalidValueError, match=r"^settings must be a VideoSettings, not "):
             restore_video(Restorer(Identity()), tmp_path / "in.mp4", tmp_path / "out.mp4", settings=settings)  # type: ignore[arg-type]
     assert VideoSettings(batch=np.int64(2)).batch == 2  # type: ignore[arg-type]
 

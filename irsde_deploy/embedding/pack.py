@@ -212,7 +212,7 @@ def _copy_engine(engine: Path, folder: Path) -> tuple[str, Path]:
     from ..graphs.cpu_rewrites import REWRITES, for_cpu
 
     # Rewritten now, as `load` rewrites a graph for OpenVINO: the C library opens files as they are.
-    graph = for_cpu(engine, REWRITES["openvino"])
+    graph = for_cpu(engine, REWRITES["openvino"], strict=True)
     if isinstance(graph, Path):  # nothing was to be rewritten
         shutil.copyfile(graph, folder / "engine.onnx")
     else:

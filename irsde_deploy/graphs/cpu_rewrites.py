@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import reason
 from .editing import GraphEditor, attributes, copied, set_integer
-from .loading import load_graph
+from .loading import load_graph, not_onnx
 
 if TYPE_CHECKING:
     import onnx
@@ -22,16 +23,16 @@ if TYPE_CHECKING:
 Rewrite = Callable[[GraphEditor], None]
 
 
-def for_cpu(path: Path, rewrites: Sequence[Rewrite]) -> Path | bytes:
+def for_cpu(path: Path, rewrites: Sequence[Rewrite], strict: bool = False) -> Path | bytes:
     """An ONNX file as CPUs like it, serialized and whole; the path itself where it is that already.
 
-    Graphs whose constants are other than float32 and int64, and those with graphs inside (If, Loop), are left as they
-    are, as are those that onnx's checker does not know, or that do not hold together: the engine says what is wrong
-    with them.
+    Graphs whose constants are other than float32 and int64, those with graphs inside (If, Loop), and those that onnx's
+    checker does not know or that do not hold together are left as they are: the engine says what is wrong with them.
 
     Args:
         path: of the file.
         rewrites: of `REWRITES`, in this order.
+        strict: whether nodes that onnx's checker knows, and finds wrong, are refused here: OpenVINO crashes on some.
 
     Raises:
         EngineError: not an ONNX file. MissingPackageError: the package onnx is not installed.
@@ -40,7 +41,10 @@ def for_cpu(path: Path, rewrites: Sequence[Rewrite]) -> Path | bytes:
     unchanged: Path | bytes = path
     if weights_beside:  # engines get the whole graph, and look for nothing beside a file
         unchanged = bytes(model.SerializeToString())
-    if not _valid(model) or not _plain(model.graph):
+    complaint = _complaint(model)
+    if strict and complaint and not any(word in complaint for word in _BEYOND_THE_CHECKER):
+        raise not_onnx(path, complaint)
+    if complaint or not _plain(model.graph):
         return unchanged
     try:
         changed = _rewrite(model.graph, rewrites)
@@ -61,15 +65,19 @@ def _rewrite(graph: onnx.GraphProto, rewrites: Sequence[Rewrite]) -> bool:
     return changed
 
 
-def _valid(model: onnx.ModelProto) -> bool:
-    """Whether onnx's checker has nothing against a model."""
+_BEYOND_THE_CHECKER = ("IR version", "No Op registered", "opset")
+"""Words of complaints about what is newer than onnx's checker, or somebody's own: an engine may know it."""
+
+
+def _complaint(model: onnx.ModelProto) -> str:
+    """What onnx's checker has against a model; empty: nothing."""
     import onnx
 
     try:
         onnx.checker.check_model(model)
-    except Exception:  # of several kinds
-        return False
-    return True
+    except Exception as error:  # of several kinds
+        return reason(error)
+    return ""
 
 
 def _plain(graph: onnx.GraphProto) -> bool:

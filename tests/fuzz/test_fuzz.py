@@ -69,6 +69,11 @@ def test_faults_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
     def fail(error: Exception) -> object:
         raise error
 
+    def busy(seconds: float) -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
     kept = []
     cases = (
         (lambda path, out: None, "accepted", ""),
@@ -77,7 +82,7 @@ def test_faults_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
         (lambda path, out: fail(RecursionError()), "fault", "RecursionError: "),
         (lambda path, out: fail(InputFileError("x" * 451)), "fault", "a sentence of 451 characters"),
         (lambda path, out: os.write(2, b"libpng error"), "fault", "something was printed: 'libpng error'"),
-        (lambda path, out: time.sleep(0.6), "fault", "s, where 0.5 are the most"),
+        (lambda path, out: busy(0.6), "fault", "s, where 0.5 are the most"),
         (lambda path, out: kept.append(np.ones(30_000_000)), "fault", "MiB, where 100 are the most"),
         (lambda path, out: (out / ".x.part").write_text(""), "fault", "a temporary file was left"),
         (lambda path, out: (tmp_path / "home" / "intel").mkdir(), "fault", "written to the home folder: intel"),

@@ -260,6 +260,23 @@ def test_weights_without_the_values_of_their_shape_are_the_engines_to_refuse(sma
         open_engine(path)
 
 
+def test_openvino_is_not_given_what_it_crashes_on(small_onnx: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
+    model = onnx.load(small_onnx)
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    del conv.input[1:]
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(
+        EngineError, match=r"m.onnx: not an ONNX model \(Node with schema\(::Conv:11\) has input size 1"
+    ):
+        open_engine(tmp_path / "m.onnx", provider="openvino")
+    conv.op_type, conv.domain = "Unknown", "somebody.else"  # which the checker does not judge
+    model.opset_import.add(domain="somebody.else", version=1)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(EngineError, match="not an ONNX model that OpenVINO can load"):
+        open_engine(tmp_path / "m.onnx", provider="openvino")
+
+
 @pytest.mark.parametrize("provider", ["onnxruntime", "openvino"])
 def test_graphs_that_are_not_what_their_card_says(
     provider: str, tmp_path: Path, onnx_of: Callable[[str], Path]

@@ -64,7 +64,7 @@ class OpenVinoEngine:
         except Exception as error:  # OpenVINO's errors are RuntimeErrors of several kinds
             raise EngineError(f"OpenVINO cannot start ({reason(error)}): install it again") from None
         try:
-            graph = core.read_model(for_cpu(path, REWRITES["openvino"]))
+            graph = core.read_model(for_cpu(path, REWRITES["openvino"], strict=True))
         except IrsdeError:
             raise
         except Exception as error:  # as above

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -140,6 +142,19 @@ def both(first: Damage, second: Damage) -> Damage:
     return damage
 
 
+def prefixed(name: str, before: bytes) -> Damage:
+    return lambda pack: (pack / name).write_bytes(before + (pack / name).read_bytes())
+
+
+def edit_bytes(name: str, old: bytes, new: bytes) -> Damage:
+    def damage(pack: Path) -> None:
+        content = (pack / name).read_bytes()
+        assert content.count(old) == 1, old
+        (pack / name).write_bytes(content.replace(old, new))
+
+    return damage
+
+
 def linked(name: str, target: str) -> Damage:
     def damage(pack: Path) -> None:
         (pack / name).unlink()
@@ -153,6 +168,22 @@ def in_card(old: str, new: str) -> Damage:
         text = (pack / "card.json").read_text()
         assert text.count(old) == 1, old
         (pack / "card.json").write_text(text.replace(old, new))
+
+    return damage
+
+
+def longer(name: str, size: int) -> Damage:
+    """Nothing behind what is there, up to a size; the disk does not hold it."""
+    return lambda pack: os.truncate(pack / name, size)
+
+
+def with_card(change: Callable[[dict[str, Any]], None], indent: int | None = None) -> Damage:
+    """Another card.json, the engine's own stays."""
+
+    def damage(pack: Path) -> None:
+        card = json.loads((pack / "card.json").read_text())
+        change(card)
+        (pack / "card.json").write_text(json.dumps(card, indent=indent) + "\n")
 
     return damage
 
@@ -215,6 +246,13 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "r of -0 with clip": (step(6, "-0x0.0p+0", edit("clip 0", "clip 1")), 1, "its step 4 has r = 0"),
     "r of almost 0 with clip": (step(6, "0x0.0000000000001p-1022", edit("clip 0", "clip 1")), 1, "is not finite"),
     "another version": (edit("irsde-steps 1", "irsde-steps 2"), 1, "its first line is not 'irsde-steps 1'"),
+    "a comment that is no text": (edit_bytes("steps.txt", b"# start", b"# \xae"), 1, "steps.txt: it is not UTF-8 text"),
+    "a task that is no text": (
+        edit_bytes("steps.txt", b"\ntask", b"\ntask \xed\xa0\x80"),
+        1,
+        "steps.txt: it is not UTF-8",
+    ),
+    "a task of two lines": (edit("\ntask", "\ntask a\x01b\n#"), 1, "its 'task' is"),
     "unknown key": (edit("clip 0", "clip 0\nturbo 1"), 1, "it says 'turbo', which is unknown"),
     "missing key": (edit("clip 0\n", ""), 1, "it does not say 'clip'"),
     "key twice": (edit("clip 0", "clip 0\nclip 0"), 1, "it says 'clip' twice"),
@@ -262,6 +300,30 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "card cut": (cut("card.json", 300), 1, "card.json: "),
     "card elsewhere": (linked("card.json", "/etc/passwd"), 1, "card.json: "),
     "card twice": (in_card("}\n", "}{}\n"), 1, "card.json: "),
+    "card of gigabytes": (longer("card.json", 2200 * 2**20), 1, "card.json: "),
+    "steps of gigabytes": (longer("steps.txt", 2200 * 2**20), 1, "steps.txt: "),
+    "card with an unknown field": (in_card('"task":', '"turbo":1,"task":'), 1, "card.json: "),
+    "card with a field twice": (in_card('"task":', '"steps":4,"task":'), 1, "card.json: "),
+    "card without a field": (with_card(lambda card: card.pop("sde")), 1, "card.json: "),
+    "card with a text for a number": (in_card('"channels":3', '"channels":"3"'), 1, "card.json: "),
+    "card with true for a number": (in_card('"schema_version":1', '"schema_version":true'), 1, "card.json: "),
+    "card with NaN": (in_card('"eps":', '"eps":NaN,"_":'), 1, "card.json: "),
+    "card with a number without end": (in_card('"max_sigma":', '"max_sigma":1e999,"_":'), 1, "card.json: "),
+    "card with a number of two zeros": (in_card('"channels":3', '"channels":03'), 1, "card.json: "),
+    "card with half a character": (with_card(lambda card: card.update(task="\ud800")), 1, "card.json: "),
+    "card with an accent": (written("card.json", '{"network":"\u00e9"}\n'), 1, "card.json: "),
+    "card with a mark before it": (prefixed("card.json", b"\xef\xbb\xbf"), 1, "card.json: "),
+    "card with a bracket too few": (in_card("}\n", "\n"), 1, "card.json: "),
+    "card with a comma too many": (in_card('"task":', ',"task":'), 1, "card.json: "),
+    "card nested without end": (
+        in_card('"settings":{', '"settings":{"a":' + "[" * 500 + "]" * 500 + ","),
+        1,
+        "card.json: ",
+    ),
+    "card of another task": (with_card(lambda card: card.update(task="dehaze")), 1, "are not of one model"),
+    "card of another SDE": (with_card(lambda card: card["sde"].update(max_sigma=11)), 1, "are not of one model"),
+    "card of another width": (with_card(lambda card: card["settings"].update(nf=4)), 1, "are not of one model"),
+    "card of other steps": (with_card(lambda card: card.update(steps=3)), 1, "are not of one model"),
     "card of other channels": (in_card('"channels":3,"m', '"channels":4,"m'), 1, "are not of one model"),
     "card of another precision": (in_card('"precision":"fp32"', '"precision":"fp16"'), 1, "are not of one model"),
     "another precision": (edit("precision fp32", "precision fp16"), 1, "are not of one model"),

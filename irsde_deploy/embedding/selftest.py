@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..core.card import ModelCard
+from ..core.card import MAX_JSON, ModelCard
 from ..core.margin import surrounded
 from ..core.noise import given_noise, seeded_noise
 from ..core.pixels import check_picture
@@ -144,7 +144,9 @@ def _require_card(folder: Path, settings: PackSettings, own: ModelCard) -> None:
     path = folder / "card.json"
     require_pack_file(path)
     try:
-        card = ModelCard.from_json(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_JSON:  # before it is read
+            raise ValueError(f"it has more than the {MAX_JSON} bytes that a model card can have")
+        card = ModelCard.from_json(path.read_bytes().decode("ascii"))  # as `to_json` writes it, and as C reads it
     except ValueError as error:  # InvalidValueError, UnicodeDecodeError
         raise InputFileError(f"{path}: {error}: pack the engine again") from None
     same = card == own and settings.latent == (card.value_range is None)

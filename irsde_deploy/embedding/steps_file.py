@@ -132,6 +132,8 @@ def _written(value: Any) -> str:
 def require_pack_file(path: Path) -> None:
     """Raise InputFileError unless a file of a pack is an ordinary one with something in it."""
     try:
+        if not path.exists():
+            raise InputFileError(f"{path}: no such file")  # and no other of the pack's was meant
         require_readable(path)
     except InputFileError as error:
         raise InputFileError(f"{error}: pack the engine again with 'irsde-deploy pack'") from None
@@ -157,7 +159,9 @@ def read_steps_file(path: Path) -> PackSettings:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError("it is larger than any of its kind")
         return _parsed(path.read_bytes().decode("utf-8"))  # not as text, which would take \r for an end of line too
-    except ValueError as error:  # UnicodeDecodeError too
+    except UnicodeDecodeError:
+        raise InputFileError(f"{path}: it is not UTF-8 text: pack the engine again with 'irsde-deploy pack'") from None
+    except ValueError as error:
         raise InputFileError(f"{path}: {error}: pack the engine again with 'irsde-deploy pack'") from None
 
 
@@ -276,7 +280,7 @@ def _one_of(*known: str) -> Callable[[str], str]:
 
 
 def _words(text: str) -> str:
-    if len(text.encode()) > 800 or not text.isprintable():
+    if len(text.encode()) > 800 or any(ord(character) < 32 for character in text):
         raise ValueError("it is no plain text of one line")
     return text
 

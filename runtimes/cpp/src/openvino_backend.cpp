@@ -41,6 +41,13 @@ public:
         if (!fits)
             fail(IRSDE_BAD_PACK, "%s: the graph must map x%s and t to eps, float32 with %d channels: pack it again",
                  shown(pack.engine()).c_str(), pack.conditional ? ", mu" : "", pack.channels);
+        require_same_card(pack, own_card());
+    }
+
+    /// The model card in the graph's metadata; empty where there is none.
+    std::string own_card() const {
+        const std::vector<std::string> where{"framework", "irsde_card"};  // where the ONNX front end puts metadata
+        return graph_->has_rt_info(where) ? graph_->get_rt_info<std::string>(where) : std::string();
     }
 
     std::string name() const override {

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "failure.h"
+#include "json.h"
 
 namespace irsde::runtime {
 
@@ -15,7 +16,7 @@ namespace {
 
 constexpr const char* STEPS_FILE = "steps.txt";
 constexpr const char* HEADER = "irsde-steps 1";
-constexpr std::uintmax_t MAX_STEPS_TEXT = 4 << 20, MAX_CARD_TEXT = 1 << 17;  // bytes
+constexpr std::uintmax_t MAX_STEPS_TEXT = 4 << 20, MAX_CARD_TEXT = 65'536;  // bytes
 constexpr int MAX_STEPS = 10'000, MAX_T = 1'000'000, MAX_REFERENCE_SIDE = 8192, MAX_MULTIPLE = 256,
               MAX_MARGIN = 256;
 constexpr double MAX_COEFFICIENT = 1e30, MAX_TOLERANCE = 0.5;
@@ -87,6 +88,26 @@ std::string choice(const std::string& text, std::initializer_list<const char*> k
     throw std::invalid_argument("not one of those known");
 }
 
+/// Whether a text is UTF-8: nothing longer than it need be, no surrogates, nothing beyond Unicode.
+bool is_utf8(const std::string& text) {
+    std::size_t more = 0;
+    std::uint32_t code = 0, least = 0;
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (more > 0) {
+            if ((byte & 0xC0) != 0x80) return false;
+            code = code << 6 | (byte & 0x3F);
+            if (--more == 0 && (code < least || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))) return false;
+        } else if (byte >= 0x80) {
+            if (byte < 0xC0 || byte >= 0xF8) return false;
+            more = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
+            code = byte & (0x3F >> more);
+            least = more == 1 ? 0x80 : more == 2 ? 0x800 : 0x10000;
+        }
+    }
+    return more == 0;
+}
+
 /// The lines of steps.txt as key -> the rest; steps are taken in order. Comments and empty lines are left out.
 struct Lines {
     std::map<std::string, std::string> values;
@@ -94,6 +115,7 @@ struct Lines {
 };
 
 Lines split(const std::filesystem::path& file, const std::string& text) {
+    if (!is_utf8(text)) damaged(file, "it is not UTF-8 text");
     std::istringstream stream(text);
     std::string line;
     if (!std::getline(stream, line) || line != HEADER)
@@ -207,41 +229,67 @@ void require_engine(const Pack& pack) {
                 "it has " + std::to_string(size) + " bytes, and steps.txt says " + std::to_string(pack.engine_bytes));
 }
 
-/// Whether a text is one JSON object in ASCII and a line's end, as far as brackets and quotes tell.
-bool is_object(const std::string& text) {
-    std::string closing;
-    bool quoted = false;
-    for (std::size_t i = 0; i + 1 < text.size(); ++i) {
-        const char c = text[i];
-        if (c < 32 || (i > 0 && closing.empty())) return false;
-        if (quoted && c == '\\')
-            ++i;
-        else if (c == '"')
-            quoted = !quoted;
-        else if (!quoted && (c == '{' || c == '['))
-            closing += c == '{' ? '}' : ']';
-        else if (!quoted && (c == '}' || c == ']')) {
-            if (closing.empty() || closing.back() != c) return false;
-            closing.pop_back();
-        }
-    }
-    return closing.empty() && !text.empty() && text.back() == '\n';
+/// The fields of a card, as irsde_deploy/core/card.py has them, and which kinds of JSON each may be.
+const std::map<std::string, std::vector<Json::Kind>>& card_fields() {
+    static const std::map<std::string, std::vector<Json::Kind>> fields{
+        {"network", {Json::text}},
+        {"settings", {Json::object}},
+        {"channels", {Json::whole}},
+        {"multiple_of", {Json::whole}},
+        {"pad_mode", {Json::text}},
+        {"margin", {Json::whole}},
+        {"sde", {Json::object}},
+        {"task", {Json::text}},
+        {"sampler", {Json::text}},
+        {"steps", {Json::whole}},
+        {"t0", {Json::whole, Json::null}},
+        {"precision", {Json::text}},
+        {"calibrated", {Json::list, Json::null}},
+        {"global_operators", {Json::boolean}},
+        {"colour", {Json::text}},
+        {"value_range", {Json::list, Json::null}},
+        {"checkpoint_sha256", {Json::text}},
+        {"tool_version", {Json::text}},
+        {"schema_version", {Json::whole}},
+    };
+    return fields;
 }
 
-/// card.json as irsde_deploy/core/card.py writes it: compact, in the order of its fields. What steps.txt says of the network
-/// must be in it.
+/// A card with no field that is unknown or of another kind. Throws std::invalid_argument.
+Json parse_card(const std::string& text) {
+    const Json card = parse_json(text);
+    if (card.kind != Json::object) throw std::invalid_argument("it is no object");
+    for (const auto& [name, value] : card.fields) {
+        const auto known = card_fields().find(name);
+        if (known == card_fields().end()) throw std::invalid_argument("'" + name.substr(0, 40) + "' is unknown");
+        bool fits = false;
+        for (const Json::Kind kind : known->second) fits = fits || value.kind == kind;
+        if (!fits) throw std::invalid_argument("its '" + name + "' is of another type");
+    }
+    for (const char* name : {"network", "settings", "channels", "multiple_of", "pad_mode", "sde"})
+        if (card.field(name) == nullptr) throw std::invalid_argument(std::string("it lacks '") + name + "'");
+    return card;
+}
+
+/// card.json. What steps.txt says of the network must be in it.
 std::string read_card(const Pack& pack) {
     const std::filesystem::path file = pack.folder / "card.json";
     const std::string text = read_text(file, MAX_CARD_TEXT);
-    if (text.rfind("{\"network\":\"", 0) != 0 || !is_object(text)) damaged(file, "it is not a model card");
-    const std::string parts[] = {
-        "\"channels\":" + std::to_string(pack.channels) + ",\"multiple_of\":" + std::to_string(pack.multiple_of) +
-            ",\"pad_mode\":\"" + (pack.reflect ? "reflect" : "zero") + "\"," +
-            (pack.margin > 0 ? "\"margin\":" + std::to_string(pack.margin) + "," : "\"sde\":"),
-        "\"precision\":\"" + pack.precision + "\",",
-    };
-    bool same = pack.latent == (text.find("\"value_range\":null,") != text.npos);
-    for (const std::string& part : parts) same = same && text.find(part) != text.npos;
+    Json card;
+    try {
+        card = parse_card(text);
+    } catch (const std::invalid_argument& error) {
+        damaged(file, std::string("it is not a model card (") + error.what() + ")");
+    }
+    const Json *precision = card.field("precision"), *range = card.field("value_range");
+    const Json* margin = card.field("margin");
+    const Json* conditional = card.field("settings")->field("conditional");
+    const bool sees_mu = conditional == nullptr || conditional->flag;
+    const bool same = card.field("channels")->is(pack.channels) && card.field("multiple_of")->is(pack.multiple_of) &&
+                      card.field("pad_mode")->is(pack.reflect ? "reflect" : "zero") &&
+                      (margin == nullptr ? pack.margin == 0 : margin->is(pack.margin)) &&
+                      (precision == nullptr ? pack.precision == "fp32" : precision->is(pack.precision)) &&
+                      pack.latent == (range != nullptr && range->kind == Json::null) && pack.conditional == sees_mu;
     if (!same) damaged(pack.folder, "card.json and steps.txt are not of one model");
     return text;
 }
@@ -291,6 +339,21 @@ Pack read_pack(const std::filesystem::path& folder) {
     pack.card_json = read_card(pack);
     require_engine(pack);
     return pack;
+}
+
+void require_same_card(const Pack& pack, const std::string& own) {
+    Json mine = parse_json(pack.card_json), other;
+    try {
+        other = parse_card(own);
+    } catch (const std::invalid_argument& error) {
+        damaged(pack.engine(), std::string("the model card inside cannot be read (") + error.what() + ")");
+    }
+    for (const char* name : {"t0", "calibrated", "margin"})  // which cards of earlier versions do not have
+        for (Json* card : {&mine, &other}) {
+            const Json* value = card->field(name);
+            if (value != nullptr && (value->kind == Json::null || value->is(0))) card->fields.erase(name);
+        }
+    if (!(mine == other)) damaged(pack.folder, "card.json and the engine are not of one model");
 }
 
 std::vector<float> read_array(const Pack& pack, const char* name, const std::vector<std::size_t>& shape) {

@@ -42,6 +42,9 @@ struct Pack {
 /// Read and check a pack's folder; the engine itself is not opened. Throws Failure (IRSDE_BAD_PACK).
 Pack read_pack(const std::filesystem::path& folder);
 
+/// Check that card.json is the card inside the engine, a JSON text. Throws Failure (IRSDE_BAD_PACK).
+void require_same_card(const Pack& pack, const std::string& own);
+
 /// A float32 array of the pack in C order, as NumPy writes it, of exactly this shape; all of it finite. Throws Failure
 /// (IRSDE_BAD_PACK).
 std::vector<float> read_array(const Pack& pack, const char* name, const std::vector<std::size_t>& shape);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -316,3 +317,30 @@ def test_a_restorer_says_what_it_is(small_onnx: Path) -> None:
     assert text.startswith(f"<Restorer {small_onnx}: {restorer.card.network} ")
     assert f"in fp32 by {restorer.engine.name}; {restorer.card.sampler}, {restorer.card.steps} steps by default" in text
     assert repr(load(small_onnx, fallback=small_onnx)).endswith(f"(fallback: {text})>")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "sentence"),
+    [
+        ({"foo": 1}, TypeError, "there is no setting 'foo' of sampling: there are sampler, steps, "),
+        (
+            {"seed": 10**5000},
+            InvalidValueError,
+            "seed must be a whole number from 0 to 2^64 - 1, not a whole number of",
+        ),
+        ({"overlap": 8}, InvalidValueError, "`overlap` is that of tiles: give `tile` too"),
+        ({"frames": 3}, InvalidValueError, "frames must be whole numbers, one a picture, not 3"),
+        ({"frames": "1"}, InvalidValueError, "frames must be whole numbers, one a picture, not '1'"),
+        ({"frames": [1.5]}, InvalidValueError, "frames must be whole numbers, one a picture, not [1.5]"),
+        ({"frames": [None]}, InvalidValueError, "frames must be whole numbers"),
+        ({"frames": [-1]}, InvalidValueError, "noise is addressed by"),
+    ],
+)
+def test_settings_that_are_none_are_one_sentence(small_onnx, settings, kind, sentence):
+    with pytest.raises(kind, match=re.escape(sentence)):
+        load(small_onnx)(np.zeros((8, 8, 3), np.uint8), **settings)
+
+
+def test_a_card_that_is_none_is_refused(small_onnx):
+    with pytest.raises(InvalidValueError, match="card must be a ModelCard, not 'card.json'"):
+        load(small_onnx, card="card.json")

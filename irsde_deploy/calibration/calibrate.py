@@ -44,14 +44,14 @@ class Calibrated:
 
 
 def calibrate_graph(
-    source: Path,
+    source: str | Path,
     data: str | None = None,
-    output: Path | None = None,
+    output: str | Path | None = None,
     options: CalibrationOptions | None = None,
     *,
-    manifest: Path | None = None,
-    cache: Path | None = None,
-    report: Path | None = None,
+    manifest: str | Path | None = None,
+    cache: str | Path | None = None,
+    report: str | Path | None = None,
     overwrite: bool = False,
     listener: Listener = SILENT,
 ) -> Calibrated:
@@ -75,7 +75,10 @@ def calibrate_graph(
         OutputFileError: a file exists or cannot be written. EngineError: no exported graph.
         MissingPackageError: ONNX Runtime, or for a report Matplotlib, is not installed.
     """
-    files = _Files(source, output or source.with_suffix(".int8.onnx"), manifest, cache, report, overwrite)
+    source = Path(source)
+    target = source.with_suffix(".int8.onnx") if output is None else Path(output)
+    manifest, cache, report = (None if path is None else Path(path) for path in (manifest, cache, report))
+    files = _Files(source, target, manifest, cache, report, overwrite)
     files.check()
     refuse([(manifest is not None and options is not None, "the manifest has the options already: leave them out")])
     model, card = read_model(source)
@@ -205,7 +208,7 @@ class _Run:
             def on_state(done: int) -> None:
                 advance(done, f"{done} states")
 
-            table, path, reused = self.problem.range_table(folder, on_state, expected)
+            table, path, reused = self.problem.range_table(folder, on_state, expected, self.listener.note)
         tell("\n".join(table.rounds))
         if settings.states is None:
             most = f"not converged: `most_states` {settings.most_states} allows no more"

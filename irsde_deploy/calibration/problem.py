@@ -71,6 +71,7 @@ class Problem:
         folder: Path,
         on_state: Callable[[int], None] | None = None,
         expected: TableFile | None = None,
+        on_damaged: Callable[[str], None] | None = None,
     ) -> tuple[RangeTable, Path, bool]:
         """Take the range table from a folder, or measure it and write it there.
 
@@ -78,6 +79,7 @@ class Problem:
             folder: where range tables are kept.
             on_state: called after each measured state with the number measured so far.
             expected: the table that a manifest names; no other file of the folder is used then.
+            on_damaged: called with a sentence about each file of the folder that cannot be read.
 
         Returns:
             The table, its file, and whether that was there already.
@@ -86,7 +88,7 @@ class Problem:
             EngineError: an evaluation failed, or an activation is not finite.
         """
         key = table_key(graph_sha256(self.model), self.card, self.layers, self.data, self.settings)
-        found = find_table(folder, key, self.layers, self.settings, expected)
+        found = find_table(folder, key, self.layers, self.settings, expected, on_damaged)
         if found is not None:
             return *found, True
         states = states_of(self.model, self.card, self.data, self.settings)

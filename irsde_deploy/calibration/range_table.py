@@ -187,6 +187,7 @@ def find_table(
     layers: Sequence[Layer],
     settings: CalibrationSettings,
     expected: TableFile | None = None,
+    on_damaged: Callable[[str], None] | None = None,
 ) -> tuple[RangeTable, Path] | None:
     """Return the table in a folder that fits, and its file; None where there is none. Damaged files are passed over.
 
@@ -196,6 +197,7 @@ def find_table(
         layers: those whose activations the table must have.
         settings: of the calibration.
         expected: the only file that will do, by its name and SHA-256; None: any file that fits.
+        on_damaged: called with a sentence about each file that is passed over since it cannot be read.
     """
     paths = sorted(folder.glob(f"ranges-{key[:16]}-*.json"))
     if expected is not None:
@@ -204,7 +206,9 @@ def find_table(
         try:
             table = read_table(path)
             same = expected is None or file_sha256(path) == expected.sha256
-        except (InputFileError, InvalidValueError):
+        except (InputFileError, InvalidValueError) as error:
+            if on_damaged is not None and path.exists():  # one that a manifest names may be gone
+                on_damaged(str(error))
             continue
         if same and table.serves(key, settings) and table.covers(layers):
             return table, path

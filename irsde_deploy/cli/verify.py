@@ -70,6 +70,8 @@ def verify(
     With PyTorch: single evaluations, then a whole trajectory with the same noise; exit code 3 where anything is out of
     tolerance. Writes the error of every state, or along every row and column, as CSV and as a plot.
     """
+    if tiled is None and overlap is not None:
+        raise InvalidValueError("`overlap` is that of tiles: add `tiled`, or leave it out")
     written = _Outputs.beside(engine, "parity" if tiled is None else "tiles", csv_path, plot_path)
     refuse(_contradictions(against, tiled, picture, tolerance))
     written.check(picture)

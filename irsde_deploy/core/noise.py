@@ -264,12 +264,24 @@ def seeded_noise(seed: int, shape: tuple[int, int, int, int], frames: Sequence[i
         InvalidValueError: an address outside the field, or another number of frames than of pictures.
     """
     batch, channels, height, width = shape
-    if frames is None:
-        frames = [0] * batch
-    if len(frames) != batch:
-        raise InvalidValueError(f"frames must have one entry a picture: {batch}, not {len(frames)}")
-    _check_address(seed, 0, max(frames), channels, (0, height), (0, width))
-    return SeededNoise(int(seed), shape, tuple(frames))
+    numbers = [0] * batch if frames is None else _frame_numbers(frames)
+    if len(numbers) != batch:
+        raise InvalidValueError(f"frames must have one entry a picture: {batch}, not {len(numbers)}")
+    for number in numbers:
+        _check_address(seed, 0, number, channels, (0, height), (0, width))
+    return SeededNoise(int(seed), shape, tuple(numbers))
+
+
+def _frame_numbers(frames: Sequence[int]) -> list[int]:
+    """Frame numbers as plain ints, or InvalidValueError: Python takes True for 1, and nobody means that here."""
+    wrong = InvalidValueError(f"frames must be whole numbers, one a picture, not {shown(frames)}")
+    try:
+        given = list(frames)
+    except TypeError:
+        raise wrong from None
+    if not all(isinstance(number, Integral) and not isinstance(number, bool) for number in given):
+        raise wrong
+    return [int(number) for number in given]
 
 
 def given_noise(noise: npt.NDArray[Any], steps: int, shape: tuple[int, int, int, int]) -> NoiseSource:

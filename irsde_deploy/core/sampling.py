@@ -116,8 +116,11 @@ class Sampling:
         """The sampling, with the settings that are given by name in place of its own.
 
         Raises:
-            InvalidValueError: as for `Sampling`, or what is given is none.
+            InvalidValueError: as for `Sampling`, or what is given is none. TypeError: a name that no setting has.
         """
+        for name in settings.keys() - cls.__dataclass_fields__.keys():
+            known = ", ".join(cls.__dataclass_fields__)
+            raise TypeError(f"there is no setting {shown(name)} of sampling: there are {known}")
         if sampling is None:
             return cls(**settings)
         if not isinstance(sampling, Sampling):
@@ -145,6 +148,8 @@ class Sampling:
         if isinstance(self.tile, int):
             Tiling.of(self.tile, self.overlap)
         elif self.overlap is not None:
+            if self.tile is None:
+                raise InvalidValueError("`overlap` is that of tiles: give `tile` too, or leave it out")
             Tiling.of(max(SIDES), self.overlap)
 
 

@@ -25,8 +25,8 @@ from .to_onnx import OPSET, write_onnx
 
 
 def export_files(
-    checkpoint: Path,
-    output: Path,
+    checkpoint: str | Path,
+    output: str | Path,
     sources: Sequence[SettingsSource] = (),
     settings: ExportSettings | None = None,
     plan: PlanOrder | None = None,
@@ -56,6 +56,7 @@ def export_files(
         ParityError: ONNX Runtime and PyTorch disagree; no file is left behind.
         OutputFileError: a file cannot be written. EngineError: the plan cannot be built.
     """
+    checkpoint, output = Path(checkpoint), Path(output)
     require_output(output, ".onnx", overwrite)
     settings = settings or ExportSettings()
     check_budget(settings.precision, settings.psnr_budget)

@@ -128,6 +128,8 @@ def open_engine(
             f"{path}: no engine of this version reads {path.suffix or 'files without a suffix'}: "
             f"give one of {', '.join(ENGINES)} ('irsde-deploy export' makes .onnx)"
         )
+    if card is not None and not isinstance(card, ModelCard):
+        raise InvalidValueError(f"card must be a ModelCard, not {shown(card)}: ModelCard.from_json reads one")
     device = device or ("cuda" if suffix == ".plan" else "cpu")
     _require_known(device, driver, provider)
     require_readable(path)

@@ -76,3 +76,16 @@ def test_what_must_not_be_written_is_refused_before_anything_is_read(tmp_path: P
         calibrate_graph(nowhere, "data", tmp_path / "ranges-1.onnx")
     with pytest.raises(InvalidValueError, match="must not replace the graph"):
         calibrate_graph(nowhere, "data", nowhere)
+
+
+def test_a_table_that_was_cut_short_is_told_of_and_measured_again(pairs: Path, source: Path, tmp_path: Path) -> None:
+    options, notes = CalibrationOptions(crop=16, states=6), list[str]()
+    first = calibrate_graph(str(source), str(pairs), str(tmp_path / "a.onnx"), options, cache=str(tmp_path / "tables"))
+    whole = first.table.read_bytes()
+    first.table.write_bytes(whole[:-300])
+    listener = Listener(note=notes.append)
+    calibrate_graph(source, str(pairs), tmp_path / "b.onnx", options, cache=tmp_path / "tables", listener=listener)
+    assert first.table.read_bytes() == whole
+    (note,) = [note for note in notes if "range table" in note]
+    assert note.startswith(f"{first.table}: is not a range table that this irsde-deploy can read (")
+    assert note.endswith("remove it, and ranges are measured again")

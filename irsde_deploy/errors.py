@@ -118,7 +118,7 @@ _OUT_OF_MEMORY = ("out of memory", "insufficient memory", "alloc", "can't start 
 """What libraries' messages say where memory ran out: "bad_alloc", "failed to allocate"; a thread needs a stack, and a
 library that is loaded needs addresses."""
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 _MUTE = ("Exception from", "Check '", "FrontEnd API failed with", "Loading input model")
 """How those lines of OpenVINO's errors begin that say where and not why."""
 

@@ -68,3 +68,9 @@ def test_a_mistyped_name_leads_to_the_file(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path}/derain.onn: no such file: did you mean {tmp_path}/derain.onnx?"
     assert str(missing(tmp_path / "else.png")) == f"{tmp_path}/else.png: no such file"
     assert str(missing(tmp_path / "no" / "derain.onnx")) == f"{tmp_path}/no/derain.onnx: no such file"
+
+
+def test_no_error_moves_a_cursor_or_turns_what_is_read() -> None:
+    error = errors.InputFileError("task \x1b[31mde\u202erain\nirsde-deploy: done\x9b2J")
+    assert str(error) == "task [31mde rain irsde-deploy: done 2J"
+    assert f"{error}" == str(error)

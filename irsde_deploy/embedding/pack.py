@@ -27,7 +27,7 @@ from ..core.comparison import tolerance_of
 from ..core.example import example_picture
 from ..core.pixels import check_picture, to_network
 from ..core.sampling import Plan, Sampling
-from ..errors import InvalidValueError, OutputFileError, requires_extra
+from ..errors import InvalidValueError, OutputFileError, one_line, requires_extra
 from ..restorer import Restorer
 from ..runtimes.protocol import Engine
 from ..system.files import told_of, write_folder_atomically
@@ -257,7 +257,7 @@ def _settings(
 def _readme(settings: PackSettings, engine: str) -> str:
     task = ""
     if settings.task:
-        task = f" ({settings.task})"
+        task = f" ({one_line(settings.task)})"
     return f"""A restoration model, ready to be embedded{task}: {settings.sampler}, {len(settings.table)} steps.
 Written by irsde-deploy {__version__}; the reference was restored by {engine}.
 

@@ -72,5 +72,5 @@ def test_a_mistyped_name_leads_to_the_file(tmp_path: Path) -> None:
 
 def test_no_error_moves_a_cursor_or_turns_what_is_read() -> None:
     error = errors.InputFileError("task \x1b[31mde\u202erain\nirsde-deploy: done\x9b2J")
-    assert str(error) == "task [31mde rain irsde-deploy: done 2J"
+    assert str(error) == "task  [31mde rain irsde-deploy: done 2J"
     assert f"{error}" == str(error)

@@ -7,6 +7,7 @@ here first, without making anything of it.
 
 from __future__ import annotations
 
+import io
 import pickletools
 import struct
 import warnings
@@ -90,10 +91,10 @@ def _require_sound_archive(file: IO[bytes], size: int) -> None:
                 raise CheckpointError("a compressed archive, which PyTorch never writes: unpack it first")
             damaged = archive.testzip()
             for entry in entries:
-                stored[entry.filename.lower()] = entry.file_size
-                if entry.filename.lower().endswith("data.pkl"):  # PyTorch does not care about capitals
-                    with archive.open(entry) as content:
-                        pickles.append(_Pickle.of(content))
+                name = entry.filename.lower()
+                stored[name] = min(entry.file_size, stored.get(name, entry.file_size))
+                if name.endswith("data.pkl"):  # PyTorch does not care about capitals
+                    pickles.append(_Pickle.of(io.BytesIO(archive.read(entry))))
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -128,8 +129,12 @@ def _ends_in_directory(file: IO[bytes], size: int) -> bool:
 
 def _require_stored(content: _Pickle, stored: Mapping[str, int]) -> None:
     """Raise CheckpointError where arrays claim more bytes than the archive has for them: PyTorch reads on behind."""
+    sizes: dict[str, int] = {}
+    for name, size in stored.items():
+        key = name.rpartition("/data/")[2]
+        sizes[key] = min(size, sizes.get(key, size))  # of two in different folders PyTorch takes either
     for key, claimed in content.arrays.items():
-        found = max((size for name, size in stored.items() if name.endswith(f"/data/{key}".lower())), default=0)
+        found = sizes.get(key.lower(), 0)
         if claimed > found:
             raise CheckpointError(f"the file is damaged: an array of {claimed} bytes has {found}: copy it again")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -329,3 +330,18 @@ def test_damaged_safetensors_are_refused(content: bytes, message: str, tmp_path:
     (tmp_path / "c.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(tmp_path / "c.safetensors")
+
+
+def test_an_array_is_as_long_as_the_shortest_of_its_name(tmp_path: Path) -> None:
+    path = packed(tmp_path / "c.pt", claiming(4), k=bytes(8))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("other/data/k", bytes(16))
+    with pytest.raises(CheckpointError, match="an array of 16 bytes has 8"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_of_thousands_of_arrays_is_looked_through_in_no_time(tmp_path: Path) -> None:
+    torch.save({f"w{i}": torch.ones(1) for i in range(5000)}, tmp_path / "c.pt")
+    started = time.process_time()
+    assert len(read_checkpoint(tmp_path / "c.pt").weights) == 5000
+    assert time.process_time() - started < 10  # each array is not looked for among all others

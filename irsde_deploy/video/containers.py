@@ -5,8 +5,9 @@ A video is opened as a local file of a known container, and never as a URL, a pl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputFileError, OutputFileError, reason, requires_extra
 from ..system.files import require_readable
@@ -45,6 +46,22 @@ def open_input(path: Path, **options: str) -> av.container.InputContainer:
         return av.open(f"file:{path}", options={**guards, **options}, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         raise InputFileError(f"{path}: not a video file that FFmpeg can read ({why(error)})") from None
+
+
+def packets_in(container: Any, streams: Any) -> Iterator[Any]:
+    """The packets of some streams of a container, in its order, and an empty one at the end of each.
+
+    Raises:
+        av.error.FFmpegError: the file cannot be read on.
+    """
+    packets = container.demux(streams)
+    while True:
+        try:
+            packet = next(packets)
+        # PyAV knows the streams from the beginning alone, and trips at the end over one that has appeared since.
+        except (StopIteration, IndexError):
+            return
+        yield packet
 
 
 def why(error: Exception) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from .containers import packets_in
 from .cut import Cut
 
 _BACK = Fraction(1, 10)
@@ -86,7 +87,7 @@ class Copying:
         wanted = [stream for stream in wanted if stream.type != "attachment"]
         if not any(stream.index in self._streams for stream in wanted):
             return
-        for packet in _readable(self._given.demux(wanted)):
+        for packet in _readable(packets_in(self._given, wanted)):
             if not packet.size and packet.pts is None and packet.dts is None:
                 continue  # FFmpeg's sign of a stream's end
             if is_cover(packet.stream):

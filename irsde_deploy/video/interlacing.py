@@ -5,7 +5,9 @@ PyAV tells whether a frame is interlaced, and neither tells nor sets the order; 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +69,11 @@ class Marker:
 
 def is_marked(path: Path) -> bool:
     """Whether the first frame of a video file says that it is interlaced."""
-    with open_input(path) as container:
-        return any(frame.interlaced_frame for frame in [next(container.decode(video=0))])
+    import av
+
+    with suppress(av.error.FFmpegError), open_input(path) as container:
+        return any(frame.interlaced_frame for frame in islice(container.decode(video=0), 1))
+    return False
 
 
 def _graph(frame: Any, name: str, argument: str) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import one_line
-from .containers import open_input, require_container
+from .containers import open_input, packets_in, require_container
 from .copied import is_cover
 from .source import VideoSource
 
@@ -140,5 +140,5 @@ def _attach(out: Any, stream: Any, path: Path) -> None:
 def _first_packet(path: Path, index: int) -> bytes:
     """What a stream begins with."""
     with open_input(path) as given:
-        packets: Iterable[Any] = given.demux(given.streams[index])
+        packets: Iterable[Any] = packets_in(given, given.streams[index])
         return next((bytes(packet) for packet in packets if packet.size), b"")

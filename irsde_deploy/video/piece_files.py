@@ -13,7 +13,7 @@ from ..errors import InputFileError, InvalidValueError, refuse
 from ..system.decoding import convert
 from ..system.files import file_sha256, not_writable, write_atomically
 from ..system.parsing import parse_json, read_text
-from .containers import WHEN_FULL, open_input
+from .containers import WHEN_FULL, open_input, packets_in
 
 _MAX_JSON = 1 << 26
 """Bytes of the largest file that describes a piece: three million packets, 14 hours of 60 frames a second."""
@@ -43,7 +43,7 @@ class Piece:
             suppress(InputFileError, av.error.FFmpegError),
             open_input(self.path, ignore_editlist="1") as container,
         ):
-            packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
+            packets = [packet for packet in packets_in(container, container.streams.video[0]) if packet.size]
         if len(packets) != len(self.times):
             raise InputFileError(f"{self.path}: is damaged, and cannot be resumed from: {ANEW}")
         return packets

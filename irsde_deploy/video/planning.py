@@ -10,7 +10,7 @@ from ..pictures.finding import Found
 from ..pictures.planning import Job, Medium, is_video_name, pair_outputs
 from ..system.files import missing
 from .containers import CONTAINERS
-from .folder_notes import partial_of
+from .folder_notes import fitting, partial_of
 
 VIDEOS = Medium("video", tuple(CONTAINERS))
 _SUFFIX = ".mkv"
@@ -46,7 +46,7 @@ def _found(text: str) -> Found:
         raise InvalidValueError(f"{text} is not a video: restore pictures and videos in calls of their own")
     if path.suffix.lower() in CONTAINERS:
         return Found(path, Path(path.name))
-    return Found(path, Path(f"{path.stem}{_SUFFIX}"))
+    return Found(path, Path(fitting("", path.stem, _SUFFIX)))
 
 
 def _refuse_partials(jobs: Sequence[Job]) -> None:

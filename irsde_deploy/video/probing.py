@@ -27,7 +27,7 @@ _CENTRED = ("mjpeg", "mpeg1video")
 """Codecs whose chroma lies between the luma samples."""
 _HDR = (16, 18)
 """Transfer functions PQ and HLG."""
-_HIGHEST_RATE = 1000
+_LOWEST_RATE, _HIGHEST_RATE = Fraction(1, 10_000), 1000
 _USUAL_RATE = Fraction(25)
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 _LOOKED_AT = 100
@@ -201,9 +201,9 @@ def _colour_of(path: Path, layout: Layout, tags: ColourTags, first: Any, codec: 
 
 
 def _rate_of(stream: Any) -> Fraction:
-    """The average frame rate; what no camera does is taken for a timestamp's unit."""
+    """The average frame rate; what no camera does is taken for a timestamp's unit, or for a faulty time."""
     for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and rate <= _HIGHEST_RATE:
+        if rate and _LOWEST_RATE <= rate <= _HIGHEST_RATE:
             return Fraction(rate)
     return _USUAL_RATE
 

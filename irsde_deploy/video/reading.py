@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InputFileError
 from ..pictures.files import MAX_PIXELS
-from .containers import open_input, why
+from .containers import open_input, packets_in, why
 from .frames import planes_of
 from .source import Losses, Span, TimedFrame, VideoSource
 
@@ -208,7 +208,7 @@ def decoded(container: Any, stream: Any, losses: Losses, wanted: Callable[[int |
         # FFmpeg then refuses larger frames before it takes memory for them.
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     try:
-        for packet in container.demux(stream):
+        for packet in packets_in(container, stream):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputFileError
-from .containers import open_input
+from .containers import open_input, packets_in
 from .source import VideoSource
 
 _BOX = struct.Struct(">I4sQ")
@@ -93,7 +93,7 @@ def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
     import av
 
     with suppress(InputFileError, av.error.FFmpegError):
-        for packet in container.demux(streams):
+        for packet in packets_in(container, streams):
             if packet.size:  # FFmpeg ends with empty ones
                 yield packet
 

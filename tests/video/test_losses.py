@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from videos import (  # noqa: E402
 )
 
 from irsde_deploy.errors import InputFileError  # noqa: E402
+from irsde_deploy.video.containers import packets_in  # noqa: E402
 from irsde_deploy.video.probing import probe  # noqa: E402
 from irsde_deploy.video.reading import read_frames  # noqa: E402
 from irsde_deploy.video.source import Losses, Span  # noqa: E402
@@ -175,3 +177,23 @@ def test_frames_before_0_are_kept_and_everything_is_shifted(suffix: str, tmp_pat
     assert [float(t) for t, _ in packets_of(target, "audio")] == pytest.approx(
         [float(t) for t, _ in packets_of(plain, "audio")], abs=5e-4
     )
+
+
+def test_a_stream_that_appears_in_the_middle_is_no_end_of_the_world() -> None:
+    """PyAV's demux raises IndexError at the end of a file in which one has."""
+
+    class Container:
+        """Two packets, and that error."""
+
+        def demux(self, _: object) -> Iterator[str]:
+            yield from ("one", "two")
+            raise IndexError("list index out of range")
+
+    assert list(packets_in(Container(), None)) == ["one", "two"]
+
+
+def test_one_frame_of_days_has_a_usual_rate(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "in.mkv", planes_of(2, YUV420, SD), times=[0, 400_000_000])
+    assert probe(source).rate == 25
+    restore(source, tmp_path / "out.mkv")
+    assert [seconds for seconds, _ in read_planes(tmp_path / "out.mkv")] == [0, 400_000]

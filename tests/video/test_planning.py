@@ -55,3 +55,20 @@ def test_what_cannot_be_planned_is_refused(
     with pytest.raises(kind) as error:
         planned(folder, names, output)
     assert message in str(error.value)
+
+
+def test_an_output_whose_new_name_is_too_long_is_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["w" * 251 + end + ".ts" for end in "12"]
+    for name in names:
+        Path(name).write_bytes(b"x")
+    targets = [job.target.name for job in plan_videos(names, Path("out"))]
+    assert [len(name) for name in targets] == [255, 255]
+    assert targets[0] != targets[1]
+
+
+@pytest.mark.parametrize("suffix", ["vob", "asf", "3g2", "f4v", "qt", "mpe", "divx", "dv", "m2v", "h264", "mod", "OGM"])
+def test_what_is_a_video_by_its_name(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"film.{suffix}"
+    path.write_bytes(b"x")
+    assert plan_videos([str(path)], tmp_path / "out")[0].target == tmp_path / "out" / "film.mkv"

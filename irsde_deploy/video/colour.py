@@ -43,8 +43,7 @@ WEIGHTS = {
 SUBSAMPLINGS = {"420": (1, 1), "422": (1, 0), "444": (0, 0), "440": (0, 1), "411": (2, 0), "410": (2, 2)}
 """log2 of luma samples a chroma sample, across and down."""
 
-_SURELY_WITHIN = FLOAT_LIMIT - 0.01
-"""Colours within it are not clipped, whatever the rounding."""
+_SURELY_WITHIN = FLOAT_LIMIT - 0.01  # what is within is not clipped, whatever the rounding
 
 _YUV = re.compile(r"yuvj?(4\d\d)p(\d*)(?:le)?")
 _RGB = re.compile(r"gbrp(\d*)(?:le)?")

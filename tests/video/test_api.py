@@ -129,7 +129,7 @@ def test_the_documented_call_does_what_the_page_says(
     assert re.search(r"\r5 frames in [\d.]+ s\n$", printed)
     command = ("run", "--engine", small_onnx, source, "-o", "command.mp4", "--quality", "fast", "--crf", 16)
     succeeds(*command, "--start", 0, "--end", 0.2)
-    assert Path("out.mp4").read_bytes() == Path("command.mp4").read_bytes()
+    assert Path("out-python.mp4").read_bytes() == Path("command.mp4").read_bytes()
 
 
 def _interrupted(source: Path, target: Path, restorer: Restorer, frame: int, settings: VideoSettings) -> VideoOutcome:

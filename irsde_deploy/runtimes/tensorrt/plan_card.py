@@ -28,6 +28,9 @@ PREFIX = "irsde-card:"
 MAX_NAME = 4095
 """Characters that TensorRT keeps of a network's name."""
 
+MOST_COPIES = 64
+"""Places of a plan that are looked at for its card: TensorRT writes a network's name once or twice."""
+
 PLAN_SCHEMA = 1
 RTX_DEFAULT = (8, 0)
 """Lowest compute capability of an RTX plan that names none."""
@@ -165,7 +168,9 @@ def _find_card(content: mmap.mmap) -> dict[str, Any]:
     prefix = PREFIX.encode()
     wrong = InvalidValueError("there is no card of irsde-deploy inside: make the plan with 'irsde-deploy build'")
     at = content.find(prefix)
-    while at >= 0:
+    for _ in range(MOST_COPIES):
+        if at < 0:
+            break
         start = at + len(prefix)
         text = content[start : start + MAX_NAME].decode("latin-1")  # any byte is a character: the plan goes on behind
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import time
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,11 @@ def test_hostile_cards_are_one_sentence(tmp_path: Path) -> None:
         read_plan_card(plan)
     plan.write_bytes(b'irsde-card:{"schema": 1, "gpu": "\xff", irsde-card:' + json.dumps(good).encode())
     assert read_plan_card(plan) == plan_card(), "a damaged copy before the good one"
+
+
+def test_a_plan_of_nothing_but_beginnings_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / "p.plan").write_bytes(b"irsde-card:" * 500_000)
+    started = time.process_time()
+    with pytest.raises(EngineError, match="there is no card of irsde-deploy inside"):
+        read_plan_card(tmp_path / "p.plan")
+    assert time.process_time() - started < 3

@@ -165,6 +165,7 @@ def test_damaged_packs_are_one_sentence(damage: str, build: Path, unet_pack: Pat
     assert message in stderr
     assert stderr.startswith("irsde_selftest: ")
     assert stderr.count("\n") == 1, stderr
+    assert stderr.rstrip("\n").isprintable()
     assert "Exception from" not in stderr
     assert "nan" not in stderr
 

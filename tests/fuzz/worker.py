@@ -20,7 +20,7 @@ from random import Random
 
 MOST_SENTENCE = 450
 """Characters of a sentence, without the paths in it. The longest of ours lists the recipes."""
-_ESCAPES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+ESCAPES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _GIB = 1 << 30
 
 
@@ -150,7 +150,7 @@ def _judged(sentence: str) -> tuple[str, str, str]:
     """A refusal, if its sentence is one line that can be printed."""
     if len(sentence) > MOST_SENTENCE:
         return "fault", f"a sentence of {len(sentence)} characters: {sentence[:MOST_SENTENCE]}", ""
-    if _ESCAPES.search(sentence):
+    if ESCAPES.search(sentence):
         return "fault", f"a control character in the sentence {sentence!r}", ""
     return "refused", sentence, ""
 

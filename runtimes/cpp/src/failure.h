@@ -18,6 +18,18 @@ public:
     const irsde_status status;
 };
 
+/// What moves a terminal's cursor becomes spaces, since sentences quote files; as irsde_deploy/errors.py.
+inline void remove_controls(char* sentence) {
+    for (auto* c = reinterpret_cast<unsigned char*>(sentence); *c != 0; ++c) {
+        if (*c < 32 || *c == 127)
+            *c = ' ';
+        else if (*c == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0)  // U+0080 to U+009F
+            c[0] = c[1] = ' ';
+        else if (*c == 0xE2 && c[1] == 0x80 && (c[2] == 0xA8 || c[2] == 0xA9))  // ends of lines and paragraphs
+            c[0] = c[1] = c[2] = ' ';
+    }
+}
+
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3), noreturn))
 #else
@@ -29,6 +41,7 @@ inline void fail(irsde_status status, const char* format, ...) {
     va_start(arguments, format);
     std::vsnprintf(sentence, sizeof sentence, format, arguments);
     va_end(arguments);
+    remove_controls(sentence);
     throw Failure(status, sentence);
 }
 

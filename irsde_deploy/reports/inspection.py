@@ -103,10 +103,11 @@ def _tensor(node: Any) -> dict[str, Any]:
 
 def _inspect_checkpoint(path: Path) -> dict[str, Any]:
     with requires_extra("export", "inspecting a PyTorch checkpoint"):
-        from ..networks.checkpoints import read_checkpoint
+        from ..networks.checkpoints import naming, read_checkpoint
         from ..networks.detection import detect_network
     checkpoint = read_checkpoint(path)
-    network, settings = detect_network(checkpoint.weights)
+    with naming(path):
+        network, settings = detect_network(checkpoint.weights)
     return {
         "kind": "PyTorch checkpoint",
         "card": _card_as_json(checkpoint.card),

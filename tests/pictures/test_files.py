@@ -249,3 +249,15 @@ def test_a_palette_behind_the_pixels_is_none(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(data[:begin] + rest[:at] + palette + rest[at:])
     with pytest.raises(InputFileError, match="its palette is missing"):
         read_picture(tmp_path / "p.png")
+
+
+def test_exif_that_a_webp_does_not_announce_turns_nothing(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(photograph(0, 12, 20)).save(tmp_path / "p.webp", exif=turned, lossless=True)
+    assert read_picture(tmp_path / "p.webp").rgb.shape == (20, 12, 3)
+    data = bytearray((tmp_path / "p.webp").read_bytes())
+    assert data[12:16] == b"VP8X"
+    data[20] &= ~0x08
+    (tmp_path / "p.webp").write_bytes(data)
+    assert read_picture(tmp_path / "p.webp").rgb.shape == (12, 20, 3)

@@ -32,7 +32,9 @@ def scan(data: Data) -> Scan:
     found: dict[bytes, bytes] = {}
     for kind, body in chunks:
         found.setdefault(kind, body)
-    data_of_camera = found.get(b"EXIF", b"").removeprefix(exif.PREFIX) or None
+    data_of_camera = None
+    if flags & _EXIF_FLAG:  # without it no decoder sees them, and the picture is shown as it is stored
+        data_of_camera = found.get(b"EXIF", b"").removeprefix(exif.PREFIX) or None
     metadata = Metadata(found.get(b"ICCP") or None, data_of_camera, found.get(b"XMP ") or None)
     notes = []
     if b"ANMF" in found:

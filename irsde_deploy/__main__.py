@@ -13,7 +13,16 @@ from typing import NoReturn
 
 import click
 
-from .errors import Interrupted, IrsdeError, MissingPackageError, OutOfMemoryError, is_out_of_memory, one_line
+from .errors import (
+    Interrupted,
+    IrsdeError,
+    MissingPackageError,
+    OutOfMemoryError,
+    defect_words,
+    is_out_of_memory,
+    one_line,
+    system_words,
+)
 from .system.memory import address_limit
 
 EXIT_BUG = 70
@@ -126,10 +135,11 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return f"irsde-deploy: {error.name or error} cannot be imported: {advice}", MissingPackageError.exit_code
     if _says_out_of_memory(error):
         return "irsde-deploy: not enough memory: use smaller pictures, `tile` 256 or a smaller `batch`", 1
+    if isinstance(error, BrokenPipeError):
+        return "", 1  # whoever read our output has gone, and knows
     if isinstance(error, OSError):
-        return _explain_system(error)
-    what = f"{type(error).__name__}: {error}"
-    return f"irsde-deploy: internal error, please report it ({what}); IRSDE_DEBUG=1 shows where", EXIT_BUG
+        return f"irsde-deploy: {system_words(error, 'output')}", 1
+    return f"irsde-deploy: {defect_words(error)}", EXIT_BUG
 
 
 def _explain_usage(error: click.ClickException) -> tuple[str, int]:
@@ -145,13 +155,6 @@ def _says_out_of_memory(error: BaseException) -> bool:
         return True
     # An OSError names a file, which says more, and its words may have "alloc" in the file's name.
     return is_out_of_memory(error) and not isinstance(error, OSError)
-
-
-def _explain_system(error: OSError) -> tuple[str, int]:
-    if isinstance(error, BrokenPipeError):
-        return "", 1  # whoever read our output has gone, and knows
-    name = str(error.filename or "output").removeprefix("file:")  # as FFmpeg is given names
-    return f"irsde-deploy: {name}: {error.strerror or error}", 1
 
 
 def _interrupted() -> tuple[str, int]:

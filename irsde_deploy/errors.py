@@ -7,6 +7,7 @@ built-in exception that a Python caller would expect, and carries the exit code 
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,10 @@ class InputFileError(IrsdeError, OSError):
 
 class OutputFileError(IrsdeError, OSError):
     """A result cannot be written where it was asked for."""
+
+
+class DiskFullError(OutputFileError):
+    """There is no room for a result: nothing else that is written would find any, so work on many files ends."""
 
 
 class CheckpointError(IrsdeError, ValueError):
@@ -114,6 +119,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(sign in words for sign in _OUT_OF_MEMORY)
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the system, or we, say that a disk or the user's share of it is full."""
+    return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in _DISK_FULL)
+
+
+def system_words(error: OSError, name: object) -> str:
+    """What the system refused, as a sentence; `name` is of what it was about, where the error does not say it."""
+    found = str(error.filename or name).removeprefix("file:")  # as FFmpeg is given names
+    return one_line(f"{found}: {error.strerror or error}")
+
+
+def defect_words(error: BaseException) -> str:
+    """What to say of an error that nobody has foreseen."""
+    found = f"{type(error).__name__}: {reason(error)}"
+    return one_line(f"internal error, please report it ({found}); IRSDE_DEBUG=1 shows where")
+
+
+_DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # not every system has quotas
 _OUT_OF_MEMORY = ("out of memory", "insufficient memory", "alloc", "can't start new thread", "failed to map segment")
 """What libraries' messages say where memory ran out: "bad_alloc", "failed to allocate"; a thread needs a stack, and a
 library that is loaded needs addresses."""

@@ -24,7 +24,7 @@ from ..pictures.pairs import (
 )
 from ..system.files import file_sha256
 from ..system.listener import SILENT
-from ..system.one_of_many import Failed, attempted
+from ..system.one_of_many import those_that_work
 from ..system.parsing import shown
 from .states import PictureSource
 
@@ -158,17 +158,8 @@ def data_in(folders: tuple[str, ...], on_note: Callable[[str], None] = SILENT.no
     if len(files) > MAX_PICTURES:
         where = ",".join(folders)
         raise InputFileError(f"{where}: {len(files)} pictures are more than ranges need: give {MAX_PICTURES} at most")
-    entries, failures = [], []
-    for name, lq, gt in files:
-        entry = attempted(partial(_entry, name, lq, gt), lq)
-        if isinstance(entry, Failed):
-            failures.append(entry)
-            on_note(f"{entry.sentence}: left out of the calibration")
-        else:
-            entries.append(entry)
-    if not entries:
-        raise failures[0].error
-    return CalibrationData(folders, tuple(entries))
+    works = [(lq, partial(_entry, name, lq, gt)) for name, lq, gt in files]
+    return CalibrationData(folders, tuple(those_that_work(works, on_note, "left out of the calibration")))
 
 
 def _files(folders: tuple[str, ...]) -> list[tuple[str, Path, Path | None]]:

@@ -205,7 +205,7 @@ def _run_files(
                 say(outcome.error)
                 files.add(outcome)
     except IrsdeError as error:
-        files.add(Outcome(jobs[0], str(error)))
+        files.add(Outcome(jobs[tally.written + tally.failed], str(error)))  # the first that has not ended
         raise
     if len(planned) > 1:
         tell(f"{tally.written} written, {tally.failed} failed, {tally.skipped} skipped")

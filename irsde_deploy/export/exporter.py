@@ -63,7 +63,7 @@ def export_files(
     loaded, description = _described(checkpoint, sources, listener)
     card = description.card
     rewrite = None if rewriter_for is None else rewriter_for(card)
-    pictures = read_pictures(card, settings.pictures)
+    pictures = read_pictures(card, settings.pictures, listener.note)
     options = None if plan is None else plan.checked_options(card)
     listener.line(f"opset = {settings.opset}")
     with write_atomically(output) as temporary:

@@ -64,7 +64,7 @@ class Tally:
 
 
 def in_turn(restore: Callable[[Job], Outcome], jobs: Sequence[Job]) -> Iterator[Outcome]:
-    """Do every job, whatever becomes of those before it; only a reader that has gone ends them all."""
+    """Do every job, whatever becomes of those before it; what ends them all, `attempted` lets pass."""
     for job in jobs:
         outcome = attempted(partial(restore, job), job.source, "for frames of this size")
         yield Outcome(job, outcome.sentence) if isinstance(outcome, Failed) else outcome

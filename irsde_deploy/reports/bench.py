@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from ..errors import InputFileError
 from ..system.figures import figure_file
 from ..system.listener import SILENT, Listener
+from ..system.one_of_many import those_that_work
 from ..system.tables import markdown_table, write_json
 from ..system.threads import usable_threads
 from .machine import matrix_product_peak, peak_memory
@@ -57,9 +57,13 @@ def run(
         contestants: the engines.
         sizes: (height, width) of pictures. batch: pictures of an evaluation. repeats: of each evaluation.
         qualities: presets that whole pictures are restored by, a third as often.
-        pairs: what PSNR is measured on; it is not without any.
-        listener: is told each table as soon as it is there.
+        pairs: what PSNR is measured on; it is not without any. Those that cannot be read are left out for all engines.
+        listener: is told each table as soon as it is there, and what is left out.
+
+    Raises:
+        InputFileError: there are pairs, and none can be read.
     """
+    pairs = readable_pairs(pairs, listener.note)
     peak = matrix_product_peak()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {usable_threads()} threads"
     listener.line(f"{machine}; matrix products at {peak / 1e9:.1f} GFLOP/s")
@@ -69,18 +73,32 @@ def run(
     for each in contestants:
         memory[each.name] = peak_memory(each, sizes[-1], batch)
         listener.line(f"{each.name}: {_megabytes(memory[each.name])}")
-    measure = partial(data_set_psnr, pairs=pairs) if pairs else None
+    measure = partial(data_set_psnr, pairs=pairs, on_note=listener.note) if pairs else None
     pictures = list(time_pictures(contestants, sizes[-1], qualities, max(1, repeats // 3), measure))
     listener.line(format_pictures(pictures))
     opened = {each.name: each.restorer.engine.name for each in contestants}
     return Benchmark(machine, opened, peak, evaluations, pictures, memory)
 
 
-def data_set_psnr(contestant: Contestant, quality: str, pairs: Sequence[Pair]) -> float | None:
-    """Mean PSNR of a data set in dB, as `irsde-deploy evaluate` measures it; None where nothing differs anywhere.
+def readable_pairs(pairs: Sequence[Pair], on_note: Callable[[str], None]) -> list[Pair]:
+    """The pairs that can be read and fit; `on_note` is told of the others. Raises InputFileError where none can."""
+    from .evaluation import read_pair
 
-    Raises:
-        InputFileError: a pair cannot be read or restored.
+    def tried(pair: Pair) -> Pair:
+        read_pair(pair)
+        return pair
+
+    return those_that_work([(pair.lq, partial(tried, pair)) for pair in pairs], on_note, "PSNR is without it")
+
+
+def data_set_psnr(
+    contestant: Contestant, quality: str, pairs: Sequence[Pair], on_note: Callable[[str], None] = SILENT.note
+) -> float | None:
+    """Mean PSNR of a data set in dB, as `irsde-deploy evaluate` measures it.
+
+    Returns:
+        None where nothing differs anywhere, or a pair cannot be restored: a mean over other pairs than the other
+        engines' would be compared with theirs. `on_note` is told of that pair.
     """
     from ..pictures.metrics import CROP_BORDER
     from .evaluation import Evaluation, evaluate
@@ -91,7 +109,8 @@ def data_set_psnr(contestant: Contestant, quality: str, pairs: Sequence[Pair]) -
     evaluation = Evaluation({})
     for measurement in evaluate(restore, pairs, CROP_BORDER, {}, lambda *_: None):
         if measurement.error:
-            raise InputFileError(measurement.error)
+            on_note(f"{measurement.error}: {contestant.name} has no PSNR by {quality}")
+            return None
         evaluation.measurements.append(measurement)
     return evaluation.mean("psnr")
 

@@ -115,7 +115,7 @@ def evaluate(
     for pair in pairs:
 
         def measured(pair: Pair = pair) -> Measurement:
-            lq, gt = _read(pair)
+            lq, gt = read_pair(pair)
             started = time.perf_counter()
             restored, evaluations = restore(lq)
             seconds = time.perf_counter() - started
@@ -129,8 +129,8 @@ def evaluate(
         yield Measurement(pair.name, {}, outcome.sentence) if isinstance(outcome, Failed) else outcome
 
 
-def _read(pair: Pair) -> tuple[Pixels, Pixels]:
-    """Both pictures, of one type and size."""
+def read_pair(pair: Pair) -> tuple[Pixels, Pixels]:
+    """Both pictures, degraded and clean, (H, W, 3) of one type and size; raises InputFileError for one that is bad."""
     lq, gt = read_picture(pair.lq).rgb, read_picture(pair.gt).rgb
     if lq.dtype != gt.dtype:
         # What has 16 bits comes down: the other cannot show what the lower eight say.

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InputFileError, InvalidValueError, IrsdeError, OutputFileError
+from ..errors import DiskFullError, InputFileError, InvalidValueError, IrsdeError, OutputFileError, is_disk_full
 from .temporaries import clear_leftovers_once, repair, temporary_beside
 
 _AT_CWD, _EXCHANGE = -100, 2
 """What <fcntl.h> calls AT_FDCWD, and <stdio.h> RENAME_EXCHANGE."""
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # not every system has quotas
 
 
 @contextmanager
@@ -230,5 +229,7 @@ def not_writable(path: Path, error: OSError, when_full: str = "free some space t
         error: what the system said.
         when_full: the advice where the disk is full; elsewhere it is to choose another place.
     """
-    advice = when_full if error.errno in _FULL else "choose another place"
-    return OutputFileError(f"{path}: cannot be written ({error.strerror or error}): {advice}")
+    words = f"{path}: cannot be written ({error.strerror or error})"
+    if is_disk_full(error):
+        return DiskFullError(f"{words}: {when_full}")
+    return OutputFileError(f"{words}: choose another place")

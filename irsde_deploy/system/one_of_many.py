@@ -1,8 +1,8 @@
 """What one failed input of many does to the others: nothing.
 
 Whatever is done with many pictures, videos, pairs or calibration pictures is done through `attempted`, which turns
-anything that one of them makes code raise into a sentence. Only what concerns all of them passes: an interrupt, and a
-reader of our output that has gone. A full disk does not: another output may fit, or go elsewhere.
+anything that one of them makes code raise into a sentence. Only what concerns all of them passes: an interrupt, a
+reader of our output that has gone, and a full disk, for which every one that follows would be restored in vain.
 
 Training alone stops at a picture that cannot be read, saved and to be resumed: each of its samples follows from the
 seed and the pictures, and with another in that one's place a resumed run would not be the one that was begun.
@@ -11,12 +11,12 @@ seed and the pictures, and with another in that one's place a resumed run would 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import IrsdeError, is_out_of_memory, one_line, reason
+from ..errors import IrsdeError, defect_words, is_disk_full, is_out_of_memory, system_words
 
 Result = TypeVar("Result")
 
@@ -44,6 +44,7 @@ def attempted(work: Callable[[], Result], path: Path, memory_for: str = "for it"
 
     Raises:
         KeyboardInterrupt: an interrupt, whatever a library has made of it. BrokenPipeError: nobody reads our output.
+        OSError: a disk is full (DiskFullError, or as the system says it).
     """
     try:
         return work()
@@ -52,13 +53,44 @@ def attempted(work: Callable[[], Result], path: Path, memory_for: str = "for it"
     except Exception as error:
         if _is_interrupt(error):
             raise KeyboardInterrupt from error
+        if is_disk_full(error):
+            raise
         sentence = _sentence(error, path, memory_for)
         if sentence is None:
             if os.environ.get("IRSDE_DEBUG"):
                 raise
-            found = one_line(f"{type(error).__name__}: {reason(error)}")
-            sentence = f"{path}: internal error, please report it ({found}); IRSDE_DEBUG=1 shows where"
+            sentence = f"{path}: {defect_words(error)}"
         return Failed(sentence, error)
+
+
+def those_that_work(
+    works: Iterable[tuple[Path, Callable[[], Result]]], on_note: Callable[[str], None], left_out: str
+) -> list[Result]:
+    """Do something with each of many files, and leave out those with which it fails.
+
+    Args:
+        works: of each file its path, and what is done with it.
+        on_note: is told of each that is left out, by a sentence.
+        left_out: how that sentence ends, such as "left out of the calibration".
+
+    Returns:
+        What came of the others, at least one.
+
+    Raises:
+        Exception: what the first one raised, where every one fails; and what `attempted` lets pass.
+    """
+    results, failures = [], []
+    for path, work in works:
+        result = attempted(work, path)
+        if isinstance(result, Failed):
+            failures.append(result)
+        else:
+            results.append(result)
+    if failures and not results:
+        raise failures[0].error
+    for failed in failures:
+        on_note(f"{failed.sentence}: {left_out}")
+    return results
 
 
 def _sentence(error: Exception, path: Path, memory_for: str) -> str | None:
@@ -68,8 +100,7 @@ def _sentence(error: Exception, path: Path, memory_for: str) -> str | None:
             return str(error)
         return f"{path}: {error}"  # engines do not know files
     if isinstance(error, OSError) and not isinstance(error, IrsdeError):
-        name = str(error.filename or path).removeprefix("file:")  # as FFmpeg is given names
-        return f"{name}: {error.strerror or error}"
+        return system_words(error, path)
     if is_out_of_memory(error):
         return f"{path}: not enough memory {memory_for}"
     return None

@@ -123,6 +123,15 @@ def test_pictures_to_measure_on_come_from_files_and_folders(tmp_path: Path, unet
     one = read_pictures(card, [folder / "rain.png"])
     assert (len(one), one[0].shape[:2]) == (1, (1, 3))
     assert len(read_pictures(card, [folder, folder / "rain.png"])) > 1
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    notes: list[str] = []
+    assert len(read_pictures(card, [broken, folder / "rain.png"], notes.append)) == 1
+    assert [note.rpartition(": ")[2] for note in notes] == ["not measured on"]
+    assert str(broken) in notes[0]
+    with pytest.raises(InputFileError, match=r"broken\.png: not a PNG"):
+        read_pictures(card, [broken])
+    broken.unlink()
     with pytest.raises(InputFileError, match="no pictures there"):
         read_pictures(card, [tmp_path])
     with pytest.raises(InputFileError, match=f"give {MAX_PICTURES} at most"):

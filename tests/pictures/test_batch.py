@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from irsde_deploy.errors import EngineError, InputFileError, OutputFileError
+from irsde_deploy.errors import DiskFullError, EngineError, InputFileError, OutputFileError
 from irsde_deploy.pictures.batch import Outcome, Tally, in_turn, restore_files
 from irsde_deploy.pictures.planning import Job, plan_jobs, still_to_do, without_existing
+from irsde_deploy.system.files import not_writable
 
 RNG = np.random.default_rng(0)
 
@@ -224,7 +225,7 @@ def test_one_of_many_never_stops_the_others() -> None:
     failures: dict[str, Exception | tuple[str, ...]] = {
         "ours": InputFileError("ours: no video stream"),
         "mute": MemoryError(),
-        "system": OSError(28, "No space left on device", "file:/full/disk"),
+        "system": OSError(5, "Input/output error", "file:/bad/disk"),
         "nameless": OSError("odd"),
         "short": ("was cut short",),
         "unforeseen": TypeError("unexpected 'str'"),
@@ -243,7 +244,7 @@ def test_one_of_many_never_stops_the_others() -> None:
     assert [outcome.error for outcome in outcomes] == [
         "ours: no video stream",
         "mute: not enough memory for frames of this size",
-        "/full/disk: No space left on device",
+        "/bad/disk: Input/output error",
         "nameless: odd",
         None,
         "unforeseen: internal error, please report it (TypeError: unexpected 'str'); IRSDE_DEBUG=1 shows where",
@@ -266,13 +267,33 @@ def _interrupted() -> None:
         raise ImportError("a library's word for it") from None
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError, KeyboardInterrupt])
-def test_what_concerns_all_ends_all(error: type[BaseException]) -> None:
+_FULL = OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), KeyboardInterrupt(), _FULL, not_writable(Path("a.png"), _FULL)])
+def test_what_concerns_all_ends_all(error: BaseException) -> None:
     def restore(job: Job) -> Outcome:
         raise error
 
-    with pytest.raises(error):
+    with pytest.raises(type(error)):
         list(in_turn(restore, [Job(Path("a"), Path("out"))]))
+
+
+def test_a_full_disk_ends_all_and_leaves_what_is_done(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+
+    def until_full(path: Path, data: bytes) -> int:
+        if path.name.startswith(".b"):
+            raise _FULL
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", until_full)
+    out = tmp_path / "out"
+    with pytest.raises(DiskFullError, match=r"b\.jpg: cannot be written \(No space left on device\): free some space"):
+        list(restore_files(lambda pictures: pictures, plan_jobs([str(photos)], out)))
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["a.png"]
 
 
 def test_an_interrupt_is_one_whatever_a_library_makes_of_it() -> None:

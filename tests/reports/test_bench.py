@@ -21,6 +21,8 @@ from irsde_deploy.graphs.flops import count_flops, operations
 from irsde_deploy.graphs.onnx_file import read_model
 from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet
 from irsde_deploy.pictures.files import Picture, write_picture
+from irsde_deploy.pictures.pairs import Pair
+from irsde_deploy.reports.bench import data_set_psnr, readable_pairs
 from irsde_deploy.reports.machine import peak_memory
 from irsde_deploy.reports.timing import Contestant, in_turns, time_evaluations
 
@@ -145,6 +147,32 @@ def test_bad_data_is_told_before_anything_is_measured(unet_onnx: Path, tmp_path:
         write_picture(tmp_path / "data" / folder / "a.png", Picture(np.zeros((20, width, 3), np.uint8)))
     options = ("--size", "16x16", "--repeats", "1", "--quality", "draft")
     fails_with(1, "a.png", "bench", unet_onnx, *options, "--data", tmp_path / "data")
+
+
+def test_pairs_that_cannot_be_read_are_left_out_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a pair that one engine cannot restore leaves that engine alone without a PSNR."""
+    pairs = []
+    for name in "ab":
+        pair = Pair(name, tmp_path / f"{name}_lq.png", tmp_path / f"{name}.png")
+        write_picture(pair.lq, Picture(np.zeros((20, 20, 3), np.uint8)))
+        write_picture(pair.gt, Picture(np.full((20, 20, 3), 255, np.uint8)))
+        pairs.append(pair)
+    pairs[0].gt.write_bytes(b"no picture")
+    told: list[str] = []
+    assert readable_pairs(pairs, told.append) == pairs[1:]
+    assert [sentence.startswith(str(pairs[0].gt)) for sentence in told] == [True]
+
+    def restore(picture: np.ndarray, sampling: Sampling, quality: str) -> np.ndarray:
+        if quality == "best":
+            raise MemoryError
+        return picture
+
+    contestant = Contestant("a.onnx", restore, Path("a.onnx"))
+    monkeypatch.setattr(Contestant, "sampling", Sampling())
+    told.clear()
+    assert data_set_psnr(contestant, "fast", pairs[1:], told.append) == 0
+    assert data_set_psnr(contestant, "best", pairs[1:], told.append) is None
+    assert told == [f"{pairs[1].lq}: not enough memory for it: a.onnx has no PSNR by best"]
 
 
 def test_several_engines_of_one_name_and_of_both_kinds(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy.typing as npt
 
-from .core.card import ModelCard
+from .core.card import ModelCard, require_fallback_of
 from .core.margin import surrounded
 from .core.noise import NoiseSource, given_noise, seeded_noise
 from .core.pixels import as_array, check_picture, check_shape
@@ -60,7 +60,7 @@ class Restorer:
         self.runs_on: tuple[str, ...] = (*_names_of(engine), *(fallback.runs_on if fallback else ()))
         self._loop = loop_around(engine)
         if fallback is not None:
-            _require_same_model(self.card, fallback.card)
+            require_fallback_of(self.card, fallback.card)
 
     def __repr__(self) -> str:
         """What is restored with what, in one line."""
@@ -281,9 +281,9 @@ def load(
             is named and this one is a plan, on the GPU if it can be used there, else on the CPU.
     """
     beside_plan = device is None and Path(path).suffix.lower() == ".plan"
-    other = (
-        None if fallback is None else load(fallback, "auto" if beside_plan else device, card, None, driver, provider)
-    )
+    other = None
+    if fallback is not None:
+        other = load(fallback, "auto" if beside_plan else device, card, None, driver, provider)
     restorer = Restorer(open_engine(path, device, card, driver, provider), other)
     restorer.files = (Path(path), *(other.files if other else ()))
     return restorer
@@ -294,16 +294,3 @@ def _names_of(engine: Engine) -> tuple[str, ...]:
     if isinstance(engine, DeviceEngine):
         return engine.name, engine.driver.name
     return (engine.name,)
-
-
-def _require_same_model(card: ModelCard, fallback: ModelCard) -> None:
-    if fallback.precision != "fp32":
-        raise InvalidValueError(
-            f"the fallback is {fallback.precision} itself: give one that was made with `precision` fp32"
-        )
-    for name in ("network", "sde", "channels", "pad_mode", "margin", "checkpoint_sha256"):
-        mine, other = getattr(card, name), getattr(fallback, name)
-        if mine != other:
-            raise InvalidValueError(
-                f"the fallback is of another model: its {name} is {other}, and this one's is {mine}"
-            )

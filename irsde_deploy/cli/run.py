@@ -18,7 +18,8 @@ from .common import EXIT_SOME_FAILED, PATH, device_options, note_uncalibrated
 from .file_reports import FileReports
 from .output import note, progress, report, say, tell
 from .sampling import Model, sampling_options, show_quality
-from .video import VideoOptions, of_videos, refuse_picture_options, refuse_video_options, run_videos, video_options
+from .video import of_videos, run_videos
+from .video_options import VideoOptions, refuse_picture_options, refuse_video_options, video_options
 
 if TYPE_CHECKING:
     from ..pictures.batch import Outcome, Tally

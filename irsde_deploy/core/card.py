@@ -225,6 +225,20 @@ class ModelCard:
         return convert(card, cls, _WHAT, _ADVICE, parts={"sde": _sde})
 
 
+def require_fallback_of(card: ModelCard, fallback: ModelCard) -> None:
+    """Raise InvalidValueError unless a fallback's card is of the same model as this one, in FP32."""
+    if fallback.precision != "fp32":
+        raise InvalidValueError(
+            f"the fallback is {fallback.precision} itself: give one that was made with `precision` fp32"
+        )
+    for name in ("network", "sde", "channels", "pad_mode", "margin", "checkpoint_sha256"):
+        mine, other = getattr(card, name), getattr(fallback, name)
+        if mine != other:
+            raise InvalidValueError(
+                f"the fallback is of another model: its {name} is {other}, and this one's is {mine}"
+            )
+
+
 _WHAT = "the model card"
 _ADVICE = "export the model again, or use the irsde-deploy it was made with"
 

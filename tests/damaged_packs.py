@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,15 +106,32 @@ def with_nan(pack: Path) -> None:
     array.flat[0] = np.nan
     weights.CopyFrom(numpy_helper.from_array(array, weights.name))
     path.write_bytes(model.SerializeToString())
+    known(pack)
+
+
+def known(pack: Path) -> None:
+    """Let steps.txt know the engine that is there now."""
+    engine = (pack / "engine.onnx").read_bytes()
+    text = (pack / "steps.txt").read_text()
+    text = re.sub("engine_bytes [0-9]+", f"engine_bytes {len(engine)}", text)
+    text = re.sub("engine_sha256 [0-9a-f]+", f"engine_sha256 {hashlib.sha256(engine).hexdigest()}", text)
+    (pack / "steps.txt").write_text(text)
+
+
+def flipped(pack: Path) -> None:
+    """One bit of the engine's weights."""
+    content = bytearray((pack / "engine.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (pack / "engine.onnx").write_bytes(content)
 
 
 def other_engine(content: Callable[[bytes], bytes]) -> Damage:
-    """Another engine.onnx, whose size steps.txt knows."""
+    """Another engine.onnx, which steps.txt knows."""
 
     def damage(pack: Path) -> None:
         before = (pack / "engine.onnx").read_bytes()
-        (pack / "engine.onnx").write_bytes(after := content(before))
-        edit(f"engine_bytes {len(before)}", f"engine_bytes {len(after)}")(pack)
+        (pack / "engine.onnx").write_bytes(content(before))
+        known(pack)
 
     return damage
 
@@ -241,6 +260,9 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "lines of Windows": (windows("steps.txt"), 1, "its first line is not 'irsde-steps 1'"),
     "two spaces": (step(1, " 0x1.0p+0"), 1, "steps"),
     "an end that says more": (edit("\nend\n", "\nend 1\n"), 1, "it is cut off before its end"),
+    "a card without a default": (with_card(lambda card: card.pop("colour")), 1, "not of one model"),
+    "a bit of the engine": (flipped, 1, "it is not the file that was packed: its SHA-256 is another"),
+    "no hash": (edit("engine_sha256 ", "engine_sha256 g"), 1, "its 'engine_sha256' is"),
     "no engine's bytes": (edit("engine_bytes ", "engine_bytes 0\n#"), 1, "its 'engine_bytes' is"),
     "r of 0 with clip": (step(6, "0x0.0p+0", edit("clip 0", "clip 1")), 1, "its step 4 has r = 0"),
     "r of -0 with clip": (step(6, "-0x0.0p+0", edit("clip 0", "clip 1")), 1, "its step 4 has r = 0"),

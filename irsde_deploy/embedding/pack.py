@@ -30,7 +30,7 @@ from ..core.sampling import Plan, Sampling
 from ..errors import InvalidValueError, OutputFileError, one_line, requires_extra
 from ..restorer import Restorer
 from ..runtimes.protocol import Engine
-from ..system.files import told_of, write_folder_atomically
+from ..system.files import file_sha256, told_of, write_folder_atomically
 from .selftest import ARRAYS, counted, open_pack_engine, reference_noise
 from .steps_file import (
     BACKENDS,
@@ -236,6 +236,7 @@ def _settings(
     return PackSettings(
         backend=backend,
         engine_bytes=engine.stat().st_size,
+        engine_sha256=file_sha256(engine),
         channels=card.channels,
         multiple_of=card.multiple_of,
         pad_mode=card.pad_mode,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from ..core.pixels import check_picture
 from ..errors import InputFileError, InvalidValueError, ParityError
 from ..restorer import load, loop_around
 from ..runtimes.protocol import Engine
-from ..system.files import missing
+from ..system.files import file_sha256, missing
+from ..system.parsing import parse_json
 from .steps_file import PackSettings, read_steps_file, require_pack_file
 
 ARRAYS = ("input", "noise", "output")
@@ -79,7 +81,7 @@ def selftest(folder: Path, on_step: Callable[[int, int], None] | None = None) ->
     _require_folder(folder)
     settings = read_steps_file(folder / "steps.txt")
     path = folder / settings.engine
-    _require_engine_file(path, settings.engine_bytes)
+    _require_engine_file(path, settings)
     engine = open_pack_engine(path)
     _require_card(folder, settings, engine.card)
     height, width, channels = settings.reference_height, settings.reference_width, settings.channels
@@ -131,12 +133,18 @@ def _require_folder(folder: Path) -> None:
     raise InputFileError(f"{folder}: this is a file, and a pack is a folder: make one with 'irsde-deploy pack'")
 
 
-def _require_engine_file(path: Path, size: int) -> None:
-    """Raise InputFileError unless the engine's file has as many bytes as steps.txt says."""
+def _require_engine_file(path: Path, settings: PackSettings) -> None:
+    """Raise InputFileError unless the engine's file is the one that was packed, by what steps.txt says of it."""
     require_pack_file(path)
     found = path.stat().st_size
-    if found != size:
-        raise InputFileError(f"{path}: it has {found} bytes, and steps.txt says {size}: pack the engine again")
+    if found != settings.engine_bytes:
+        raise InputFileError(
+            f"{path}: it has {found} bytes, and steps.txt says {settings.engine_bytes}: pack the engine again"
+        )
+    if settings.engine_sha256 not in ("", file_sha256(path)):
+        raise InputFileError(
+            f"{path}: it is not the file that was packed: its SHA-256 is another: pack the engine again"
+        )
 
 
 def _require_card(folder: Path, settings: PackSettings, own: ModelCard) -> None:
@@ -146,16 +154,26 @@ def _require_card(folder: Path, settings: PackSettings, own: ModelCard) -> None:
     try:
         if path.stat().st_size > MAX_JSON:  # before it is read
             raise ValueError(f"it has more than the {MAX_JSON} bytes that a model card can have")
-        card = ModelCard.from_json(path.read_bytes().decode("ascii"))  # as `to_json` writes it, and as C reads it
+        text = path.read_bytes().decode("ascii")  # as `to_json` writes it, and as C reads it
+        card = ModelCard.from_json(text)
+        fields = parse_json(text, "it", MAX_JSON)
     except ValueError as error:  # InvalidValueError, UnicodeDecodeError
         raise InputFileError(f"{path}: {error}: pack the engine again") from None
-    same = card == own and settings.latent == (card.value_range is None)
+    same = card == own and _said(fields) == _said(own.to_dict()) and settings.latent == (card.value_range is None)
     for name in ("channels", "multiple_of", "pad_mode", "margin", "conditional", "precision"):
         same = same and getattr(card, name) == getattr(settings, name)
     if not same:
         raise InputFileError(
             f"{folder}: card.json, steps.txt and the engine are not of one model: pack the engine again"
         )
+
+
+def _said(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card's fields, without those that say nothing and are not in cards of earlier versions.
+
+    C knows no fields' defaults (require_same_card of runtimes/cpp/src/pack.cpp).
+    """
+    return {name: value for name, value in card.items() if value or name not in ("t0", "calibrated", "margin")}
 
 
 def _require_values(folder: Path, card: ModelCard, picture: npt.NDArray[np.float32]) -> None:

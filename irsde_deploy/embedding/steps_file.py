@@ -66,6 +66,8 @@ class PackSettings:
         tolerance: how far the restored reference may be from the pack's, relative to its largest value where that is
             above 1; above 0, at most 0.5.
         table: the step table.
+        engine_sha256: the SHA-256 of the engine's file, hexadecimal; "" in packs of earlier versions. What is damaged
+            does not come as far as the libraries, some of which crash on it.
     """
 
     backend: str
@@ -85,6 +87,7 @@ class PackSettings:
     tolerance: float
     table: StepTable
     margin: int = 0
+    engine_sha256: str = ""
 
     @property
     def engine(self) -> str:
@@ -268,6 +271,12 @@ def _hexadecimal(text: str) -> float:
         return math.inf
 
 
+def _hash(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError(f"{text[:40]!r} is not 64 hexadecimal digits")
+    return text
+
+
 def _one_of(*known: str) -> Callable[[str], str]:
     """Make a parser of texts that takes these alone."""
 
@@ -305,7 +314,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "start": _coefficient,
     "steps": _whole(1, MAX_STEPS),
     "margin": _whole(1, MAX_MARGIN),
+    "engine_sha256": _hash,
 }
 """Key -> function that reads its value. A file has all of them, each once, but for `_OPTIONAL`."""
 
-_OPTIONAL = {"margin"}
+_OPTIONAL = {"margin", "engine_sha256"}

@@ -285,7 +285,8 @@ def plan_pack(unet_pack: Path, folder: Path, plan: str, backend: str = "tensorrt
     shutil.copytree(unet_pack, folder)
     (folder / "engine.onnx").unlink()
     (folder / "engine.plan").write_text(plan)
-    settings = replace(read_steps_file(folder / "steps.txt"), backend=backend, engine_bytes=len(plan), clip=True)
+    changes = {"backend": backend, "engine_bytes": len(plan), "engine_sha256": "", "clip": True}
+    settings = replace(read_steps_file(folder / "steps.txt"), **changes)
     (folder / "steps.txt").write_text(to_text(settings))
     return settings
 

@@ -9,6 +9,7 @@
 
 #include "failure.h"
 #include "json.h"
+#include "sha256.h"
 
 namespace irsde::runtime {
 
@@ -222,11 +223,32 @@ std::string header_of(const std::vector<std::size_t>& shape) {
     return "{'descr': '<f4', 'fortran_order': False, 'shape': (" + sides + "), }";
 }
 
+std::string parse_hash(const std::string& text) {
+    if (text.size() != 64 || text.find_first_not_of("0123456789abcdef") != text.npos)
+        throw std::invalid_argument("not 64 hexadecimal digits");
+    return text;
+}
+
+std::string sha256_of(const std::filesystem::path& file) {
+    std::ifstream stream(file, std::ios::binary);
+    std::vector<char> block(1 << 20);
+    Sha256 hash;
+    while (stream) {
+        stream.read(block.data(), static_cast<std::streamsize>(block.size()));
+        hash.add(reinterpret_cast<const unsigned char*>(block.data()), static_cast<std::size_t>(stream.gcount()));
+    }
+    if (!stream.eof()) damaged(file, "the file cannot be read");
+    return hash.digest();
+}
+
+/// The engine's file is the one that was packed: what reads it next is not made for damaged ones.
 void require_engine(const Pack& pack) {
     const std::uintmax_t size = size_of(pack.engine());
     if (size != pack.engine_bytes)
         damaged(pack.engine(),
                 "it has " + std::to_string(size) + " bytes, and steps.txt says " + std::to_string(pack.engine_bytes));
+    if (!pack.engine_sha256.empty() && sha256_of(pack.engine()) != pack.engine_sha256)
+        damaged(pack.engine(), "it is not the file that was packed: its SHA-256 is another");
 }
 
 /// The fields of a card, as irsde_deploy/core/card.py has them, and which kinds of JSON each may be.
@@ -333,6 +355,7 @@ Pack read_pack(const std::filesystem::path& folder) {
     pack.tolerance = values.take("tolerance", parse_tolerance);
     pack.start = values.take("start", parse_coefficient);
     const int count = values.take("steps", whole(1, MAX_STEPS));
+    if (values.has("engine_sha256")) pack.engine_sha256 = values.take("engine_sha256", parse_hash);
     if (values.has("margin")) pack.margin = values.take("margin", whole(1, MAX_MARGIN));  // written where there is one
     values.require_empty();
     pack.steps = parse_steps(file, lines.steps, count, pack.clip);

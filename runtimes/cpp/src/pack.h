@@ -20,6 +20,7 @@ struct Pack {
     std::string backend;      // openvino, tensorrt or tensorrt-rtx
     std::string engine_file;  // a plain name in the folder
     std::uint64_t engine_bytes = 0;
+    std::string engine_sha256;  // empty in packs of earlier versions
     int channels = 0;
     int multiple_of = 0;
     bool reflect = false;  // padding: reflect, else zero

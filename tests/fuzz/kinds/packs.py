@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+from damaged_packs import known
 
 from irsde_deploy.embedding.pack import cpp_folder, write_pack
 from irsde_deploy.embedding.selftest import selftest
@@ -239,12 +240,9 @@ def _damage(rng: Random, good: Path, target: Path) -> Path:
         path, spoil = made / rng.choice(_ARRAYS), _spoil_array
     else:
         path, spoil = made / "engine.onnx", PROTOBUF.spoil
-    before = path.stat().st_size
     path.write_bytes(spoil(rng, path.read_bytes()))
-    if path.name == "engine.onnx":  # which would be refused for its size
-        steps = (made / "steps.txt").read_text()
-        size = path.stat().st_size
-        (made / "steps.txt").write_text(steps.replace(f"engine_bytes {before}", f"engine_bytes {size}"))
+    if path.name == "engine.onnx" and rng.random() < 0.5:  # else it is refused for its size or its hash
+        known(made)
     return made
 
 
@@ -263,8 +261,6 @@ def _read(path: Path, outputs: Path) -> None:
         end = {_OK: 0, _MISMATCH: 3}.get(status, 1)
         said = sentence.replace(str(path), "PACK")
         require(not ESCAPES.search(sentence), f"the C library says what cannot be printed: {said!r}")
-        if ours == _OK and "card.json and the engine are not of one model" in sentence:
-            return  # C compares cards as they are written, and a missing field is another card than its default
         if ours and not end and "engine.onnx: not an ONNX model (" in str(error):
             raise error  # type: ignore[misc]  # onnx's checker, which Python asks before OpenVINO, is not there in C
         mine = str(error).replace(str(path), "PACK")

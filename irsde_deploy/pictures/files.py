@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from ..errors import InputFileError, IrsdeError, OutputFileError, is_out_of_memory, reason
 from ..system.files import require_readable, require_writable, write_atomically
-from .formats.embedding import unkept, with_metadata
 from .formats.kinds import JPEG_SUFFIXES, READ_ONLY_SUFFIXES, SUFFIXES, scan
 from .formats.metadata import NO_METADATA, Metadata, settle, stored_orientation
+from .formats.metadata_writing import unkept, with_metadata
 from .formats.scan import Damaged, Scan, Unsupported
 from .formats.scan_data import Data
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from fractions import Fraction
 
-from .directories import EXIF_IFD, LONG, RATIONAL, SHORT, Directory, Field, Head, read_directory, read_head
-from .directories import write_directory as _written
+from .tiff_directories import EXIF_IFD, LONG, RATIONAL, SHORT, Directory, Field, Head, read_directory, read_head
+from .tiff_directories import write_directory as _written
 
 ORIENTATION = 0x0112
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from .png_text import read_metadata
+from .png_metadata import read_metadata
 from .scan import Damaged, Decoded, Pixels, Scan, Unsupported
 from .scan_data import Data
 

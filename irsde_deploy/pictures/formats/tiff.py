@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from . import exif
-from .directories import (
+from .metadata import ASPECT, CENTIMETRE, INCH, Density, Metadata
+from .scan import Damaged, Decoded, Pixels, Scan, Unsupported
+from .scan_data import Data
+from .tiff_directories import (
     EXIF_IFD,
     GPS_IFD,
     Directory,
@@ -23,9 +26,6 @@ from .directories import (
     read_head,
     write_directory,
 )
-from .metadata import ASPECT, CENTIMETRE, INCH, Density, Metadata
-from .scan import Damaged, Decoded, Pixels, Scan, Unsupported
-from .scan_data import Data
 from .tiff_segments import Layout, Segments, read_samples
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
 
-from .directories import LONG, SHORT, Directory, Field, write_directory
-from .jpeg_stream import decode_tiff_jpeg
-from .quiet import silence_libtiff
 from .scan import Damaged, Pixels, Unsupported
 from .scan_data import Data
-from .ycbcr import YCbCr
+from .silent_libtiff import silence_libtiff
+from .tiff_directories import LONG, SHORT, Directory, Field, write_directory
+from .tiff_jpeg import decode_tiff_jpeg
+from .tiff_ycbcr import YCbCr
 
 _NONE, _CCITT, _LZW, _OLD_JPEG, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, (2, 3, 4), 5, 6, 7, 8, 32946, 32773
 _BY_LIBTIFF = {5: "LZW", 32773: "PackBits", 34925: "LZMA", 50000: "ZSTD"}

@@ -11,10 +11,10 @@ import numpy as np
 from PIL.WebPImagePlugin import WebPImageFile
 
 from . import exif
-from .directories import Directory
 from .metadata import ASPECT, CENTIMETRE, Density, Metadata
 from .scan import Damaged, Decoded, Scan
 from .scan_data import Data
+from .tiff_directories import Directory
 
 _PICTURE = (b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 _PROFILE_FLAG, _ALPHA_FLAG, _EXIF_FLAG, _XMP_FLAG, _ANIMATION_FLAG = 0x20, 0x10, 0x08, 0x04, 0x02

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from . import jpeg, png, tiff, webp
 from .kinds import JPEG_SUFFIXES, TIFF_SUFFIXES
 from .metadata import ASPECT, NO_METADATA, Metadata
-from .png_text import COLOUR_CHUNKS, TEXT_CHUNKS, chunks_of
+from .png_metadata import COLOUR_CHUNKS, TEXT_CHUNKS, chunks_of
 
 _Embed: TypeAlias = Callable[[bytes, Metadata], "tuple[bytes, list[str]]"]
 

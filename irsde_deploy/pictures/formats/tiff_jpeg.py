@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .directories import Directory
 from .jpeg import decode_channels, essential_segments
 from .scan import Damaged, Pixels, Unsupported
+from .tiff_directories import Directory
 
 _TABLES = 347
 

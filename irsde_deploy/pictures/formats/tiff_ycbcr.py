@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from .directories import Directory
 from .scan import Damaged, Pixels
+from .tiff_directories import Directory
 
 _BT601 = (0.299, 0.587, 0.114)
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)

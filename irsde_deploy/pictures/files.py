@@ -49,26 +49,19 @@ class Picture:
         rgb: (H, W, 3) uint8 or uint16.
         alpha: (H, W) of the same type, if the file has one.
         grey: whether the file was grey; rgb then has three equal channels.
-        profile: ICC profile of the colours, if the file has one; of grey values where the file was grey.
-        metadata: what else travels with it; its own `profile` is not looked at.
+        metadata: what travels with it; the colour profile is of grey values where the file was grey.
         notes: what was left out on reading, in sentences without the file's name.
     """
 
     rgb: Pixels
     alpha: Pixels | None = None
     grey: bool = False
-    profile: bytes | None = None
     metadata: Metadata = NO_METADATA
     notes: tuple[str, ...] = ()
 
     def with_rgb(self, rgb: Pixels) -> Picture:
         """The same picture with other colours."""
         return replace(self, rgb=rgb)
-
-    @property
-    def all_metadata(self) -> Metadata:
-        """The metadata with the profile."""
-        return replace(self.metadata, profile=self.profile)
 
 
 def is_picture_file(path: Path) -> bool:
@@ -92,7 +85,7 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     if alpha is not None:
         alpha = _oriented(alpha, settled.orientation)
     notes = (*found.notes, *decoded.notes, *settled.notes)
-    return Picture(rgb, alpha, decoded.grey, settled.metadata.profile, settled.metadata, notes)
+    return Picture(rgb, alpha, decoded.grey, settled.metadata, notes)
 
 
 def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -208,7 +201,7 @@ def _losses_but_of_metadata(picture: Picture, suffix: str) -> list[str]:
         lost.append("its alpha channel")
     if picture.rgb.dtype == np.uint16 and suffix in _EIGHT_BIT_ONLY:
         lost.append("its 16-bit precision")
-    if _fitting(picture, suffix).profile != picture.profile:
+    if _fitting(picture, suffix) != picture.metadata:
         lost.append("its colour profile of grey values")
     return lost
 
@@ -216,7 +209,9 @@ def _losses_but_of_metadata(picture: Picture, suffix: str) -> list[str]:
 def _fitting(picture: Picture, suffix: str) -> Metadata:
     """The metadata, without a grey profile where the file is not written grey."""
     written_grey = picture.grey and suffix != ".webp" and (picture.alpha is None or suffix in _NO_ALPHA)
-    return replace(picture.metadata, profile=picture.profile if written_grey or not picture.grey else None)
+    if picture.grey and not written_grey:
+        return replace(picture.metadata, profile=None)
+    return picture.metadata
 
 
 def _oriented(pixels: Pixels, orientation: int) -> Pixels:

@@ -72,10 +72,10 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 def _outside(output: Path, folder: Path, files: Sequence[Path]) -> list[Path]:
     """Files without those in an output folder that lies inside the folder."""
-    inside = _real(output)
-    if inside == _real(folder):
+    inside = real_path(output)
+    if inside == real_path(folder):
         return list(files)
-    return [file for file in files if inside not in _real(file).parents]
+    return [file for file in files if inside not in real_path(file).parents]
 
 
 def _left_out(files: Iterable[Path]) -> str:
@@ -140,9 +140,9 @@ def _folders_below(folder: Path) -> Iterator[Path]:
     waiting = [folder]
     while waiting:
         one = waiting.pop(0)
-        if _real(one) in entered:
+        if real_path(one) in entered:
             continue
-        entered.add(_real(one))
+        entered.add(real_path(one))
         yield one
         below = [one / name for name in _names(one) if not name.startswith(".")]
         folders = [path for path in below if path.is_dir()]
@@ -160,10 +160,10 @@ def _names(folder: Path) -> list[str]:
 
 def place(file: Path) -> Path:
     """A file by where it really is, under its own name: links to folders followed, one to a file not."""
-    return _real(file.parent) / file.name
+    return real_path(file.parent) / file.name
 
 
-def _real(path: Path) -> Path:
+def real_path(path: Path) -> Path:
     """Absolute, links followed; loops of links stay as they are."""
     return Path(os.path.realpath(path))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import OutputFileError, refuse
-from .finding import Found, find_pictures, place
+from .finding import Found, find_pictures, place, real_path
 from .formats.kinds import READ_ONLY_SUFFIXES, SUFFIXES
 
 VIDEO_SUFFIXES = (
@@ -165,10 +165,10 @@ def _refuse_unfit_output(
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:
     """Raise OutputFileError where outputs would replace each other, or an input."""
-    inputs = {_real(job.source) for job in jobs}
+    inputs = {real_path(job.source) for job in jobs}
     sources_of: dict[Path, list[str]] = {}
     for job in jobs:
-        sources_of.setdefault(_real(job.target), []).append(str(job.source))
+        sources_of.setdefault(real_path(job.target), []).append(str(job.source))
     for target, sources in sources_of.items():
         refuse(
             [
@@ -204,8 +204,3 @@ def still_to_do(planned: Sequence[Job], existing: str | None) -> list[Job]:
 def without_existing(planned: Sequence[Job]) -> list[Job]:
     """The jobs whose outputs are not there yet; a link that leads nowhere is there."""
     return [job for job in planned if not os.path.lexists(job.target)]
-
-
-def _real(path: Path) -> Path:
-    """Absolute, links followed; loops of links stay as they are."""
-    return Path(os.path.realpath(path))

@@ -101,7 +101,7 @@ def test_colour_profiles_travel(tmp_path: Path, suffix: str) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.fromarray(RGB8).save(tmp_path / f"in{suffix}", icc_profile=profile)
     read = read_picture(tmp_path / f"in{suffix}")
-    assert read.profile == profile
+    assert read.metadata.profile == profile
     write_picture(tmp_path / f"out{suffix}", read)
     assert pillow(tmp_path / f"out{suffix}").info["icc_profile"] == profile
 

@@ -15,6 +15,7 @@ from png_writer import chunk, png_bytes
 from tiff_writer import write_tiff
 
 from irsde_deploy.pictures.files import Picture, losses, picture_size, read_picture, write_picture
+from irsde_deploy.pictures.formats.metadata import Metadata
 
 RNG = np.random.default_rng(4)
 RGB = RNG.integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -103,16 +104,16 @@ def test_the_camera_s_data_come_out_of_tiff_again(tmp_path: Path, target: str) -
 @pytest.mark.parametrize("suffix", OUTPUTS)
 def test_profiles_of_any_length_are_kept(tmp_path: Path, size: int, suffix: str) -> None:
     profile = profile_of(size)
-    assert write_picture(tmp_path / f"p{suffix}", Picture(RGB, profile=profile)) == []
+    assert write_picture(tmp_path / f"p{suffix}", Picture(RGB, metadata=Metadata(profile=profile))) == []
     assert opened(tmp_path / f"p{suffix}").info["icc_profile"] == profile
-    assert read_picture(tmp_path / f"p{suffix}").profile == profile
+    assert read_picture(tmp_path / f"p{suffix}").metadata.profile == profile
 
 
 def test_a_profile_that_no_jpeg_can_hold_is_left_out_with_a_word(tmp_path: Path) -> None:
-    picture = Picture(RGB, profile=profile_of(255 * 65_519 + 1))
+    picture = Picture(RGB, metadata=Metadata(profile=profile_of(255 * 65_519 + 1)))
     assert losses(picture, Path("p.jpg")) == ["its colour profile, which is too long"]
     assert write_picture(tmp_path / "p.jpg", picture) == ["its colour profile, which is too long"]
-    assert read_picture(tmp_path / "p.jpg").profile is None
+    assert read_picture(tmp_path / "p.jpg").metadata.profile is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_a_profile_that_cannot_be_used_is_left_out_with_a_note(
 ) -> None:
     Image.fromarray(RGB).save(tmp_path / f"in{suffix}", icc_profile=profile)
     picture = read_picture(tmp_path / f"in{suffix}")
-    assert picture.profile is None
+    assert picture.metadata.profile is None
     (note,) = picture.notes
     assert note.startswith(f"its colour profile {words}")
     for target in OUTPUTS:
@@ -226,7 +227,7 @@ def test_exif_that_is_too_long_for_jpeg_is_left_out_with_a_word(tmp_path: Path) 
 
 
 def test_webp_with_alpha_keeps_it_beside_metadata(tmp_path: Path) -> None:
-    write_picture(tmp_path / "p.webp", Picture(RGB, alpha=RGB[:, :, 0], profile=SRGB))
+    write_picture(tmp_path / "p.webp", Picture(RGB, alpha=RGB[:, :, 0], metadata=Metadata(profile=SRGB)))
     with opened(tmp_path / "p.webp") as image:
         assert (image.mode, image.info["icc_profile"]) == ("RGBA", SRGB)
         np.testing.assert_array_equal(np.asarray(image)[:, :, 3], RGB[:, :, 0])

@@ -12,6 +12,7 @@ from png_writer import CHANNELS, chunk, png_bytes
 
 from irsde_deploy.errors import InputFileError
 from irsde_deploy.pictures.files import Picture, read_picture, write_picture
+from irsde_deploy.pictures.formats import png
 
 RNG = np.random.default_rng(2)
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -87,7 +88,10 @@ BESIDE = {
     "EXIF that ends": (chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xff"), "its EXIF data cannot be read"),
     "a profile that is none": (chunk(b"iCCP", b"x\0\0" + zlib.compress(b"no profile")), "its colour profile cannot be"),
     "a profile that is not compressed": (chunk(b"iCCP", b"x\0\0xyz"), "its iCCP chunk cannot be read"),
-    "a profile of 2 GB": (chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(40_000_000))), "its iCCP chunk cannot be read"),
+    "a profile of 40 MB": (
+        chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(40_000_000))),
+        "its iCCP chunk cannot be read",
+    ),
     "a damaged profile": (bad_checksum(b"iCCP", b"x"), "its iCCP chunk is damaged"),
     "damaged text": (bad_checksum(b"tEXt", b"a\0b"), "its tEXt chunk is damaged"),
     "damaged transparency": (bad_checksum(b"tRNS", b"\0\1\0\2\0\3"), "its tRNS chunk is damaged"),
@@ -115,6 +119,19 @@ def test_nothing_beside_the_pixels_costs_them(
         for suffix in (".png", ".jpg", ".webp", ".tif"):
             write_picture(tmp_path / f"out{suffix}", picture)
     assert capfd.readouterr() == ("", ""), "no library may write to the terminal"
+
+
+def test_a_chunk_that_is_too_large_to_look_at_is_left_out_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(png, "MAX_METADATA", 8)
+    values = values_of(8, RGB)
+    picture = read(
+        tmp_path, png_bytes(values, 8, RGB, before=chunk(b"tEXt", b"a\0bcdefgh") + chunk(b"tEXt", b"a\0bcdefg"))
+    )
+    np.testing.assert_array_equal(picture.rgb, values)
+    assert picture.notes == ("its tEXt chunk is too large and is left out",)
+    assert picture.metadata.chunks == ((b"tEXt", b"a\0bcdefg"),)
 
 
 def test_a_file_without_its_end_is_read_where_its_pixels_are_whole(tmp_path: Path) -> None:

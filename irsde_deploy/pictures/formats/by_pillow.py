@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -29,9 +30,9 @@ def scan(data: Data, kind: str) -> Scan:
     content = data[:]
     with _opened(content, kind) as image:
         (width, height), info, mode = image.size, dict(image.info), image.mode
-        frames = getattr(image, "n_frames", 1) if kind == "AVIF" else 1 + bool(getattr(image, "is_animated", False))
+        animated = getattr(image, "is_animated", False)
     notes = []
-    if frames > 1:
+    if animated:
         notes.append("is animated: its first frame is restored alone")
     metadata = Metadata(info.get("icc_profile") or None, _exif(info), info.get("xmp") or None, _density(info))
     if kind == "AVIF":
@@ -119,4 +120,4 @@ def _with_cicp(metadata: Metadata, content: bytes) -> Metadata:
     if (primaries, transfer) == _SRGB or 2 in (primaries, transfer) or max(primaries, transfer) > 255:
         return metadata
     chunk = (b"cICP", bytes([primaries, transfer, 0, 1]))  # RGB, full range, as the pixels are by now
-    return Metadata(metadata.profile, metadata.exif, metadata.xmp, metadata.density, (chunk,))
+    return replace(metadata, chunks=(chunk,))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import struct
 from fractions import Fraction
 
-from .tiff_directories import EXIF_IFD, LONG, RATIONAL, SHORT, Directory, Field, Head, read_directory, read_head
-from .tiff_directories import write_directory as _written
+from PIL.ExifTags import Base as Tag
 
-ORIENTATION = 0x0112
-X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
-_WIDTH, _HEIGHT = 0xA002, 0xA003  # of the picture, once more
+from .tiff_directories import LONG, RATIONAL, SHORT, Directory, Field, Head, read_directory, read_head, write_directory
+
 PREFIX = b"Exif\0\0"
 
 
@@ -23,7 +21,7 @@ def read(data: bytes) -> tuple[Head, Directory]:
 def orientation(data: bytes) -> int | None:
     """The orientation, or None where they do not say; raises ValueError where they cannot be read."""
     directory = read(data)[1]
-    return directory.value(ORIENTATION, 0) or None
+    return directory.value(Tag.Orientation, 0) or None
 
 
 def upright(data: bytes, turned: bool) -> bytes:
@@ -37,31 +35,40 @@ def upright(data: bytes, turned: bool) -> bytes:
     """
     head, directory = read(data)
     changed = bytearray(data)
-    if ORIENTATION in directory.fields:
-        _put(changed, head, directory.fields[ORIENTATION], 1)
+    if Tag.Orientation in directory.fields:
+        _put(changed, head, directory.fields[Tag.Orientation], 1)
     if directory.next:
         size = 8 if head.big else 4
         changed[directory.next_at : directory.next_at + size] = bytes(size)
-    pairs = [(directory, X_RESOLUTION, Y_RESOLUTION), (directory.children.get(EXIF_IFD, Directory()), _WIDTH, _HEIGHT)]
-    for where, across, down in pairs:
-        one, other = where.fields.get(across), where.fields.get(down)
-        if turned and one and other and (one.kind, len(one.raw)) == (other.kind, len(other.raw)):
-            for to, source in ((one, other), (other, one)):
-                changed[to.at : to.at + len(to.raw)] = data[source.at : source.at + len(to.raw)]
+    if turned:
+        _exchange(changed, directory, Tag.XResolution, Tag.YResolution)
+        below = directory.children.get(Tag.ExifOffset, Directory())
+        _exchange(changed, below, Tag.ExifImageWidth, Tag.ExifImageHeight)
     return bytes(changed)
+
+
+def _exchange(data: bytearray, directory: Directory, across: int, down: int) -> None:
+    """Exchange the values of two tags, where both are there and of one type."""
+    one, other = directory.fields.get(across), directory.fields.get(down)
+    if one is None or other is None or (one.kind, len(one.raw)) != (other.kind, len(other.raw)):
+        return
+    size = len(one.raw)
+    first, second = data[one.at : one.at + size], data[other.at : other.at + size]
+    data[one.at : one.at + size] = second
+    data[other.at : other.at + size] = first
 
 
 def made(directory: Directory) -> bytes:
     """EXIF data with these fields."""
-    return b"II*\0" + struct.pack("<I", 8) + _written(directory, 8)
+    return b"II*\0" + struct.pack("<I", 8) + write_directory(directory, 8)
 
 
 def resolution_fields(x: Fraction, y: Fraction, unit: int) -> dict[int, Field]:
     """The fields of a resolution; `unit` is TIFF's: 1 none, 2 inch, 3 centimetre."""
     return {
-        X_RESOLUTION: _rational(x),
-        Y_RESOLUTION: _rational(y),
-        RESOLUTION_UNIT: Field(SHORT, struct.pack("<H", unit)),
+        Tag.XResolution: _rational(x),
+        Tag.YResolution: _rational(y),
+        Tag.ResolutionUnit: Field(SHORT, struct.pack("<H", unit)),
     }
 
 

@@ -88,7 +88,7 @@ def _frame(data: Data, segments: list[_Segment]) -> _Frame:
     return found
 
 
-def essential(data: Data, segments: list[_Segment]) -> bytes:
+def _essential(data: Data, segments: list[_Segment]) -> bytes:
     """The file without metadata: what a decoder needs, JFIF's and Adobe's words on colour included."""
     parts = [b"\xff\xd8"]
     for segment in segments:
@@ -104,7 +104,7 @@ def essential(data: Data, segments: list[_Segment]) -> bytes:
 
 
 def _decode(data: Data, segments: list[_Segment], frame: _Frame) -> Decoded:
-    values = decode_channels(essential(data, segments))
+    values = decode_channels(_essential(data, segments))
     if frame.components == 1:
         return Decoded(np.repeat(values[:, :, None], 3, axis=2), grey=True)
     if frame.components == 4:
@@ -172,45 +172,52 @@ def _density(body: bytes) -> Density | None:
 # -- written -----------------------------------------------------------------------------------------------------------
 
 _MOST = 65_533  # bytes of a segment without its marker and length
+_PIECE = _MOST - len(PROFILE_PREFIX) - 2  # of a profile, behind the numbers of this piece and of all
 _MOST_PIECES = 255
 
 
-def with_metadata(content: bytes, metadata: Metadata) -> tuple[bytes, list[str]]:
-    """A JPEG file with metadata put in, and what it cannot hold, in words."""
-    lost: list[str] = []
+def too_long(metadata: Metadata) -> list[str]:
+    """Which of the metadata no JPEG can hold, in words."""
+    lost = []
+    if len(metadata.exif or b"") > _MOST - len(EXIF_PREFIX):
+        lost.append("its EXIF data, which are too long")
+    if len(metadata.xmp or b"") > _MOST - len(XMP_PREFIX):
+        lost.append("its XMP data, which are too long")
+    if len(metadata.profile or b"") > _MOST_PIECES * _PIECE:
+        lost.append("its colour profile, which is too long")
+    return lost
+
+
+def with_metadata(content: bytes, metadata: Metadata) -> bytes:
+    """A JPEG file with metadata put in, without what is `too_long`."""
     parts: list[bytes] = []
-    head = content[:2]
-    rest = content[2:]
+    head, rest = content[:2], content[2:]
     if content[2:4] == b"\xff\xe0":  # JFIF comes first
         end = 4 + struct.unpack_from(">H", content, 4)[0]
         head, rest = _with_density(content[:end], metadata.density), content[end:]
     if metadata.exif is not None:
-        parts += _single(_APP1, EXIF_PREFIX + metadata.exif, "its EXIF data, which are too long", lost)
+        parts += _single(_APP1, EXIF_PREFIX + metadata.exif)
     if metadata.xmp is not None:
-        parts += _single(_APP1, XMP_PREFIX + metadata.xmp, "its XMP data, which are too long", lost)
+        parts += _single(_APP1, XMP_PREFIX + metadata.xmp)
     if metadata.profile is not None:
-        parts += _profile_segments(metadata.profile, lost)
-    return head + b"".join(parts) + rest, lost
+        parts += _profile_segments(metadata.profile)
+    return head + b"".join(parts) + rest
 
 
-def _single(marker: int, body: bytes, words: str, lost: list[str]) -> list[bytes]:
-    if len(body) > _MOST:
-        lost.append(words)
-        return []
-    return [_segment(marker, body)]
+def _single(marker: int, body: bytes) -> list[bytes]:
+    """A body as one segment, or none where it is too long."""
+    return [_segment(marker, body)] if len(body) <= _MOST else []
 
 
-def _profile_segments(profile: bytes, lost: list[str]) -> list[bytes]:
-    """A profile in as many segments as it takes."""
-    size = _MOST - len(PROFILE_PREFIX) - 2
-    count = -(-len(profile) // size)
+def _profile_segments(profile: bytes) -> list[bytes]:
+    """A profile in as many segments as it takes, or none where those would be too many."""
+    count = -(-len(profile) // _PIECE)
     if count > _MOST_PIECES:
-        lost.append("its colour profile, which is too long")
         return []
     pieces = []
     for number in range(count):
         numbers = bytes([number + 1, count])
-        pieces.append(_segment(_APP2, PROFILE_PREFIX + numbers + profile[number * size : (number + 1) * size]))
+        pieces.append(_segment(_APP2, PROFILE_PREFIX + numbers + profile[number * _PIECE : (number + 1) * _PIECE]))
     return pieces
 
 

@@ -92,11 +92,11 @@ def settle(metadata: Metadata, grey: bool, orientation: int | None) -> Settled:
     notes = []
     if metadata.exif is not None:
         try:
-            found = exif.orientation(metadata.exif)
-        except (ValueError, struct.error) as error:
+            orientation = orientation or exif.orientation(metadata.exif)
+            exif.upright(metadata.exif, turned=True)  # which touches all that is read or changed below
+        except (ValueError, struct.error, IndexError, TypeError) as error:
             notes.append(f"its EXIF data cannot be read and are left out ({reason(error)})")
-            metadata, found = replace(metadata, exif=None), None
-        orientation = orientation or found
+            metadata = replace(metadata, exif=None)
     orientation = orientation or _orientation_of_xmp(metadata.xmp) or 1
     if orientation not in range(1, 9):
         orientation = 1
@@ -105,12 +105,7 @@ def settle(metadata: Metadata, grey: bool, orientation: int | None) -> Settled:
         metadata = replace(metadata, profile=None)
     if metadata.iptc:
         notes.append("its IPTC data are left out")
-    try:
-        metadata = _upright(metadata, orientation)
-    except (ValueError, struct.error, IndexError, TypeError) as error:
-        notes.append(f"its EXIF data cannot be read and are left out ({reason(error)})")
-        metadata = _upright(replace(metadata, exif=None), orientation)
-    return Settled(metadata, orientation, tuple(notes))
+    return Settled(_upright(metadata, orientation), orientation, tuple(notes))
 
 
 def stored_orientation(metadata: Metadata, orientation: int | None) -> int:

@@ -12,7 +12,7 @@ from .kinds import JPEG_SUFFIXES, TIFF_SUFFIXES
 from .metadata import ASPECT, NO_METADATA, Metadata
 from .png_metadata import COLOUR_CHUNKS, TEXT_CHUNKS, chunks_of
 
-_Embed: TypeAlias = Callable[[bytes, Metadata], "tuple[bytes, list[str]]"]
+_Embed: TypeAlias = Callable[[bytes, Metadata], bytes]
 
 
 def with_metadata(content: bytes, suffix: str, metadata: Metadata, shape: tuple[int, ...]) -> tuple[bytes, list[str]]:
@@ -29,10 +29,9 @@ def with_metadata(content: bytes, suffix: str, metadata: Metadata, shape: tuple[
     """
     embed = _embedder(suffix, shape)
     try:
-        file, lost = embed(content, metadata)
+        return embed(content, metadata), unkept(metadata, suffix)
     except (ValueError, struct.error, OverflowError, KeyError):
-        return embed(content, NO_METADATA)[0], ["its metadata"]  # they have passed every check, and never cost pixels
-    return file, lost + [words for words in unkept(metadata, suffix) if words not in lost]
+        return embed(content, NO_METADATA), ["its metadata"]  # they have passed every check, and never cost pixels
 
 
 def _embedder(suffix: str, shape: tuple[int, ...]) -> _Embed:
@@ -45,10 +44,10 @@ def _embedder(suffix: str, shape: tuple[int, ...]) -> _Embed:
     return partial(webp.with_metadata, width=shape[1], height=shape[0])
 
 
-def _with_chunks(content: bytes, metadata: Metadata) -> tuple[bytes, list[str]]:
+def _with_chunks(content: bytes, metadata: Metadata) -> bytes:
     chunks = b"".join(png.chunk_bytes(kind, body) for kind, body in chunks_of(metadata))
     end = len(png.SIGNATURE) + 25  # behind IHDR, before palette and pixels
-    return content[:end] + chunks + content[end:], []
+    return content[:end] + chunks + content[end:]
 
 
 def unkept(metadata: Metadata, suffix: str) -> list[str]:
@@ -63,7 +62,7 @@ def unkept(metadata: Metadata, suffix: str) -> list[str]:
     if metadata.has_chunk(*TEXT_CHUNKS):
         lost.append("its text")
     if suffix in JPEG_SUFFIXES:
-        lost += jpeg.with_metadata(b"\xff\xd8", metadata)[1]
+        lost += jpeg.too_long(metadata)
     if suffix == ".webp" and metadata.density is not None and metadata.density.unit == ASPECT:
         lost.append("the shape of its pixels")
     return lost

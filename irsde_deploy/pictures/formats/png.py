@@ -20,6 +20,9 @@ from .scan import Damaged, Decoded, Pixels, Scan, Unsupported
 from .scan_data import Data
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_METADATA = 64_000_000
+"""Bytes of a chunk beside the pixels that are looked at."""
+
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> values a pixel
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
@@ -135,14 +138,12 @@ def _take(data: Data, chunk: Chunk, parts: _Parts) -> None:
         raise Unsupported(f"is a PNG with a chunk {kind.decode()}, without which it cannot be shown, and it is unknown")
     elif kind == b"acTL":
         parts.notes.append("is animated: its still picture is restored alone")
+    elif chunk.end - chunk.begin > MAX_METADATA:
+        parts.notes.append(f"its {kind.decode()} chunk is too large and is left out")
     elif not _sound(data, chunk):
         parts.notes.append(f"its {kind.decode()} chunk is damaged and is left out")
-    elif chunk.end - chunk.begin <= MAX_METADATA:
+    else:
         parts.beside.append((kind, data[chunk.begin : chunk.end]))
-
-
-MAX_METADATA = 64_000_000
-"""Bytes of a chunk beside the pixels that are looked at."""
 
 
 def _take_colours(data: Data, chunk: Chunk, parts: _Parts) -> None:
@@ -163,7 +164,8 @@ def _decode(data: Data, header: _Header, parts: _Parts) -> Decoded:
     notes = () if parts.ended else ("its end is missing (no IEND), and its pixels are whole",)
     pixels = _unfiltered(header, _checked(data, header, parts.pixels))
     if header.colours == _PALETTE:
-        return _of_palette(pixels // (255 // (2**header.depth - 1)), parts, notes)
+        places = pixels // (255 // (2**header.depth - 1))  # which were spread over 8 bits, being taken for grey
+        return _of_palette(places, parts, notes)
     alpha = None
     if header.colours in (_GREY_ALPHA, _RGB_ALPHA):
         alpha = np.ascontiguousarray(pixels[:, :, 3])
@@ -193,10 +195,8 @@ def _checked(data: Data, header: _Header, chunks: list[Chunk]) -> bytes:
         found += len(block)
     if found < wanted:
         raise Damaged("its pixel data end early")
-    at, rows_of_all = 0, b"".join(kept)
-    for count, size in header.passes() if header.interlaced else []:
-        _require_filters(rows_of_all[at : at + count * size], 0, size)
-        at += count * size
+    if header.interlaced:
+        _require_filters_of_passes(b"".join(kept), header.passes())
     if inflate.eof and not inflate.unused_data and used == len(chunks):
         return b"".join(data[chunk.begin : chunk.end] for chunk in chunks)
     return zlib.compress(b"".join(_inflated(data, chunks, zlib.decompressobj(), wanted)), 0)
@@ -222,6 +222,14 @@ def _require_filters(rows: bytes, offset: int, size: int) -> None:
     filters = np.frombuffer(rows, np.uint8)[-offset % size :: size]
     if filters.size and filters.max() > 4:
         raise Damaged("a row has a filter that PNG does not know")
+
+
+def _require_filters_of_passes(rows: bytes, passes: list[tuple[int, int]]) -> None:
+    """The same for the rows of an interlaced picture, pass after pass: (rows, bytes a row) of each."""
+    at = 0
+    for count, size in passes:
+        _require_filters(rows[at : at + count * size], 0, size)
+        at += count * size
 
 
 def _unfiltered(header: _Header, compressed: bytes) -> Pixels:

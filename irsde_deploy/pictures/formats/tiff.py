@@ -11,14 +11,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from PIL.ExifTags import Base as Tag
 
 from . import exif
 from .metadata import ASPECT, CENTIMETRE, INCH, Density, Metadata
 from .scan import Damaged, Decoded, Pixels, Scan, Unsupported
 from .scan_data import Data
 from .tiff_directories import (
-    EXIF_IFD,
-    GPS_IFD,
+    BYTE,
+    SHORT,
+    UNDEFINED,
     Directory,
     Field,
     Head,
@@ -30,24 +32,31 @@ from .tiff_segments import Layout, Segments, read_samples
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-(_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION) = (254, 256, 257, 258, 262, 274)
-(_EXTRA, _FORMAT, _COLOUR_MAP, _XMP, _IPTC, _PROFILE) = (338, 339, 320, 700, 33723, 34675)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _OTHER_COLOURS = {4: "a transparency mask", 5: "CMYK", 8: "LAB", 9: "LAB", 10: "LAB", 32803: "raw sensor data (CFA)"}
 _OTHER_COLOURS |= {32844: "LogL", 32845: "LogLuv", 34892: "raw sensor data"}
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _YCBCR: 3}
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 # What EXIF data take over from a TIFF file's first directory: words and dates, and makers.
-_DESCRIPTIVE = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, 40091, 40092, 40093, 40094, 40095)
-_KEPT_CHILDREN = (EXIF_IFD, GPS_IFD)
-_METADATA_TAGS = {_PROFILE: "colour profile's data", _XMP: "XMP data", EXIF_IFD: "EXIF data", GPS_IFD: "GPS data"}
+_DESCRIPTIVE = (
+    *(Tag.DocumentName, Tag.ImageDescription, Tag.Make, Tag.Model, Tag.PageName, Tag.Software, Tag.DateTime),
+    *(Tag.Artist, Tag.HostComputer, Tag.Copyright),
+    *(Tag.XPTitle, Tag.XPComment, Tag.XPAuthor, Tag.XPKeywords, Tag.XPSubject),
+)
+_KEPT_CHILDREN = (Tag.ExifOffset, Tag.GPSInfo)
+_METADATA_TAGS = {
+    Tag.InterColorProfile: "colour profile's data",
+    Tag.XMLPacket: "XMP data",
+    Tag.ExifOffset: "EXIF data",
+    Tag.GPSInfo: "GPS data",
+}
 
 
 def scan(data: Data) -> Scan:
     """What a TIFF file says of itself."""
     head = read_head(data)
     page = read_directory(data, head, head.first)
-    width, height = page.value(_WIDTH, 0), page.value(_HEIGHT, 0)
+    width, height = page.value(Tag.ImageWidth, 0), page.value(Tag.ImageLength, 0)
     if width <= 0 or height <= 0:
         raise Damaged("it does not say how large the picture is")
     notes = []
@@ -57,7 +66,7 @@ def scan(data: Data) -> Scan:
     for tag, words in _METADATA_TAGS.items():
         if tag in page.unread:
             notes.append(f"its {words} cannot be read and are left out")
-    orientation = page.value(_ORIENTATION, 1)
+    orientation = page.value(Tag.Orientation, 1)
     return Scan(width, height, partial(_decode, data, head, page), _metadata(page), orientation, tuple(notes))
 
 
@@ -71,7 +80,7 @@ def _count_pages(data: Data, head: Head, page: Directory) -> int:
             page = read_directory(data, head, page.next)
         except (ValueError, struct.error):
             break
-        count += not page.value(_SUBFILE, 0) & 0b101  # neither reduced nor a mask
+        count += not page.value(Tag.NewSubfileType, 0) & 0b101  # neither reduced nor a mask
     return count
 
 
@@ -87,7 +96,7 @@ def _decode(data: Data, head: Head, page: Directory) -> Decoded:
             colours = np.iinfo(colours.dtype).max - colours
         colours = np.repeat(colours, 3, axis=2)
     elif photometric == _PALETTE:
-        colours = _mapped(colours[:, :, 0], page.values(_COLOUR_MAP), bits)
+        colours = _mapped(colours[:, :, 0], page.values(Tag.ColorMap), bits)
     else:
         colours = _widened(colours, bits)
     if alpha is not None:
@@ -102,15 +111,15 @@ def _decode(data: Data, head: Head, page: Directory) -> Decoded:
 
 def _kind(page: Directory) -> tuple[int, int, list[int]]:
     """(bits a channel, photometric interpretation, extra channels); raises Unsupported for what is not read."""
-    photometric = page.value(_PHOTOMETRIC, -1)
+    photometric = page.value(Tag.PhotometricInterpretation, -1)
     if photometric < 0:
         raise Damaged("it does not say what its channels mean (PhotometricInterpretation)")
     if photometric not in _COLOURS:
         colours = _OTHER_COLOURS.get(photometric, f"of colours number {photometric}")
         raise Unsupported(f"pictures are grey, RGB or palette, and this one is {colours}: save it as RGB first")
-    samples = page.value(277, 1)
-    bits = set(page.values(_BITS, [1]))
-    formats = {value for value in page.values(_FORMAT, [1]) if value != 4}  # 4 is "undefined": whole numbers
+    samples = page.value(Tag.SamplesPerPixel, 1)
+    bits = set(page.values(Tag.BitsPerSample, [1]))
+    formats = {value for value in page.values(Tag.SampleFormat, [1]) if value != 4}  # 4 is "undefined": whole numbers
     kind = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}.get(max(formats, default=1), "")
     depth = max(bits, default=0)
     if kind or depth not in range(1, 17):
@@ -128,10 +137,10 @@ def _kind(page: Directory) -> tuple[int, int, list[int]]:
 def _extras(page: Directory, samples: int, colours: int) -> list[int]:
     """What the channels behind the colours are: TIFF's numbers, 1 and 2 for alpha."""
     surplus = samples - colours
-    declared = page.values(_EXTRA)
+    declared = page.values(Tag.ExtraSamples)
     if surplus < 0 or samples > 1024:
         raise Damaged(f"it has {samples} channels, and its colours need {colours}")
-    if surplus and not declared and colours == 1 and surplus > 1:
+    if surplus > 1 and not declared and colours == 1:
         raise Unsupported(
             f"has {samples} channels and does not say which are colours: expected grey or RGB, with alpha"
         )
@@ -184,45 +193,45 @@ def _straight(colours: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _metadata(page: Directory) -> Metadata:
-    profile, xmp = (page.fields[tag].raw if tag in page.fields else None for tag in (_PROFILE, _XMP))
-    about = {tag: page.fields[tag] for tag in _DESCRIPTIVE if tag in page.fields}
-    children = {tag: page.children[tag] for tag in _KEPT_CHILDREN if tag in page.children}
+    profile, xmp = page.raw(Tag.InterColorProfile), page.raw(Tag.XMLPacket)
+    about: dict[int, Field] = {tag: page.fields[tag] for tag in _DESCRIPTIVE if tag in page.fields}
+    children: dict[int, Directory] = {tag: page.children[tag] for tag in _KEPT_CHILDREN if tag in page.children}
     data = exif.made(Directory(about, children)) if about or children else None
-    return Metadata(profile, data, xmp, _density(page), iptc=_IPTC in page.fields)
+    return Metadata(profile, data, xmp, _density(page), iptc=Tag.IPTCNAA in page.fields)
 
 
 def _density(page: Directory) -> Density | None:
-    x, y = page.values(exif.X_RESOLUTION), page.values(exif.Y_RESOLUTION)
+    x, y = page.values(Tag.XResolution), page.values(Tag.YResolution)
     if not (x and y and isinstance(x[0], Fraction) and isinstance(y[0], Fraction)) or x[0] <= 0 or y[0] <= 0:
         return None
-    unit = {2: INCH, 3: CENTIMETRE}.get(page.value(exif.RESOLUTION_UNIT, 2), ASPECT)
+    unit = {2: INCH, 3: CENTIMETRE}.get(page.value(Tag.ResolutionUnit, 2), ASPECT)
     if unit == ASPECT and x[0] == y[0]:
         return None
     return Density(x[0], y[0], unit)
 
 
-def with_metadata(content: bytes, metadata: Metadata, alpha: bool) -> tuple[bytes, list[str]]:
+def with_metadata(content: bytes, metadata: Metadata, alpha: bool) -> bytes:
     """A little-endian TIFF file with metadata, and the kind of its alpha, put into its directory."""
     added: dict[int, Field] = {}
     children: dict[int, Directory] = {}
     if alpha:
-        added[_EXTRA] = Field(3, struct.pack("<H", _UNASSOCIATED))
+        added[Tag.ExtraSamples] = Field(SHORT, struct.pack("<H", _UNASSOCIATED))
     if metadata.exif is not None:
         directory = exif.read(metadata.exif)[1]
         added |= {tag: directory.fields[tag] for tag in _DESCRIPTIVE if tag in directory.fields}
         children = {tag: directory.children[tag] for tag in _KEPT_CHILDREN if tag in directory.children}
     if metadata.profile is not None:
-        added[_PROFILE] = Field(7, metadata.profile)
+        added[Tag.InterColorProfile] = Field(UNDEFINED, metadata.profile)
     if metadata.xmp is not None:
-        added[_XMP] = Field(1, metadata.xmp)
+        added[Tag.XMLPacket] = Field(BYTE, metadata.xmp)
     if metadata.density is not None:
         unit = {INCH: 2, CENTIMETRE: 3}.get(metadata.density.unit, 1)
         added |= exif.resolution_fields(metadata.density.x, metadata.density.y, unit)
     if not added and not children:
-        return content, []
+        return content
     head = read_head(content)
     page = read_directory(content, head, head.first)
     page.fields |= added
     page.children |= children
     content += b"\0" * (len(content) % 2)
-    return content[:4] + struct.pack("<I", len(content)) + content[8:] + write_directory(page, len(content)), []
+    return content[:4] + struct.pack("<I", len(content)) + content[8:] + write_directory(page, len(content))

@@ -11,11 +11,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from PIL.ExifTags import Base as Tag
 
 from .scan_data import Data
 
-EXIF_IFD, GPS_IFD, INTEROP_IFD = 34665, 34853, 40965
-_CHILDREN = (EXIF_IFD, GPS_IFD, INTEROP_IFD)
+_CHILDREN = (Tag.ExifOffset, Tag.GPSInfo, Tag.ExifInteroperabilityOffset)
 
 # type -> NumPy's code of one element, of which a rational has two
 _CODES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "i4", 11: "f4"}
@@ -68,6 +68,10 @@ class Directory:
     def values(self, tag: int, default: Any = ()) -> list[Any]:
         """The values of a tag."""
         return self.fields[tag].values if tag in self.fields else list(default)
+
+    def raw(self, tag: int) -> bytes | None:
+        """The bytes of a tag's values; None where it is not there."""
+        return self.fields[tag].raw if tag in self.fields else None
 
     def value(self, tag: int, default: int) -> int:
         """The first value of a tag, a whole number; the default where it is none, as libtiff has it."""

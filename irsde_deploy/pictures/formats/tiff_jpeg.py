@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from PIL.ExifTags import Base as Tag
+
 from .jpeg import decode_channels, essential_segments
 from .scan import Damaged, Pixels, Unsupported
 from .tiff_directories import Directory
 
-_TABLES = 347
-
 
 def decode_tiff_jpeg(content: bytes, page: Directory, is_ycbcr: bool, samples: int) -> Pixels:
     """The values of a strip or tile, (h, w, samples) uint8; YCbCr as RGB."""
-    tables = page.fields[_TABLES].raw if _TABLES in page.fields else b""
+    tables = page.raw(Tag.JPEGTables) or b""
     for stream in (tables, content):
         if stream and not stream.startswith(b"\xff\xd8"):
             raise Damaged("a strip or tile is no JPEG")

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
+from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .scan import Damaged, Pixels, Unsupported
@@ -20,15 +21,17 @@ from .tiff_directories import LONG, SHORT, Directory, Field, write_directory
 from .tiff_jpeg import decode_tiff_jpeg
 from .tiff_ycbcr import YCbCr
 
-_NONE, _CCITT, _LZW, _OLD_JPEG, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, (2, 3, 4), 5, 6, 7, 8, 32946, 32773
+_NONE, _CCITT, _JPEG, _DEFLATE = 1, (2, 3, 4), 7, (8, 32946)
 _BY_LIBTIFF = {5: "LZW", 32773: "PackBits", 34925: "LZMA", 50000: "ZSTD"}
 _NAMES = {6: "old JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP"}
 _NAMES |= {34676: "LogLuv", 34677: "LogLuv", 50002: "JPEG XL", 52546: "JPEG XL", 34892: "lossy JPEG (DNG)"}
-_FAX_OPTIONS = (292, 293)
+_FAX_OPTIONS = (Tag.T4Options, Tag.T6Options)
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
 MAX_VALUES = 500_000_000
-_BYTES_AT_ONCE = 16 << 20
-_ROWS_AT_ONCE = 1 << 20  # values that are unpacked together
+"""Values of a picture, those of all its channels, at most: its pixels are limited elsewhere, its channels are not."""
+
+_BYTES_AT_ONCE = 16 << 20  # that are decompressed together
+_VALUES_AT_ONCE = 1 << 20  # that are unpacked together
 
 
 @dataclass(frozen=True)
@@ -67,36 +70,36 @@ class Layout:
     @classmethod
     def of(cls, page: Directory, bits: int, channels: int, is_ycbcr: bool, order: str) -> Layout:
         """The layout of a page; raises Unsupported or Damaged for one that is not read."""
-        width, height = page.value(256, 0), page.value(257, 0)
-        tiled = 322 in page.fields
-        tile_width, tile_height = width, min(page.value(278, height) or height, height)
+        width, height = page.value(Tag.ImageWidth, 0), page.value(Tag.ImageLength, 0)
+        tiled = Tag.TileWidth in page.fields
+        tile_width, tile_height = width, min(page.value(Tag.RowsPerStrip, height) or height, height)
         if tiled:
-            tile_width, tile_height = page.value(322, 0), page.value(323, 0)
+            tile_width, tile_height = page.value(Tag.TileWidth, 0), page.value(Tag.TileLength, 0)
         if not (0 < tile_width < 1 << 20 or tile_width == width) or not 0 < tile_height < 1 << 31:
             raise Damaged("its strips or tiles have no size")
-        planes = channels if page.value(284, 1) == 2 and channels > 1 else 1
+        separate = page.value(Tag.PlanarConfiguration, 1) == 2
         found = cls(
-            width,
-            height,
-            bits,
-            channels,
-            planes,
-            tile_width,
-            tile_height,
-            tiled,
-            order,
-            page.value(259, 1),
-            page.value(317, 1),
-            page.value(266, 1) == 2,
-            YCbCr.of(page) if is_ycbcr else None,
-            page,
+            width=width,
+            height=height,
+            bits=bits,
+            channels=channels,
+            planes=channels if separate else 1,
+            tile_width=tile_width,
+            tile_height=tile_height,
+            tiled=tiled,
+            order=order,
+            compression=page.value(Tag.Compression, 1),
+            predictor=page.value(Tag.Predictor, 1),
+            reversed_bits=page.value(Tag.FillOrder, 1) == 2,
+            ycbcr=YCbCr.of(page) if is_ycbcr else None,
+            page=page,
         )
         found._require_known()
         return found
 
     def _require_known(self) -> None:
         compression = self.compression
-        known = compression in (_NONE, _JPEG, _DEFLATE, _OLD_DEFLATE, *_CCITT, *_BY_LIBTIFF)
+        known = compression in (_NONE, _JPEG, *_DEFLATE, *_CCITT, *_BY_LIBTIFF)
         if not known:
             name = _NAMES.get(compression, "unknown")
             raise Unsupported(f"its compression ({compression}, {name}) is not read: save it with LZW or Deflate first")
@@ -158,8 +161,8 @@ class Segments:
     @classmethod
     def of(cls, data: Data, page: Directory, layout: Layout) -> Segments:
         """Those of a page; raises Damaged where some are missing."""
-        offsets = page.values(324) or page.values(273)
-        counts = page.values(325) or page.values(279)
+        offsets = page.values(Tag.TileOffsets) or page.values(Tag.StripOffsets)
+        counts = page.values(Tag.TileByteCounts) or page.values(Tag.StripByteCounts)
         wanted = layout.planes * layout.across * layout.down
         if len(offsets) < wanted:
             raise Damaged(f"it has {len(offsets)} of {wanted} strips or tiles")
@@ -236,7 +239,7 @@ def _unpacked(data: bytes, layout: Layout, rows: int) -> Pixels:
     packed = np.frombuffer(data, np.uint8).reshape(rows, -1)
     values = np.empty((rows, width), np.uint8 if bits < 8 else np.uint16)
     weights = 1 << np.arange(bits - 1, -1, -1, dtype=np.uint16)
-    step = max(1, _ROWS_AT_ONCE // width)
+    step = max(1, _VALUES_AT_ONCE // width)
     for first in range(0, rows, step):
         part = np.unpackbits(packed[first : first + step], axis=1, count=width * bits)
         values[first : first + step] = part.reshape(-1, width, bits).astype(np.uint16) @ weights
@@ -246,7 +249,7 @@ def _unpacked(data: bytes, layout: Layout, rows: int) -> Pixels:
 def _decompressed(contents: list[bytes], layout: Layout, rows: int, row_bytes: int) -> bytes:
     """The bytes of strips or tiles of one size; raises Damaged where some are missing."""
     wanted, compression = rows * row_bytes, layout.compression
-    if layout.reversed_bits and compression not in (_DEFLATE, _OLD_DEFLATE):
+    if layout.reversed_bits and compression not in _DEFLATE:
         contents = [_REVERSED[np.frombuffer(content, np.uint8)].tobytes() for content in contents]
     if compression in _BY_LIBTIFF:
         return _by_libtiff(contents, layout, row_bytes, rows, bits=8)
@@ -269,11 +272,12 @@ def _by_libtiff(contents: list[bytes], layout: Layout, width: int, rows: int, bi
     """Decompress as strips of a grey picture of bytes, or of bits: whatever it is, libtiff has no opinion on it."""
     silence_libtiff()
     offsets = np.cumsum([8, *map(len, contents)])
-    numbers = {256: width, 257: rows * len(contents), 278: rows}
-    fields = {tag: Field(LONG, struct.pack("<I", value)) for tag, value in numbers.items()}
-    fields[273] = Field(LONG, offsets[:-1].astype("<u4").tobytes())
-    fields[279] = Field(LONG, np.diff(offsets).astype("<u4").tobytes())
-    shorts = {258: bits, 259: layout.compression, 262: 1, 277: 1}
+    numbers = {Tag.ImageWidth: width, Tag.ImageLength: rows * len(contents), Tag.RowsPerStrip: rows}
+    fields: dict[int, Field] = {tag: Field(LONG, struct.pack("<I", value)) for tag, value in numbers.items()}
+    fields[Tag.StripOffsets] = Field(LONG, offsets[:-1].astype("<u4").tobytes())
+    fields[Tag.StripByteCounts] = Field(LONG, np.diff(offsets).astype("<u4").tobytes())
+    shorts = {Tag.BitsPerSample: bits, Tag.Compression: layout.compression}
+    shorts |= {Tag.PhotometricInterpretation: 1, Tag.SamplesPerPixel: 1}
     fields |= {tag: Field(SHORT, struct.pack("<H", value)) for tag, value in shorts.items()}
     fields |= {tag: layout.page.fields[tag] for tag in _FAX_OPTIONS if tag in layout.page.fields}
     at = int(offsets[-1] + offsets[-1] % 2)

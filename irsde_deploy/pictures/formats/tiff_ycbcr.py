@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from PIL.ExifTags import Base as Tag
 
 from .scan import Damaged, Pixels
 from .tiff_directories import Directory
@@ -32,11 +33,11 @@ class YCbCr:
     @classmethod
     def of(cls, page: Directory) -> YCbCr:
         """As a page says it, or TIFF's defaults."""
-        across, down = [*page.values(530, (2, 2)), 0, 0][:2]
+        across, down = [*page.values(Tag.YCbCrSubSampling, (2, 2)), 0, 0][:2]
         if across not in (1, 2, 4) or down not in (1, 2, 4):
             raise Damaged("its chroma has no known subsampling")
-        weights = _floats(page.values(529, _BT601), 3)
-        reference = _floats(page.values(532, _FULL_RANGE), 6)
+        weights = _floats(page.values(Tag.YCbCrCoefficients, _BT601), 3)
+        reference = _floats(page.values(Tag.ReferenceBlackWhite, _FULL_RANGE), 6)
         if not all(0 < weight < 1 for weight in weights):
             raise Damaged("its luma has no known weights")
         if any(reference[at] == reference[at + 1] for at in (0, 2, 4)):

@@ -89,14 +89,14 @@ def _file(chunks: list[tuple[bytes, bytes]]) -> bytes:
     return b"RIFF" + struct.pack("<I", len(content)) + content
 
 
-def with_metadata(content: bytes, metadata: Metadata, width: int, height: int) -> tuple[bytes, list[str]]:
-    """A WebP file of one picture with metadata put in, and what it cannot hold, in words."""
+def with_metadata(content: bytes, metadata: Metadata, width: int, height: int) -> bytes:
+    """A WebP file of one picture with metadata put in."""
     data = metadata.exif
     density = metadata.density
     if data is None and density is not None and density.unit != ASPECT:
         data = exif.made(_resolution(density))
     if metadata.profile is None and data is None and metadata.xmp is None:
-        return content, []
+        return content
     chunks = [chunk for chunk in _chunks(content) if chunk[0] in _PICTURE]
     flags = _ALPHA_FLAG if _has_alpha(content) else 0
     before, behind = [], []
@@ -110,7 +110,7 @@ def with_metadata(content: bytes, metadata: Metadata, width: int, height: int) -
         flags |= _XMP_FLAG
         behind.append((b"XMP ", metadata.xmp))
     size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    return _file([(b"VP8X", bytes([flags, 0, 0, 0]) + size), *before, *chunks, *behind]), []
+    return _file([(b"VP8X", bytes([flags, 0, 0, 0]) + size), *before, *chunks, *behind])
 
 
 def _has_alpha(content: bytes) -> bool:

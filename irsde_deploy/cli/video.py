@@ -31,7 +31,7 @@ _OF_PIPES = ("noise", "pix_fmt", "size", "matrix")
 
 def of_videos(inputs: Sequence[str]) -> bool:
     """Whether the inputs are, or seem to be, videos or a pipe."""
-    from ..pictures.planning import is_video_name
+    from ..pictures.finding import is_video_name
 
     return any(text == PIPE or (is_video_name(text) and not Path(text).is_dir()) for text in inputs)
 

@@ -1,4 +1,4 @@
-"""Which picture files an argument means: a file, a folder with everything below, or a pattern.
+"""Which picture files an argument means (a file, a folder with everything below, a pattern); which names are videos'.
 
 Links to folders are followed by patterns alone, and no folder is entered twice, so that links in a circle end.
 """
@@ -18,7 +18,14 @@ from ..system.files import missing
 from .files import is_picture_file
 from .formats.kinds import READ_WORDS
 
-VIDEO_NAMES = "videos are given by their names"
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),
+    *(".3gp", ".3gpp", ".3g2", ".3gp2", ".f4v", ".qt", ".mp4v", ".mj2", ".ismv", ".mk3d", ".asf", ".divx", ".xvid"),
+    *(".vob", ".mpe", ".m1v", ".m2v", ".mpv", ".m2p", ".m2t", ".tp", ".trp", ".tod", ".mod", ".vro", ".evo"),
+    *(".ogm", ".ogx", ".mxf", ".gxf", ".nut", ".y4m", ".dv", ".dif", ".rm", ".rmvb", ".wtv", ".nsv", ".nuv", ".dav"),
+    *(".amv", ".ivf", ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".obu", ".vc1"),
+)
+"""Suffixes of the files that are taken for videos."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +36,17 @@ class Found:
     relative: Path
 
 
-def find_pictures(
-    text: str, output: Path, is_video_name: Callable[[str], bool], on_note: Callable[[str], None]
-) -> list[Found]:
+def is_video_name(name: str) -> bool:
+    """Whether a name ends like a video's."""
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def find_pictures(text: str, output: Path, on_note: Callable[[str], None]) -> list[Found]:
     """The pictures that one argument means, in the order of their names.
 
     Args:
         text: a file, a folder or a pattern.
         output: where results go; what lies in it is no input.
-        is_video_name: whether a name is a video's, which a folder is not searched for.
         on_note: is told how many files of what kind a folder or pattern has that are no pictures that are read.
 
     Raises:
@@ -47,7 +56,7 @@ def find_pictures(
     if not text:
         raise InputFileError("an input is empty (an unset variable?): give a file, a folder or a pattern")
     if path.is_dir():
-        base, files = path, _outside(output, path, sorted(files_below(path)))
+        base, files = path, _outside(output, path, sorted(_files_below(path)))
     elif path.exists():
         return [Found(path, Path(path.name))]
     elif glob.has_magic(text):
@@ -56,14 +65,14 @@ def find_pictures(
         raise missing(path, "no such file or folder")
     pictures = [file for file in files if is_picture_file(file)]
     if not pictures:
-        raise InputFileError(f"{text}: no pictures there (looked for {READ_WORDS}){_instead(files, is_video_name)}")
+        raise InputFileError(f"{text}: no pictures there (looked for {READ_WORDS}){_instead(files)}")
     words = _left_out(files)
     if words:
         on_note(f"{text}: left out {words}")
     return [Found(file, file.relative_to(base)) for file in pictures]
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path) -> Iterator[Path]:
     """Every file in a folder and below; links to folders are not followed."""
     for where, _, names in os.walk(folder):
         for name in names:
@@ -91,11 +100,11 @@ def _left_out(files: Iterable[Path]) -> str:
     return f"{what} that can be read: {', '.join(shown)}"
 
 
-def _instead(files: Sequence[Path], is_video_name: Callable[[str], bool]) -> str:
-    """What is there in place of pictures."""
+def _instead(files: Sequence[Path]) -> str:
+    """What is there in place of pictures; folders are not searched for videos."""
     for file in files:
         if is_video_name(file.name):
-            return f": {VIDEO_NAMES}, such as {file}"
+            return f": videos are given by their names, such as {file}"
     words = _left_out(files)
     return f" ({words})" if words else ""
 

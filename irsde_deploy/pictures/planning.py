@@ -14,15 +14,6 @@ from ..errors import OutputFileError, refuse
 from .finding import Found, find_pictures, place, real_path
 from .formats.kinds import READ_ONLY_SUFFIXES, SUFFIXES
 
-VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),
-    *(".3gp", ".3gpp", ".3g2", ".3gp2", ".f4v", ".qt", ".mp4v", ".mj2", ".ismv", ".mk3d", ".asf", ".divx", ".xvid"),
-    *(".vob", ".mpe", ".m1v", ".m2v", ".mpv", ".m2p", ".m2t", ".tp", ".trp", ".tod", ".mod", ".vro", ".evo"),
-    *(".ogm", ".ogx", ".mxf", ".gxf", ".nut", ".y4m", ".dv", ".dif", ".rm", ".rmvb", ".wtv", ".nsv", ".nuv", ".dav"),
-    *(".amv", ".ivf", ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".obu", ".vc1"),
-)
-"""Suffixes of the files that are taken for videos."""
-
 _SAME_FORMAT = {".jpg": (".jpg", ".jpeg"), ".tiff": (".tif", ".tiff")}
 
 
@@ -54,11 +45,6 @@ class Medium:
 PICTURES = Medium("picture", SUFFIXES, READ_ONLY_SUFFIXES, ".png")
 
 
-def is_video_name(name: str) -> bool:
-    """Whether a name ends like a video's."""
-    return Path(name).suffix.lower() in VIDEO_SUFFIXES
-
-
 def plan_jobs(
     inputs: Sequence[str],
     output: Path,
@@ -79,7 +65,7 @@ def plan_jobs(
     """
     sources: dict[Path, Found] = {}
     for text in inputs:
-        for found in find_pictures(text, output, is_video_name, on_note):
+        for found in find_pictures(text, output, on_note):
             key = place(found.source)
             sources[key] = sources.pop(key, found)  # the first naming wins, at the place of the last
     return pair_outputs(PICTURES, list(sources.values()), inputs, output, suffix)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputFileError, InvalidValueError, OutputFileError
-from ..pictures.finding import Found
-from ..pictures.planning import Job, Medium, is_video_name, pair_outputs
+from ..pictures.finding import Found, is_video_name
+from ..pictures.planning import Job, Medium, pair_outputs
 from ..system.files import missing
 from .containers import CONTAINERS
 from .folder_notes import fitting, partial_of

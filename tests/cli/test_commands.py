@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -19,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from commands import PROGRAM, irsde
+from commands import PROGRAM, irsde, irsde_on_terminal
 from golden import load_case
 from sample_pictures import png_header
 
@@ -286,18 +284,8 @@ def test_batch_and_format(unet_onnx: Path, tmp_path: Path) -> None:
 def test_progress_on_a_terminal_shows_pictures_a_second_and_eta(unet_onnx: Path, tmp_path: Path) -> None:
     picture = tmp_path / "in.png"
     cv2.imwrite(str(picture), np.zeros((96, 96, 3), np.uint8))
-    controller, terminal = pty.openpty()
-    command = ["run", "--engine", str(unet_onnx), str(picture), "-o", str(tmp_path / "out.png"), "--steps", "100"]
-    with subprocess.Popen([*PROGRAM, *command], stdout=subprocess.PIPE, stderr=terminal) as process:
-        os.close(terminal)
-        shown = b""
-        with contextlib.suppress(OSError):  # how Linux ends a terminal whose other side is closed
-            while chunk := os.read(controller, 4096):
-                shown += chunk
-        process.communicate(timeout=60)
-    os.close(controller)
-    text = shown.decode()
-    assert process.returncode == 0
+    code, text = irsde_on_terminal("run", unet_onnx, picture, "-o", tmp_path / "out.png", "--steps", 100)
+    assert code == 0
     assert re.search(r"\[#+-*\]\s+\d+%\s+\d\d:\d\d:\d\d\s+0/1 pictures, \d+\.\d\d pictures/s", text), text
     assert "1/1 pictures" in text
 

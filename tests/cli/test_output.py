@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -13,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import PROGRAM, irsde
+from commands import irsde, irsde_on_terminal
 from sample_pictures import photograph
 
 import irsde_deploy
@@ -154,17 +152,8 @@ def test_mistyped_names_lead_to_what_was_meant(small_onnx: Path, photos: Path, t
 
 def test_text_comes_above_the_progress_bar(small_onnx: Path, photos: Path, tmp_path: Path) -> None:
     """On a terminal that shows both, no line begins beside what is left of the bar."""
-    controller, terminal = pty.openpty()
-    command = [*PROGRAM, "run", str(small_onnx), str(photos), "-o", str(tmp_path / "out"), "--steps", "3"]
-    with subprocess.Popen(command, stdout=terminal, stderr=terminal) as process:
-        os.close(terminal)
-        shown = b""
-        with contextlib.suppress(OSError):  # how Linux ends a terminal whose other side is closed
-            while chunk := os.read(controller, 4096):
-                shown += chunk
-        process.wait(timeout=60)
-    os.close(controller)
-    lines = on_screen(shown.decode())
+    _, shown = irsde_on_terminal("run", small_onnx, photos, "-o", tmp_path / "out", "--steps", 3)
+    lines = on_screen(shown)
     error = next(line for line in lines if "1.png" in line)
     assert error.startswith("irsde-deploy: "), lines
     assert "[" not in error, lines

@@ -24,6 +24,7 @@ _LONG_XMP_PREFIX = b"http://ns.adobe.com/xmp/extension/\0"
 
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _READ_SOF = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; the last two with arithmetic coding
+_MOST_LOOKED_AT = 4096  # segments: a profile of full length and all else that cameras write take a tenth of them
 _APP0, _APP1, _APP2, _APP13, _APP14, _COM, _SOS, _EOI = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE, 0xDA, 0xD9
 
 
@@ -134,9 +135,9 @@ def _from_cmyk(cmyk: Pixels) -> Pixels:
 
 def _metadata(data: Data, segments: list[_Segment]) -> tuple[Metadata, list[str]]:
     exif = xmp = density = None
-    iptc, long_xmp, pictures = False, False, 1
+    iptc = long_xmp = several = False
     pieces: dict[int, bytes] = {}
-    for segment in segments[:4096]:
+    for segment in segments[:_MOST_LOOKED_AT]:
         body = data[segment.begin + 4 : segment.end] if 0xE0 <= segment.marker <= 0xED else b""
         if segment.marker == _APP0 and body.startswith(b"JFIF\0") and density is None:
             density = _density(body)
@@ -147,14 +148,14 @@ def _metadata(data: Data, segments: list[_Segment]) -> tuple[Metadata, list[str]
         elif segment.marker == _APP2 and body.startswith(PROFILE_PREFIX) and len(body) > 14:
             pieces.setdefault(body[12], body[14:])
         elif segment.marker == _APP2 and body.startswith(b"MPF\0"):
-            pictures = 2
+            several = True
         iptc = iptc or (segment.marker == _APP13 and b"8BIM\x04\x04" in body)
         long_xmp = long_xmp or body.startswith(_LONG_XMP_PREFIX)
     profile = b"".join(pieces[number] for number in sorted(pieces)) or None
     notes = []
     if long_xmp:
         notes.append("its XMP data go on in a second part, which is left out")
-    if pictures > 1:
+    if several:
         notes.append("holds several pictures (MPO): the first is restored alone")
     return Metadata(profile, exif, xmp, density, iptc=iptc), notes
 

@@ -30,7 +30,7 @@ _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
-class Chunk(NamedTuple):
+class _Chunk(NamedTuple):
     """A chunk: its type, where its body is, whether the file has all of it, and the checksum it comes with."""
 
     kind: bytes
@@ -68,7 +68,7 @@ class _Header:
 class _Parts:
     """The chunks that matter for the pixels, and all others."""
 
-    pixels: list[Chunk] = field(default_factory=list)
+    pixels: list[_Chunk] = field(default_factory=list)
     palette: bytes | None = None
     transparency: bytes | None = None
     beside: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -95,7 +95,7 @@ def scan(data: Data) -> Scan:
     )
 
 
-def _chunks(data: Data) -> Iterator[Chunk]:
+def _chunks(data: Data) -> Iterator[_Chunk]:
     at = len(SIGNATURE)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -103,16 +103,16 @@ def _chunks(data: Data) -> Iterator[Chunk]:
             return  # what follows is none
         end = at + 8 + length
         whole = end + 4 <= len(data)
-        yield Chunk(kind, at + 8, min(end, len(data)), whole, struct.unpack_from(">I", data, end)[0] if whole else 0)
+        yield _Chunk(kind, at + 8, min(end, len(data)), whole, struct.unpack_from(">I", data, end)[0] if whole else 0)
         at = end + 4
 
 
-def _sound(data: Data, chunk: Chunk) -> bool:
+def _sound(data: Data, chunk: _Chunk) -> bool:
     """Whether a chunk is whole and its checksum right."""
     return chunk.whole and zlib.crc32(data[chunk.begin : chunk.end], zlib.crc32(chunk.kind)) == chunk.checksum
 
 
-def _header(data: Data, chunk: Chunk | None) -> _Header:
+def _header(data: Data, chunk: _Chunk | None) -> _Header:
     if chunk is not None and chunk.kind == b"CgBI":
         raise Unsupported("is a PNG of Apple's own kind (CgBI): save it as an ordinary PNG first")
     if chunk is None or chunk.kind != b"IHDR" or chunk.end - chunk.begin != 13:
@@ -125,7 +125,7 @@ def _header(data: Data, chunk: Chunk | None) -> _Header:
     return _Header(width, height, depth, colours, bool(interlaced))
 
 
-def _take(data: Data, chunk: Chunk, parts: _Parts) -> None:
+def _take(data: Data, chunk: _Chunk, parts: _Parts) -> None:
     """Sort a chunk in."""
     kind = chunk.kind
     if kind == b"IDAT":
@@ -146,7 +146,7 @@ def _take(data: Data, chunk: Chunk, parts: _Parts) -> None:
         parts.beside.append((kind, data[chunk.begin : chunk.end]))
 
 
-def _take_colours(data: Data, chunk: Chunk, parts: _Parts) -> None:
+def _take_colours(data: Data, chunk: _Chunk, parts: _Parts) -> None:
     body = data[chunk.begin : chunk.end]
     if chunk.kind == b"tRNS":
         if _sound(data, chunk):
@@ -177,7 +177,7 @@ def _decode(data: Data, header: _Header, parts: _Parts) -> Decoded:
     return Decoded(rgb, alpha, header.colours in (_GREY, _GREY_ALPHA), notes)
 
 
-def _checked(data: Data, header: _Header, chunks: list[Chunk]) -> bytes:
+def _checked(data: Data, header: _Header, chunks: list[_Chunk]) -> bytes:
     """The compressed rows as one chunk's body that libpng cannot complain about; raises Damaged where some are missing.
 
     A stream that ends as it should is given as it is; of another, what it has is compressed anew, by storing.
@@ -202,7 +202,7 @@ def _checked(data: Data, header: _Header, chunks: list[Chunk]) -> bytes:
     return zlib.compress(b"".join(_inflated(data, chunks, zlib.decompressobj(), wanted)), 0)
 
 
-def _inflated(data: Data, chunks: list[Chunk], inflate: Any, wanted: int) -> Iterator[bytes]:
+def _inflated(data: Data, chunks: list[_Chunk], inflate: Any, wanted: int) -> Iterator[bytes]:
     """The filtered rows, as many bytes as are wanted at most, from chunks that are known to be whole."""
     for chunk in chunks:
         if chunk.whole and not _sound(data, chunk):

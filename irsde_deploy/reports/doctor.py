@@ -143,7 +143,8 @@ def _gstreamer() -> Finding:
     tool = shutil.which("gst-inspect-1.0")
     if tool is None:
         return Finding("GStreamer (by hand)", False, "missing: docs/plugins.md has the system's packages it takes")
-    said = subprocess.run([tool, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    quiet = {**os.environ, "GST_REGISTRY_DISABLE": "yes"}  # else it writes a list of plug-ins into ~/.cache
+    said = subprocess.run([tool, "--version"], capture_output=True, text=True, timeout=60, check=False, env=quiet)
     version = re.search(r"version (\d[\d.]*)", said.stdout)
     folder = element_folder()
     told = str(folder) in os.environ.get("GST_PLUGIN_PATH", "").split(os.pathsep)

@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 from png_writer import chunk, png_bytes
 from tiff_writer import write_tiff
 
+from irsde_deploy.errors import InputFileError
 from irsde_deploy.pictures.files import Picture, losses, picture_size, read_picture, write_picture
 from irsde_deploy.pictures.formats.metadata import Metadata
 
@@ -224,6 +225,23 @@ def test_exif_that_is_too_long_for_jpeg_is_left_out_with_a_word(tmp_path: Path) 
     assert write_picture(tmp_path / "out.jpg", picture) == ["its EXIF data, which are too long"]
     assert write_picture(tmp_path / "out.tif", picture) == []
     assert opened(tmp_path / "out.tif").getexif()[ARTIST] == "x" * 70_000
+
+
+def test_exif_that_libavif_refuses_costs_no_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "in.avif"
+    Image.fromarray(RGB).save(path, exif=exif())
+    whole, content = read_picture(path), path.read_bytes()
+    assert b"Somebody" in (whole.metadata.exif or b"")
+    begin = max(content.rfind(b"II*\0"), content.rfind(b"MM\0*"))
+    for garbage in (b"XXXX", bytes(20)):
+        path.write_bytes(content[:begin] + garbage + content[begin + len(garbage) :])
+        picture = read_picture(path)
+        np.testing.assert_array_equal(picture.rgb, whole.rgb)
+        assert picture.notes == ("its EXIF data cannot be read and are left out",)
+        assert b"Somebody" not in (picture.metadata.exif or b"")  # Pillow makes some, of the orientation alone
+    path.write_bytes(path.read_bytes()[: len(content) // 2])
+    with pytest.raises(InputFileError, match="the picture is damaged"):
+        read_picture(path)
 
 
 def test_webp_with_alpha_keeps_it_beside_metadata(tmp_path: Path) -> None:

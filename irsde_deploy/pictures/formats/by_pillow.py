@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 from dataclasses import replace
@@ -22,16 +23,19 @@ from .scan_data import Data
 _GREY = ("1", "L", "LA", "I;16")
 _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 _AVIF_PIXI, _AVIF_NCLX = b"pixi\0\0\0\0", b"colrnclx"
+# How an AVIF names its EXIF data: in a box "infe" of version 2 or 3, behind version, flags, number and protection.
+_EXIF_ITEM = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))Exif", re.DOTALL)
 _SRGB = (1, 13)  # the numbers of primaries and transfer in CICP
 
 
 def scan(data: Data, kind: str) -> Scan:
     """What such a file says of itself; `kind` is Pillow's name of the format."""
-    content = data[:]
+    content, notes = data[:], list[str]()
+    if kind == "AVIF":
+        content, notes = _without_unreadable_exif(content)
     with _opened(content, kind) as image:
         (width, height), info, mode = image.size, dict(image.info), image.mode
         animated = getattr(image, "is_animated", False)
-    notes = []
     if animated:
         notes.append("is animated: its first frame is restored alone")
     metadata = Metadata(info.get("icc_profile") or None, _exif(info), info.get("xmp") or None, _density(info))
@@ -95,6 +99,17 @@ def _deeper(bits: int) -> list[str]:
     if bits <= 8:
         return []
     return [f"its {bits} bits a channel are read as 8"]
+
+
+def _without_unreadable_exif(content: bytes) -> tuple[bytes, list[str]]:
+    """An AVIF as libavif opens it, and a note: it refuses pictures for EXIF data that it cannot read."""
+    try:
+        _opened(content, "AVIF").close()
+    except Damaged:
+        hidden = _EXIF_ITEM.sub(rb"\1free", content)
+        if hidden != content:
+            return hidden, ["its EXIF data cannot be read and are left out"]
+    return content, []
 
 
 def _bits_of_avif(content: bytes) -> int:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 MOST_BYTES = 2**31 - 1
 """Bytes of a graph: ONNX files are messages of protobuf, which has no longer ones."""
 
-
 _NO_TEXT = "a name or text in it is not UTF-8"
+_FOUR_BITS = (21, 22, 23)
+"""UINT4, INT4 and FLOAT4E2M1 of ONNX, two values a byte."""
 
 
 class Loaded(NamedTuple):
@@ -129,7 +130,3 @@ def _bytes_of(tensor: onnx.TensorProto) -> int:
     if tensor.data_type in _FOUR_BITS:
         bits = 4
     return -(-int(math.prod(tensor.dims)) * bits // 8)
-
-
-_FOUR_BITS = (21, 22, 23)
-"""UINT4, INT4 and FLOAT4E2M1 of ONNX, two values a byte."""

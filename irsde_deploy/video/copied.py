@@ -25,7 +25,7 @@ _INTERLEAVING = 10
 _NONSTRICT = ("matroska", "webm")
 """Containers in which two packets of a stream may have the same time."""
 _MOST_TIME = 1 << 62
-_COVER = 1 << 10
+COVER = 1 << 10
 """FFmpeg's bit of a stream's disposition that makes it a cover, a still picture beside the rest."""
 
 Timed = tuple[Fraction, int, Any]
@@ -59,7 +59,7 @@ class Retimed:
 
 def is_cover(stream: Any) -> bool:
     """Whether a stream is a cover, such as that of an album."""
-    return bool(stream.type == "video" and stream.disposition.value & _COVER)
+    return bool(stream.type == "video" and stream.disposition.value & COVER)
 
 
 class Copying:

@@ -19,9 +19,9 @@ _FIELDS = {
     "media_type hd_video gapless_playback compilation episode_sort season_number track disc",
     "mov": f"{_COMMON} make model",
 }
+"""By FFmpeg's name of the muxer: the metadata of a file that it has fields for. Others hold any."""
 _NOT_MISSED = ("software", "uid", "_ul", "_umid")
 """Ends of the names of what tells the old file from others, and nothing of what it holds."""
-"""By FFmpeg's name of the muxer: the metadata of a file that it has fields for. Others hold any."""
 _KEY = "."
 """What the names of QuickTime's and Android's keys have: com.apple.quicktime.model."""
 _SHOWN = 5

@@ -121,16 +121,14 @@ class MuxerError(OutputFileError):
 
 @contextmanager
 def _failures_of(target: Path) -> Iterator[None]:
-    """FFmpeg's errors as ours."""
-    import av
-
+    """All that a muxer can raise as our errors."""
     try:
         yield
     except IrsdeError:
         raise
     except OSError as error:
         raise not_writable(target, error, WHEN_FULL) from None
-    except (av.error.FFmpegError, ValueError, OverflowError) as error:
+    except Exception as error:  # whatever a muxer, or PyAV, thinks of a stranger's stream
         raise MuxerError(f"{target}: cannot be written ({why(error)})") from None
 
 

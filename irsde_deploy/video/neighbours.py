@@ -15,10 +15,9 @@ from typing import Any
 
 from ..errors import one_line
 from .containers import open_input, packets_in, require_container
-from .copied import is_cover
+from .copied import COVER, is_cover
 from .source import VideoSource
 
-_ATTACHED = 1 << 10
 _COVERS = {
     "mp4": {"mjpeg": "", "png": "", "bmp": ""},
     "matroska": {
@@ -109,7 +108,7 @@ def add_neighbour(out: Any, stream: Any, picture: Any, path: Path, metadata: dic
         return None
     added = _copy_of(out, stream, picture)
     added.metadata.update(metadata)
-    added.disposition = _ATTACHED if is_cover(stream) else stream.disposition.value
+    added.disposition = COVER if is_cover(stream) else stream.disposition.value
     return added
 
 

@@ -207,14 +207,24 @@ def decoded(container: Any, stream: Any, losses: Losses, wanted: Callable[[int |
         stream.thread_type = "AUTO"  # as many as the codec can use; frames are the same
         # FFmpeg then refuses larger frames before it takes memory for them.
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    found = False
+    refusal: av.error.FFmpegError | None = None
     try:
         for packet in packets_in(container, stream):
             try:
                 frames = packet.decode()
-            except av.error.InvalidDataError:
+            except (MemoryError, EOFError):  # FFmpeg's are these, too
+                raise
+            except av.error.FFmpegError as error:
+                # Damage may look like something that FFmpeg has not implemented, or like a huge frame.
+                if not isinstance(error, av.error.InvalidDataError):
+                    refusal = error
                 if wanted(packet.pts):
                     losses.damaged += 1
                 continue
+            found = found or bool(frames)
             yield from frames
+        if refusal is not None and not found:  # it is the file that the decoder does not take
+            raise refusal
     except av.error.FFmpegError as error:
         raise InputFileError(f"{container.name.removeprefix('file:')}: cannot be read on ({why(error)})") from None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 av = pytest.importorskip("av")
@@ -197,3 +198,27 @@ def test_one_frame_of_days_has_a_usual_rate(tmp_path: Path) -> None:
     assert probe(source).rate == 25
     restore(source, tmp_path / "out.mkv")
     assert [seconds for seconds, _ in read_planes(tmp_path / "out.mkv")] == [0, 400_000]
+
+
+def test_a_damaged_packet_is_left_out_whatever_its_decoder_says_of_it(tmp_path: Path) -> None:
+    """PNG's calls it a failure of zlib, and ProRes' a thing that nobody may do: neither ends the video."""
+    source = tmp_path / "in.mov"
+    with av.open(str(source), "w") as out:
+        stream = out.add_stream("png", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "rgb24"
+        noise = np.random.default_rng(0).integers(0, 256, (6, 16, 32, 3), dtype=np.uint8)
+        for picture in noise:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        out.mux(stream.encode(None))
+    content = bytearray(source.read_bytes())
+    at = -1
+    for _ in range(4):
+        at = content.index(b"IDAT", at + 1)
+    content[at + 4 : at + 40] = bytes(36)
+    source.write_bytes(content)
+    losses = Losses()
+    frames = list(read_frames(probe(source), Span(), losses))
+    assert len(frames) == 5
+    np.testing.assert_array_equal(np.stack(frames[3].planes, axis=-1), noise[4])
+    assert losses.damaged == 1
+    assert losses.at_end

@@ -27,6 +27,12 @@ def surrounded(height: int, width: int, margin: int) -> tuple[int, int]:
     return height + 2 * margin, width + 2 * margin
 
 
+def evaluated(height: int, width: int, margin: int, multiple_of: int) -> tuple[int, int]:
+    """Height and width of what the network sees of a picture: with its margin, and padded to the multiple."""
+    height, width = surrounded(height, width, margin)
+    return height + -height % multiple_of, width + -width % multiple_of
+
+
 def mirrored(side: int, margin: int) -> npt.NDArray[np.int64]:
     """The line of the picture that each line of the surrounded one is, (side + 2 margin,)."""
     period = max(2 * (side - 1), 1)  # a picture of one line is that line everywhere

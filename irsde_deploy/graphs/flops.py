@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import onnx
 
-from ..core.margin import surrounded
+from ..core.margin import evaluated
 from ..errors import EngineError
 from ..system.parsing import shown
 from .editing import attributes, copied, described, sides
@@ -29,8 +29,7 @@ def counter(model: onnx.ModelProto, multiple: int, margin: int = 0) -> Callable[
     """(batch, height, width) -> `count_flops` for pictures of that size, with a margin and padded to multiples."""
 
     def count(batch: int, height: int, width: int) -> int:
-        height, width = surrounded(height, width, margin)
-        return count_flops(model, batch, height + -height % multiple, width + -width % multiple)
+        return count_flops(model, batch, *evaluated(height, width, margin, multiple))
 
     return count
 

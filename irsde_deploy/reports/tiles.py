@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..core.calibrated import uncalibrated_words
 from ..core.comparison import psnr
-from ..core.margin import surrounded
+from ..core.margin import evaluated
 from ..core.pixels import require_rgb_pictures
 from ..core.sampling import Sampling
 from ..core.tiling import Tiling
@@ -117,8 +117,7 @@ def compare_tiled(
     multiple, margin = restorer.card.multiple_of, restorer.card.margin
     tiling = tiling.on_grid(multiple)
     height, width = picture.shape[:2]
-    around = surrounded(height, width, margin)
-    tiles = tiling.over(around[0] + -around[0] % multiple, around[1] + -around[1] % multiple, multiple)
+    tiles = tiling.over(*evaluated(height, width, margin, multiple), multiple)
     if len(tiles) == 1:
         raise InvalidValueError(f"a picture of {width}x{height} fits into one of the {tiling}: use smaller ones")
     mu = picture.astype(np.float32)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...core.margin import surrounded
+from ...core.margin import evaluated, surrounded
 from ...core.noise import NoiseSource, SeededNoise
 from ...core.samplers import StepTable
 from ...core.sampling import Plan
@@ -74,12 +74,12 @@ class DeviceSize:
 
     def __init__(self, engine: DeviceEngine, shape: tuple[int, ...], tiling: Tiling | None, stream: int) -> None:
         card = engine.card
-        batch, self.margin, multiple = shape[0], card.margin, card.multiple_of
+        batch, self.margin = shape[0], card.margin
         height, width = surrounded(shape[1], shape[2], self.margin)
         self.driver = engine.driver
         self.own_stream = stream
         self.batch = batch
-        padded = (batch, height + -height % multiple, width + -width % multiple)
+        padded = (batch, *evaluated(shape[1], shape[2], self.margin, card.multiple_of))
         self.dimensions = (card.channels, height, width, padded[1], padded[2])
         self.pad_mode = _PAD_MODES[card.pad_mode]
         self.io = SUFFIXES[np.dtype(engine.io_type)]
@@ -95,7 +95,7 @@ class DeviceSize:
         if tiling is None:
             self.evaluate: Evaluation = engine.evaluation(padded, stream)
         else:
-            tiles = tiling.over(padded[1], padded[2], multiple)
+            tiles = tiling.over(padded[1], padded[2], card.multiple_of)
             self.evaluate = TiledEvaluation(engine, batch, tiles, self.io, self.dimensions, stream)
         self.capturable = engine.capturable  # of the evaluation that was made last, which is ours
         for name in ("y", "q", "mu"):

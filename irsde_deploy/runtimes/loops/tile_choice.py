@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
-from ...core.margin import surrounded
+from ...core.margin import evaluated, surrounded
 from ...core.tiling import DEFAULT_OVERLAP, SIDES, Tile, Tiling, require_tile
 from ...errors import OutOfMemoryError, reason
 from ...system.memory import SHARE, available_memory
@@ -84,9 +84,8 @@ def first_that_fits(ways: Sequence[Way], restore: Callable[[Way], Result]) -> Re
 
 def _padded(engine: Engine, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """(B, H, W) that the network sees of pictures (B, H, W, C), their margin included."""
-    multiple = engine.card.multiple_of
-    height, width = surrounded(shape[1], shape[2], engine.card.margin)
-    return shape[0], height + -height % multiple, width + -width % multiple
+    height, width = evaluated(shape[1], shape[2], engine.card.margin, engine.card.multiple_of)
+    return shape[0], height, width
 
 
 def _evaluated(engine: Engine, shape: tuple[int, ...], way: Way) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from ...core.margin import surrounded
+from ...core.margin import evaluated
 from ...errors import InvalidValueError
 from ...system.parsing import shown
 
@@ -118,8 +118,8 @@ def parse_profiles(
 
 def _evaluated(shape: Shape, multiple_of: int, margin: int) -> Shape:
     """What the network sees of a picture: with its margin, padded."""
-    height, width = surrounded(shape[1], shape[2], margin)
-    return shape[0], height + -height % multiple_of, width + -width % multiple_of
+    batch, height, width = shape
+    return batch, *evaluated(height, width, margin, multiple_of)
 
 
 def _triples(columns: Sequence[Sequence[Shape]], smallest: int) -> list[_Triple]:

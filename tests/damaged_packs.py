@@ -275,7 +275,7 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
         "steps.txt: it is not UTF-8",
     ),
     "a task of two lines": (edit("\ntask", "\ntask a\x01b\n#"), 1, "its 'task' is"),
-    "a key that moves the cursor": (edit("clip 0", "clip 0\n\x1b[2J\u0085 1"), 1, "which is unknown"),
+    "a key that moves the cursor": (edit("clip 0", "clip 0\n\x1b[2J\u0085\u202e 1"), 1, "which is unknown"),
     "unknown key": (edit("clip 0", "clip 0\nturbo 1"), 1, "it says 'turbo', which is unknown"),
     "missing key": (edit("clip 0\n", ""), 1, "it does not say 'clip'"),
     "key twice": (edit("clip 0", "clip 0\nclip 0"), 1, "it says 'clip' twice"),

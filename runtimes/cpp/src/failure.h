@@ -18,6 +18,12 @@ public:
     const irsde_status status;
 };
 
+/// Whether these bytes, behind 0xE2, are the end of a line or paragraph (U+2028, U+2029), or turn the direction of writing
+/// (U+202A to U+202E, U+2066 to U+2069).
+inline bool is_end_or_direction(unsigned char second, unsigned char third) {
+    return (second == 0x80 && third >= 0xA8 && third <= 0xAE) || (second == 0x81 && third >= 0xA6 && third <= 0xA9);
+}
+
 /// What moves a terminal's cursor becomes spaces, since sentences quote files; as irsde_deploy/errors.py.
 inline void remove_controls(char* sentence) {
     for (auto* c = reinterpret_cast<unsigned char*>(sentence); *c != 0; ++c) {
@@ -25,7 +31,7 @@ inline void remove_controls(char* sentence) {
             *c = ' ';
         else if (*c == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0)  // U+0080 to U+009F
             c[0] = c[1] = ' ';
-        else if (*c == 0xE2 && c[1] == 0x80 && (c[2] == 0xA8 || c[2] == 0xA9))  // ends of lines and paragraphs
+        else if (*c == 0xE2 && is_end_or_direction(c[1], c[2]))
             c[0] = c[1] = c[2] = ' ';
     }
 }

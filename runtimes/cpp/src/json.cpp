@@ -59,9 +59,11 @@ private:
         } else if (next() == '"') {
             value.kind = Json::text;
             value.string = quoted();
-        } else if (take("true") || take("false")) {
+        } else if (take("true")) {
             value.kind = Json::boolean;
-            value.flag = text_[at_ - 2] == 'u';
+            value.flag = true;
+        } else if (take("false")) {
+            value.kind = Json::boolean;
         } else if (!take("null")) {
             fill_number(value);
         }

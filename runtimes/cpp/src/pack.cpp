@@ -7,8 +7,8 @@
 #include <map>
 #include <sstream>
 
+#include "card.h"
 #include "failure.h"
-#include "json.h"
 #include "sha256.h"
 
 namespace irsde::runtime {
@@ -251,48 +251,6 @@ void require_engine(const Pack& pack) {
         damaged(pack.engine(), "it is not the file that was packed: its SHA-256 is another");
 }
 
-/// The fields of a card, as irsde_deploy/core/card.py has them, and which kinds of JSON each may be.
-const std::map<std::string, std::vector<Json::Kind>>& card_fields() {
-    static const std::map<std::string, std::vector<Json::Kind>> fields{
-        {"network", {Json::text}},
-        {"settings", {Json::object}},
-        {"channels", {Json::whole}},
-        {"multiple_of", {Json::whole}},
-        {"pad_mode", {Json::text}},
-        {"margin", {Json::whole}},
-        {"sde", {Json::object}},
-        {"task", {Json::text}},
-        {"sampler", {Json::text}},
-        {"steps", {Json::whole}},
-        {"t0", {Json::whole, Json::null}},
-        {"precision", {Json::text}},
-        {"calibrated", {Json::list, Json::null}},
-        {"global_operators", {Json::boolean}},
-        {"colour", {Json::text}},
-        {"value_range", {Json::list, Json::null}},
-        {"checkpoint_sha256", {Json::text}},
-        {"tool_version", {Json::text}},
-        {"schema_version", {Json::whole}},
-    };
-    return fields;
-}
-
-/// A card with no field that is unknown or of another kind. Throws std::invalid_argument.
-Json parse_card(const std::string& text) {
-    const Json card = parse_json(text);
-    if (card.kind != Json::object) throw std::invalid_argument("it is no object");
-    for (const auto& [name, value] : card.fields) {
-        const auto known = card_fields().find(name);
-        if (known == card_fields().end()) throw std::invalid_argument("'" + name.substr(0, 40) + "' is unknown");
-        bool fits = false;
-        for (const Json::Kind kind : known->second) fits = fits || value.kind == kind;
-        if (!fits) throw std::invalid_argument("its '" + name + "' is of another type");
-    }
-    for (const char* name : {"network", "settings", "channels", "multiple_of", "pad_mode", "sde"})
-        if (card.field(name) == nullptr) throw std::invalid_argument(std::string("it lacks '") + name + "'");
-    return card;
-}
-
 /// card.json. What steps.txt says of the network must be in it.
 std::string read_card(const Pack& pack) {
     const std::filesystem::path file = pack.folder / "card.json";
@@ -303,16 +261,7 @@ std::string read_card(const Pack& pack) {
     } catch (const std::invalid_argument& error) {
         damaged(file, std::string("it is not a model card (") + error.what() + ")");
     }
-    const Json *precision = card.field("precision"), *range = card.field("value_range");
-    const Json* margin = card.field("margin");
-    const Json* conditional = card.field("settings")->field("conditional");
-    const bool sees_mu = conditional == nullptr || conditional->flag;
-    const bool same = card.field("channels")->is(pack.channels) && card.field("multiple_of")->is(pack.multiple_of) &&
-                      card.field("pad_mode")->is(pack.reflect ? "reflect" : "zero") &&
-                      (margin == nullptr ? pack.margin == 0 : margin->is(pack.margin)) &&
-                      (precision == nullptr ? pack.precision == "fp32" : precision->is(pack.precision)) &&
-                      pack.latent == (range != nullptr && range->kind == Json::null) && pack.conditional == sees_mu;
-    if (!same) damaged(pack.folder, "card.json and steps.txt are not of one model");
+    if (!agrees(card, pack)) damaged(pack.folder, "card.json and steps.txt are not of one model");
     return text;
 }
 
@@ -365,18 +314,14 @@ Pack read_pack(const std::filesystem::path& folder) {
 }
 
 void require_same_card(const Pack& pack, const std::string& own) {
-    Json mine = parse_json(pack.card_json), other;
+    Json other;
     try {
         other = parse_card(own);
     } catch (const std::invalid_argument& error) {
         damaged(pack.engine(), std::string("the model card inside cannot be read (") + error.what() + ")");
     }
-    for (const char* name : {"t0", "calibrated", "margin"})  // which cards of earlier versions do not have
-        for (Json* card : {&mine, &other}) {
-            const Json* value = card->field(name);
-            if (value != nullptr && (value->kind == Json::null || value->is(0))) card->fields.erase(name);
-        }
-    if (!(mine == other)) damaged(pack.folder, "card.json and the engine are not of one model");
+    if (!same_card(parse_card(pack.card_json), other))
+        damaged(pack.folder, "card.json and the engine are not of one model");
 }
 
 std::vector<float> read_array(const Pack& pack, const char* name, const std::vector<std::size_t>& shape) {

@@ -171,9 +171,7 @@ class Pickle:
             self._stack[-1].append(taken)
         elif operation == "BUILD":
             (state,) = self._popped(1)
-            # Attributes of a state dict. PyTorch would give new arrays to tensors, too.
-            if not isinstance(self._stack[-1], _Container) or not isinstance(state, _Container):
-                raise ValueError(operation)
+            _require_state(self._stack[-1], state)
         else:
             raise ValueError(operation)
 
@@ -218,6 +216,15 @@ def _require_short_keys(nodes: int) -> None:
         raise CheckpointError(f"a name in it is a tuple of more than {MOST_IN_KEY} values: this is no state dict")
 
 
+def _require_state(made: Any, state: Any) -> None:
+    """Raise ValueError, or CheckpointError, unless this is a state that `torch.save` gives something."""
+    if made is _TENSOR:  # by PyTorch before 0.4: an array and what a tensor has of it, or a tensor and its settings
+        if len(state.items) == 4:
+            _require_within(*state.items)
+    elif not isinstance(made, _Container) or not isinstance(state, _Container):  # attributes of a state dict
+        raise ValueError(state)
+
+
 def _called(function: Any, arguments: Any) -> Any:
     """What stands for the result of a call: ValueError unless `torch.save` writes such calls."""
     name, items = function.last, arguments.items
@@ -230,7 +237,7 @@ def _called(function: Any, arguments: Any) -> Any:
     if name in _FROM_STORAGE:
         _require_within(*items[:4])
         return _TENSOR
-    if name in _FROM_TENSORS:
+    if name in _FROM_TENSORS or (name.endswith("Tensor") and not items):  # an empty one, by PyTorch before 0.4
         return _TENSOR
     if name not in _FROM_VALUES or any(item is _TENSOR or isinstance(item, _Storage) for item in items):
         raise ValueError(name)

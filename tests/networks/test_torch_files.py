@@ -178,6 +178,24 @@ def test_arrays_of_old_files_do_not_grow(tmp_path: Path) -> None:
         load_safely(grows)
 
 
+def test_tensors_of_pytorch_before_0_4_are_read(tmp_path: Path) -> None:
+    """Parameters, and tensors, that were made first and given their values then; torchvision has such files."""
+    tensor, hooks = tensor_of(4, 4, end=b"N"), b"ccollections\nOrderedDict\n)R"
+    parameter = b"ctorch.nn.parameter\nParameter\n" + tensor + b"\x85\x81(" + tensor + b"N" + hooks + b"\x88\x89tb"
+    read = load_safely(legacy(tmp_path / "a.pt", b"\x80\x02" + parameter + b"."))
+    assert isinstance(read, torch.nn.Parameter)
+    assert read.tolist() == [0.0] * 4
+    for length in (4, 5):
+        storage = tensor.partition(b"_v2\n(")[2].partition(b"tQ")[0] + b"tQ"
+        state = b"(" + storage + b"K\0K" + bytes([length]) + b"\x85K\x01\x85t"
+        path = legacy(tmp_path / "b.pt", b"\x80\x02ctorch\nFloatTensor\n)\x81" + state + b"b.")
+        if length == 4:
+            assert load_safely(path).tolist() == [0.0] * 4
+        else:
+            with pytest.raises(CheckpointError, match="a tensor needs 5 numbers of an array that has 4"):
+                load_safely(path)
+
+
 def test_an_entry_is_called_what_its_bytes_say(tmp_path: Path) -> None:
     """From Python 3.12 on, zipfile lets a field of the entry rename it, and PyTorch does not."""
     entry = zipfile.ZipInfo("c/data.pkl")

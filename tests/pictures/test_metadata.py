@@ -244,6 +244,36 @@ def test_exif_that_libavif_refuses_costs_no_pixels(tmp_path: Path) -> None:
         read_picture(path)
 
 
+def jp2_with_colours(path: Path, box: bytes) -> None:
+    """Write a JPEG 2000 with another box in the place of the one that says its colours."""
+    Image.fromarray(RGB).save(path, irreversible=False)
+    content = path.read_bytes()
+    header, colours = content.index(b"jp2h") - 4, content.index(b"colr") - 4
+    size = struct.unpack_from(">I", content, header)[0]
+    boxes = content[header + 4 : colours] + struct.pack(">I", len(box) + 4) + box
+    path.write_bytes(content[:header] + struct.pack(">I", len(boxes) + 4) + boxes + content[header + size :])
+
+
+def test_the_profile_of_a_jpeg_2000_travels(tmp_path: Path) -> None:
+    jp2_with_colours(tmp_path / "in.jp2", b"colr\2\0\0" + SRGB)
+    picture = read_picture(tmp_path / "in.jp2")
+    np.testing.assert_array_equal(picture.rgb, RGB)
+    assert (picture.metadata.profile, picture.notes) == (SRGB, ())
+
+
+@pytest.mark.parametrize(
+    "box",
+    [b"colr\2\0\0", b"colr\1", b"colr\7\0\0", b"res xx"],
+    ids=["no profile", "cut short", "unknown", "resolution"],
+)
+def test_a_header_that_openjpeg_refuses_costs_no_pixels(tmp_path: Path, box: bytes) -> None:
+    path = tmp_path / "in.jp2"
+    jp2_with_colours(path, box)
+    picture = read_picture(path)
+    np.testing.assert_array_equal(picture.rgb, RGB)
+    assert picture.notes == ("its resolution or colours cannot be read and are left out",)
+
+
 def test_webp_with_alpha_keeps_it_beside_metadata(tmp_path: Path) -> None:
     write_picture(tmp_path / "p.webp", Picture(RGB, alpha=RGB[:, :, 0], metadata=Metadata(profile=SRGB)))
     with opened(tmp_path / "p.webp") as image:

@@ -23,16 +23,19 @@ from .scan_data import Data
 _GREY = ("1", "L", "LA", "I;16")
 _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 _AVIF_PIXI, _AVIF_NCLX = b"pixi\0\0\0\0", b"colrnclx"
-# How an AVIF names its EXIF data: in a box "infe" of version 2 or 3, behind version, flags, number and protection.
+_REFUSED_FOR = {"AVIF": "EXIF data", "JPEG2000": "resolution or colours"}
+"""Kind -> what libraries refuse a picture for, though it is beside the pixels."""
+
+# An AVIF names its EXIF data in a box "infe" of version 2 or 3, behind version, flags, number and protection.
 _EXIF_ITEM = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))Exif", re.DOTALL)
+# Boxes in the header of a JP2: a resolution, and colours that are not said by a number (method 1).
+_ODD_BOX = re.compile(rb"res |colr(?!\x01..\x00\x00\x00)", re.DOTALL)
 _SRGB = (1, 13)  # the numbers of primaries and transfer in CICP
 
 
 def scan(data: Data, kind: str) -> Scan:
     """What such a file says of itself; `kind` is Pillow's name of the format."""
-    content, notes = data[:], list[str]()
-    if kind == "AVIF":
-        content, notes = _without_unreadable_exif(content)
+    content, notes = _as_it_opens(data[:], kind)
     with _opened(content, kind) as image:
         (width, height), info, mode = image.size, dict(image.info), image.mode
         animated = getattr(image, "is_animated", False)
@@ -42,8 +45,10 @@ def scan(data: Data, kind: str) -> Scan:
     if kind == "AVIF":
         metadata = _with_cicp(metadata, content)
         notes += _deeper(_bits_of_avif(content))
-    if kind == "JPEG2000" and mode != "I;16":
-        notes += _deeper(_bits_of_jpeg2000(content))
+    if kind == "JPEG2000":
+        metadata = replace(metadata, profile=_profile_of_jpeg2000(content))
+        if mode != "I;16":
+            notes += _deeper(_bits_of_jpeg2000(content))
     return Scan(width, height, partial(_decode, content, kind), metadata, notes=tuple(notes))
 
 
@@ -101,15 +106,26 @@ def _deeper(bits: int) -> list[str]:
     return [f"its {bits} bits a channel are read as 8"]
 
 
-def _without_unreadable_exif(content: bytes) -> tuple[bytes, list[str]]:
-    """An AVIF as libavif opens it, and a note: it refuses pictures for EXIF data that it cannot read."""
-    try:
-        _opened(content, "AVIF").close()
-    except Damaged:
-        hidden = _EXIF_ITEM.sub(rb"\1free", content)
-        if hidden != content:
-            return hidden, ["its EXIF data cannot be read and are left out"]
+def _as_it_opens(content: bytes, kind: str) -> tuple[bytes, list[str]]:
+    """A file without what is beside its pixels where that keeps it from being opened, and a note."""
+    if kind in _REFUSED_FOR:
+        try:
+            _opened(content, kind).close()
+        except Damaged:
+            hidden = _hidden(content, kind)
+            if hidden != content:
+                return hidden, [f"its {_REFUSED_FOR[kind]} cannot be read and are left out"]
     return content, []
+
+
+def _hidden(content: bytes, kind: str) -> bytes:
+    """A file with `free`, a name that readers pass over, in place of the names of what it is refused for."""
+    if kind == "AVIF":
+        return _EXIF_ITEM.sub(rb"\1free", content)
+    header, name_of_pixels, pixels = content.partition(b"jp2c")
+    if not name_of_pixels:  # a code stream alone
+        return content
+    return _ODD_BOX.sub(b"free", header) + name_of_pixels + pixels
 
 
 def _bits_of_avif(content: bytes) -> int:
@@ -124,6 +140,16 @@ def _bits_of_jpeg2000(content: bytes) -> int:
     if at < 0 or at + 43 > len(content):
         return 8
     return (content[at + 42] & 0x7F) + 1
+
+
+def _profile_of_jpeg2000(content: bytes) -> bytes | None:
+    """The colour profile in a JP2's header, which Pillow passes over: a box `colr` of method 2."""
+    header = content.partition(b"jp2c")[0]
+    at = header.find(b"colr\2")
+    if at < 4:
+        return None
+    size = int.from_bytes(header[at - 4 : at], "big")
+    return header[at + 7 : at - 4 + size] or None
 
 
 def _with_cicp(metadata: Metadata, content: bytes) -> Metadata:

@@ -14,8 +14,8 @@ Stratified: round j takes one state of each timestep, the k-th from picture j + 
 picture equally often. The crops that a timestep takes of a picture follow a low-discrepancy sequence (Roberts' R2),
 and begin elsewhere for each picture and timestep, by sequences of other irrational steps. Trajectories take the
 pictures in turn, their crops likewise. Crops are of pictures with the card's margin around them, which is what a loop
-restores. A state depends on the seed and its own number alone: whoever draws 64 states
-draws the same first 32 as whoever draws 32.
+restores. A state depends on the seed and its own number alone: whoever draws 64 states draws the same first 32 as
+whoever draws 32.
 """
 
 from __future__ import annotations

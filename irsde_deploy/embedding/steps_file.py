@@ -13,8 +13,6 @@ whatever is refused here is refused there; a test gives both the same damaged pa
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,6 +27,7 @@ from ..core.samplers import StepTable
 from ..core.sampling import Plan
 from ..errors import InputFileError
 from ..system.files import require_readable
+from .steps_values import coefficient, flag, one_of, sha256, tolerance, whole, words
 
 HEADER = "irsde-steps 1"
 """The first line of every file of this version."""
@@ -43,9 +42,6 @@ MAX_STEPS = 10_000
 MAX_REFERENCE_SIDE = 8192
 MAX_MULTIPLE = 256
 _MAX_T = 1_000_000
-_MAX_COEFFICIENT = 1e30  # still finite in float32, which runtimes compute in
-_MAX_TOLERANCE = 0.5
-_MAX_DIGITS, _MAX_EXPONENT = 15, 2000  # of hexadecimal floats, where a double has 14 digits and an exponent of 1023
 _COLUMNS = ("a", "c", "d", "s", "p", "r")
 
 
@@ -220,101 +216,38 @@ def _table(start: float, count: int, lines: list[str]) -> StepTable:
     rows = [line.split(" ") for line in lines]
     if len(rows) != count or any(len(row) != 1 + len(_COLUMNS) for row in rows):
         raise ValueError("it has not as many steps as it says, of seven numbers each")
-    timestep = _whole(1, _MAX_T)
+    timestep = whole(1, _MAX_T)
     t = np.array([timestep(row[0]) for row in rows], dtype=np.int64)
     if (np.diff(t) >= 0).any():
         raise ValueError("its timesteps do not decrease")
     coefficients = []
     for row in rows:
-        coefficients.append([_coefficient(word) for word in row[1:]])
+        coefficients.append([coefficient(word) for word in row[1:]])
     a, c, d, s, p, r = np.array(coefficients).T
     return StepTable(t, a, c, d, s, p, r, start)
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    """Make a parser of whole numbers in a range; int() alone would take signs, spaces and underscores too."""
-
-    def parse(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,20}", text) or not low <= int(text) <= high:
-            raise ValueError(f"{text[:40]!r} is no whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _flag(text: str) -> bool:
-    return bool(_whole(0, 1)(text))
-
-
-def _coefficient(text: str) -> float:
-    value = _hexadecimal(text)
-    if abs(value) > _MAX_COEFFICIENT:
-        raise ValueError(f"{text[:40]!r} is out of range")
-    return value
-
-
-def _tolerance(text: str) -> float:
-    value = _hexadecimal(text)
-    if not 0 < value <= _MAX_TOLERANCE:
-        raise ValueError(f"{text[:40]!r} is not above 0 and at most {_MAX_TOLERANCE}")
-    return value
-
-
-def _hexadecimal(text: str) -> float:
-    """Read a float as C and Python print it in hexadecimal; float.fromhex() alone takes more, such as "nan"."""
-    found = re.fullmatch(r"-?0x([0-9a-f]+)(?:\.([0-9a-f]+))?p[+-]([0-9]{1,4})", text)
-    if not found or len(found[1] + (found[2] or "")) > _MAX_DIGITS or int(found[3]) > _MAX_EXPONENT:
-        raise ValueError(f"{text[:40]!r} is no hexadecimal float")
-    try:
-        return float.fromhex(text)
-    except OverflowError:  # where C says infinity
-        return math.inf
-
-
-def _hash(text: str) -> str:
-    if not re.fullmatch("[0-9a-f]{64}", text):
-        raise ValueError(f"{text[:40]!r} is not 64 hexadecimal digits")
-    return text
-
-
-def _one_of(*known: str) -> Callable[[str], str]:
-    """Make a parser of texts that takes these alone."""
-
-    def parse(text: str) -> str:
-        if text not in known:
-            raise ValueError(f"{text[:40]!r} is not one of {', '.join(known)}")
-        return text
-
-    return parse
-
-
-def _words(text: str) -> str:
-    if len(text.encode()) > 800 or any(ord(character) < 32 for character in text):
-        raise ValueError("it is no plain text of one line")
-    return text
-
-
-_SIDE = _whole(1, MAX_REFERENCE_SIDE)
+_SIDE = whole(1, MAX_REFERENCE_SIDE)
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    "backend": _one_of(*BACKENDS),
-    "engine_bytes": _whole(1, MAX_SEED),
-    "channels": _whole(1, 256),
-    "multiple_of": _whole(1, MAX_MULTIPLE),
-    "pad_mode": _one_of(*PAD_MODES),
-    "conditional": _flag,
-    "latent": _flag,
-    "clip": _flag,
-    "seed": _whole(0, MAX_SEED),
-    "precision": _words,
-    "sampler": _words,
-    "task": _words,
+    "backend": one_of(*BACKENDS),
+    "engine_bytes": whole(1, MAX_SEED),
+    "channels": whole(1, 256),
+    "multiple_of": whole(1, MAX_MULTIPLE),
+    "pad_mode": one_of(*PAD_MODES),
+    "conditional": flag,
+    "latent": flag,
+    "clip": flag,
+    "seed": whole(0, MAX_SEED),
+    "precision": words,
+    "sampler": words,
+    "task": words,
     "reference_height": _SIDE,
     "reference_width": _SIDE,
-    "tolerance": _tolerance,
-    "start": _coefficient,
-    "steps": _whole(1, MAX_STEPS),
-    "margin": _whole(1, MAX_MARGIN),
-    "engine_sha256": _hash,
+    "tolerance": tolerance,
+    "start": coefficient,
+    "steps": whole(1, MAX_STEPS),
+    "margin": whole(1, MAX_MARGIN),
+    "engine_sha256": sha256,
 }
 """Key -> function that reads its value. A file has all of them, each once, but for `_OPTIONAL`."""
 

@@ -59,7 +59,8 @@ def test_train_resume_and_run_from_two_folders(data: Path, tmp_path: Path) -> No
     assert started.returncode == 0, started.stderr
     assert "max_sigma = 30.0 (from --recipe tiny_recipe)" in started.stdout
     assert "iteration 3: loss" in started.stdout
-    *_, validation, last = started.stdout.splitlines()
+    *lines, last = started.stdout.splitlines()
+    validation = next(line for line in lines if line.startswith("iteration 3: loss"))
     decibels = validation.split("->")[1].strip()
     best = f"{run}/best.pt, the best validation: iteration 3, {decibels}"
     assert last == f"wrote {run}/last.pt, the last iteration, and {best}"

@@ -296,7 +296,7 @@ def test_an_answer_of_another_shape_is_an_error() -> None:
         def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
             return x[:, :, :1]
 
-    for sampling in (Sampling("mean", 1), Sampling("mean", 1, tile=16, overlap=4)):
+    for sampling in (one := Sampling(sampler="mean", steps=1), replace(one, tile=16, overlap=4)):
         with pytest.raises(EngineError, match="answered with the shape"):
             Restorer(Wrong())(np.zeros((32, 32, 3), np.float32), sampling)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import lzma
 import struct
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from tiff_writer import write_tiff
+from tiff_writer import CODECS, write_tiff
 
 from irsde_deploy.errors import InputFileError
 from irsde_deploy.pictures.files import Picture, picture_size, read_picture, write_picture
@@ -105,6 +106,21 @@ def test_alpha_is_straight_whether_it_was_multiplied_or_not(
     assert read.rgb.dtype == f"uint{bits}"
 
 
+@pytest.mark.parametrize("bits", [4, 6, 8, 12, 16])
+@pytest.mark.parametrize("photometric", [0, GREY, RGB])
+def test_what_is_divided_by_alpha_is_rounded_once(tmp_path: Path, bits: int, photometric: int) -> None:
+    channels = 4 if photometric == RGB else 2
+    values, white, full = values_of(bits, channels), 2**bits - 1, 255 if bits <= 8 else 65535
+    values[0, :5, -1] = [0, 1, 2, 3, white]
+    write_tiff(tmp_path / "p.tif", values, bits, photometric, tags={338: ("H", [1])})
+    colours, alpha = values[:, :, :-1], values[:, :, -1:]
+    if photometric == 0:
+        colours = white - colours
+    nearest = np.minimum((2 * colours * full + alpha) // np.maximum(2 * alpha, 1), full)
+    expected = np.broadcast_to(np.where(alpha == 0, 0, nearest), (HEIGHT, WIDTH, 3))
+    np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb, expected)
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_palettes(tmp_path: Path, bits: int) -> None:
     places = values_of(bits, 1)
@@ -117,12 +133,40 @@ def test_palettes(tmp_path: Path, bits: int) -> None:
         assert not read.grey
 
 
-@pytest.mark.parametrize("fill", [1, 2])
-def test_bits_may_come_lowest_first(tmp_path: Path, fill: int) -> None:
-    values = values_of(8, 1)
-    swapped = values if fill == 1 else np.array([int(f"{value:08b}"[::-1], 2) for value in values.ravel()])
-    write_tiff(tmp_path / "p.tif", swapped.reshape(values.shape), 8, GREY, tags={266: ("H", [fill])})
-    np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb[:, :, 0], values[:, :, 0])
+LOWEST_FIRST = {266: ("H", [2])}
+
+
+def swapped(data: bytes) -> bytes:
+    """Bytes with their bits the other way round."""
+    return bytes(int(f"{value:08b}"[::-1], 2) for value in data)
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773, 32946, 34925])
+@pytest.mark.parametrize(("bits", "channels"), [(1, 1), (8, 3), (16, 1)])
+def test_bits_may_come_lowest_first_whatever_compresses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: int, bits: int, channels: int
+) -> None:
+    compress = CODECS.get(compression, lzma.compress)
+    monkeypatch.setitem(CODECS, compression, lambda data: swapped(compress(data)))
+    values = values_of(bits, channels)
+    path, photometric = tmp_path / "p.tif", GREY if channels == 1 else RGB
+    write_tiff(path, values, bits, photometric, compression=compression, rows_per_strip=6, tags=LOWEST_FIRST)  # type: ignore[arg-type]
+    read = read_picture(path).rgb[:, :, :channels]
+    np.testing.assert_array_equal(read, on_full_scale(values, bits))
+    with Image.open(path) as image:
+        as_pillow = np.asarray(image.convert("L" if bits == 1 else image.mode)).reshape(values.shape)
+    np.testing.assert_array_equal(read, as_pillow)
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_bits_lowest_first_as_pillow_writes_and_reads_them(tmp_path: Path, compression: str) -> None:
+    mode = "L" if compression == "jpeg" else "1"
+    image = Image.fromarray(cv2.resize(RNG.integers(0, 2, (8, 9), dtype=np.uint8) * 255, (80, 64))).convert(mode)
+    image.save(tmp_path / "p.tif", compression=compression, tiffinfo={266: 2})
+    with Image.open(tmp_path / "p.tif") as again:
+        assert again.tag_v2[266] == 2
+        expected = np.asarray(again.convert("L"))
+    np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb[:, :, 0], expected)
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "tiff_lzw", "packbits", "tiff_deflate"])

@@ -90,21 +90,23 @@ def _decode(data: Data, head: Head, page: Directory) -> Decoded:
     samples = read_samples(Segments.of(data, page, layout), layout)
     colours = samples[:, :, : _COLOURS[photometric]]
     alpha, notes, associated = _alpha(samples, photometric, extras)
-    if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO):
-        colours = _widened(colours, bits)
-        if photometric == _WHITE_IS_ZERO:
-            colours = np.iinfo(colours.dtype).max - colours
-        colours = np.repeat(colours, 3, axis=2)
-    elif photometric == _PALETTE:
+    white = 2**bits - 1
+    if photometric == _WHITE_IS_ZERO:
+        colours = white - colours
+    if photometric == _PALETTE:
         colours = _mapped(colours[:, :, 0], page.values(Tag.ColorMap), bits)
+        if alpha is not None and associated:
+            colours = _straight(colours, alpha, by=white, most=255)
+    elif alpha is not None and associated:
+        colours = _straight(colours, alpha, by=_full(bits), most=_full(bits))
     else:
         colours = _widened(colours, bits)
+    if colours.shape[2] == 1:
+        colours = np.repeat(colours, 3, axis=2)
     if alpha is not None:
         alpha = _widened(alpha, bits)
         if alpha.dtype != colours.dtype:  # a palette's colours have eight bits
             alpha = (alpha // 257).astype(colours.dtype)
-        if associated:
-            colours = _straight(colours, alpha)
     grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
     return Decoded(np.ascontiguousarray(colours), alpha, grey, notes)
 
@@ -162,9 +164,14 @@ def _alpha(samples: Pixels, photometric: int, extras: list[int]) -> tuple[Pixels
     return alpha, tuple(notes), bool(kinds) and kinds[0] == _ASSOCIATED
 
 
+def _full(bits: int) -> int:
+    """White where so many bits are read as 8, or as 16 where there are more than 8."""
+    return 255 if bits <= 8 else 65_535
+
+
 def _widened(values: Pixels, bits: int) -> Pixels:
     """Values of so many bits on the scale of 8 bits, or of 16 where there are more than 8."""
-    full, white = (255, 2**bits - 1) if bits <= 8 else (65_535, 2**bits - 1)
+    full, white = _full(bits), 2**bits - 1
     if full == white:
         return np.ascontiguousarray(values)
     scaled: Any = (values.astype(np.uint32) * full + white // 2) // white
@@ -181,12 +188,21 @@ def _mapped(places: Pixels, colour_map: list[int], bits: int) -> Pixels:
     return np.asarray(colours.astype(np.uint8)[places])
 
 
-def _straight(colours: Pixels, alpha: Pixels) -> Pixels:
-    """Colours that were multiplied by alpha, divided by it; black where it is 0, as libtiff has it."""
-    white = np.iinfo(colours.dtype).max
-    part = np.maximum(alpha, 1).astype(np.uint32)[:, :, None]
-    divided = np.minimum(colours.astype(np.uint32) * white // part, white).astype(colours.dtype)
-    return np.where(alpha[:, :, None] == 0, 0, divided).astype(colours.dtype)
+def _straight(colours: Pixels, alpha: Pixels, by: int, most: int) -> Pixels:
+    """Colours that were multiplied by alpha, divided by it: the nearest; black where it is 0, as libtiff has it.
+
+    Args:
+        colours: (H, W, n), as they are stored, so that nothing is rounded twice.
+        alpha: (H, W), as it is stored.
+        by: times the quotient.
+        most: white.
+    """
+    straight = np.empty_like(colours)
+    for row, part in enumerate(alpha.astype(np.uint64)):  # row by row: 64 bits a value are many for a picture at once
+        part = part[:, None]
+        divided = (colours[row].astype(np.uint64) * np.uint64(by) + part // 2) // np.maximum(part, 1)
+        straight[row] = np.where(part == 0, 0, np.minimum(divided, most))
+    return straight
 
 
 # -- metadata ----------------------------------------------------------------------------------------------------------

@@ -249,7 +249,7 @@ def _unpacked(data: bytes, layout: Layout, rows: int) -> Pixels:
 def _decompressed(contents: list[bytes], layout: Layout, rows: int, row_bytes: int) -> bytes:
     """The bytes of strips or tiles of one size; raises Damaged where some are missing."""
     wanted, compression = rows * row_bytes, layout.compression
-    if layout.reversed_bits and compression not in _DEFLATE:
+    if layout.reversed_bits:  # what is compressed, whatever by, but JPEG
         contents = [_REVERSED[np.frombuffer(content, np.uint8)].tobytes() for content in contents]
     if compression in _BY_LIBTIFF:
         return _by_libtiff(contents, layout, row_bytes, rows, bits=8)

@@ -92,6 +92,8 @@ def _run_files(
     for job in planned:
         if job not in jobs:
             clear_finished(job.target)  # of a run that was killed when its output was there
+    if settings.resume:
+        jobs = _incomplete(jobs)
     restorer = model.load()
     files = FileReports(planned, jobs)
     restore = functools.partial(_restore, restorer, sampling, target, settings, files)
@@ -111,6 +113,19 @@ def _run_files(
         tell(f"{tally.written} written, {tally.failed} failed, {tally.skipped} skipped")
     if tally.failed:
         sys.exit(EXIT_SOME_FAILED)
+
+
+def _incomplete(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that are not done, when runs are resumed; says which are."""
+    from ..video.preparing import complete_already, complete_note
+
+    left = []
+    for job in jobs:
+        if complete_already(job.source, job.target):
+            note(complete_note(job.target))
+        else:
+            left.append(job)
+    return left
 
 
 def _restore(
@@ -140,7 +155,8 @@ def _restore(
             on_cut_off=shown.cut_off,
         )
     seconds = max(outcome.seconds, 1e-9)
-    tell(f"{job.target}: {outcome.frames} frames in {seconds:.1f} s, {outcome.frames / seconds:.2f} fps")
+    done_now = f"{outcome.frames} frames in {seconds:.1f} s, {outcome.frames / seconds:.2f} fps"
+    tell(f"{job.target}: {done_now if outcome.frames else 'complete, no frame was left to restore'}")
     losses = outcome.losses
     for problem in losses.problems:
         say(f"{job.source}: {problem}")

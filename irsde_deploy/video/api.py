@@ -17,7 +17,7 @@ from ..restorer import Restorer
 from .encoding import choose_encoding
 from .fingerprints import engine_identity
 from .job import JobState, Partial, VideoJob, carry_out, no_frames
-from .preparing import prepare
+from .preparing import complete_already, complete_note, prepare
 from .probing import probe
 from .reading import read_frames
 from .settling import USUAL, Tell, ignore, name_of, restoring_for, with_quality
@@ -126,7 +126,7 @@ def restore_video(
             error that is raised in a callback ends it too.
 
     Returns:
-        What was restored, and what was wrong with the source.
+        What was restored, and what was wrong with the source; of a run that is resumed and was complete, 0 frames.
 
     Raises:
         InputFileError: no video, or one that cannot be restored; or a run of something else is to be resumed.
@@ -144,6 +144,9 @@ def restore_video(
         on_note(note)
 
     paths = Path(source), Path(target)
+    if settings.resume and complete_already(*paths):
+        tell(complete_note(paths[1]))
+        return VideoOutcome(0, 0, 0.0, Losses(), tuple(notes))
     run = _settled_run(restorer, *paths, sampling, settings, target_seconds, on_quality, tell)
     return run.carried_out(on_start, on_progress, on_cut_off, tell, notes)
 

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from pathlib import Path
 
-from ..errors import InputFileError, OutputFileError, refuse
+from ..errors import OutputFileError, refuse
 from ..system.files import require_writable
 from .job import VideoJob
 from .piece_files import Piece
-from .work_folder import WorkFolder
+from .work_folder import WorkFolder, clear_finished
+
+
+def complete_already(source: Path, target: Path) -> bool:
+    """Whether there is nothing to resume, because the output is there and no run that was cut off.
+
+    What a run has left that was killed when its output was there is deleted, so that the answer is the same before and
+    after. The input itself is nobody's output.
+    """
+    clear_finished(target)
+    if not target.is_file() or os.path.realpath(target) == os.path.realpath(source):
+        return False
+    return not WorkFolder(target).exists
+
+
+def complete_note(target: Path) -> str:
+    """What to say then."""
+    return f"{target}: is complete already, there is nothing to resume: `overwrite` makes it anew"
 
 
 def prepare(job: VideoJob) -> tuple[WorkFolder, list[Piece]]:
@@ -41,7 +58,7 @@ def _refuse_existing(job: VideoJob) -> None:
         [
             (
                 is_there and job.resume,
-                f"{job.target}: is done already, there is nothing to resume: `overwrite` makes it anew",
+                f"{job.target}: exists already, and the run to resume has not made it: `overwrite` begins anew",
             ),
             (is_there, f"{job.target}: exists already: pass `overwrite` to replace it"),
         ],
@@ -52,7 +69,9 @@ def _refuse_existing(job: VideoJob) -> None:
 def _done(job: VideoJob, work: WorkFolder) -> list[Piece]:
     """The pieces of an earlier run that is continued; none where the job begins anew, or all is done."""
     if work.finished is not None and not job.overwrite:
-        _require_resumed(job, work)
+        if not job.resume:
+            work.clear()  # what a run has left that was killed before it had done that
+            _refuse_existing(job)
         return []
     if not work.may_replace:
         _refuse_existing(job)
@@ -64,13 +83,3 @@ def _done(job: VideoJob, work: WorkFolder) -> list[Piece]:
         )
     work.begin(job.manifest())
     return []
-
-
-def _require_resumed(job: VideoJob, work: WorkFolder) -> None:
-    """Clear up after a run that has ended, and was killed before it had, unless this is to do it by resuming that."""
-    if job.resume:
-        with suppress(InputFileError):
-            work.require_same(job.manifest())
-            return
-    work.clear()
-    _refuse_existing(job)

@@ -33,11 +33,13 @@ from videos import (  # noqa: E402
 from irsde_deploy import load  # noqa: E402
 from irsde_deploy.cli import cli  # noqa: E402
 from irsde_deploy.errors import EngineError, InputFileError, IrsdeError, OutputFileError  # noqa: E402
+from irsde_deploy.video import VideoSettings, restore_video  # noqa: E402
 from irsde_deploy.video.job import JobState, RestoreFrames  # noqa: E402
 from irsde_deploy.video.pieces import PieceEncoder  # noqa: E402
 from irsde_deploy.video.probing import probe  # noqa: E402
 from irsde_deploy.video.reading import read_frames  # noqa: E402
 from irsde_deploy.video.source import Losses, Span  # noqa: E402
+from irsde_deploy.video.work_folder import WorkFolder  # noqa: E402
 
 PROGRAM = [sys.executable, "-m", "irsde_deploy"]
 
@@ -282,13 +284,41 @@ def test_frames_with_times_made_up_are_continued_where_they_were(tmp_path: Path)
         assert_same(frame.planes, theirs)
 
 
-def test_a_job_that_is_done_is_not_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_resuming_what_is_complete_is_a_note_before_and_after_clearing_up(
+    killed: bool,
+    unet_onnx: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    succeeds: Callable[..., tuple[str, str]],
+) -> None:
     source = write_video(tmp_path / "in.mp4", planes_of(2, YUV420, SD))
-    restore(source, tmp_path / "out.mp4")
-    content = (tmp_path / "out.mp4").read_bytes()
-    with pytest.raises(OutputFileError, match="is done already, there is nothing to resume"):
-        restore(source, tmp_path / "out.mp4", resume=True)
-    assert (tmp_path / "out.mp4").read_bytes() == content
+    target = tmp_path / "out.mp4"
+    with monkeypatch.context() as patched:
+        if killed:  # before the run could clear up
+            patched.setattr(WorkFolder, "clear", lambda _: None)
+        restore(source, target)
+    assert (tmp_path / ".out.mp4.irsde").exists() == killed
+    content = target.read_bytes()
+    printed, told = succeeds("run", "--engine", unet_onnx, source, "-o", target, "--resume")
+    assert f"{target}: is complete already, there is nothing to resume: --overwrite makes it anew" in told
+    assert "fps" not in printed + told
+    assert target.read_bytes() == content
+    assert not (tmp_path / ".out.mp4.irsde").exists()
+    notes: list[str] = []
+    outcome = restore_video(load(unet_onnx), source, target, settings=VideoSettings(resume=True), on_note=notes.append)
+    assert (outcome.frames, list(outcome.notes)) == (0, notes)
+    assert notes == [f"{target}: is complete already, there is nothing to resume: `overwrite` makes it anew"]
+
+
+def test_the_input_is_no_output_that_is_complete(
+    unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
+    source = write_video(tmp_path / "in.mp4", planes_of(2, YUV420, SD))
+    link = tmp_path / "out.mp4"
+    link.symlink_to(source)
+    with pytest.raises(OutputFileError, match="is the input and would be replaced"):
+        restore_video(load(unet_onnx), source, link, settings=VideoSettings(resume=True))
 
 
 def test_what_computes_is_part_of_the_settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,40 @@ def test_no_segment_costs_the_pixels(
     assert note in " ".join(picture.notes)
     assert len(picture.notes) == bool(note)
     assert capfd.readouterr() == ("", "")
+
+
+JPEG_STREAMS: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "subsampled": {"subsampling": 2},
+    "progressive": {"progressive": True},
+    "in intervals": {"restart_marker_blocks": 2},
+    "progressive in intervals": {"progressive": True, "restart_marker_rows": 1},
+}
+
+
+def _rgb_or_none(tmp_path: Path, content: bytes) -> np.ndarray | None:
+    try:
+        return read(tmp_path, content).rgb
+    except InputFileError:
+        return None
+
+
+@pytest.mark.parametrize("kind", JPEG_STREAMS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_without_its_end_is_read_where_its_pixels_are_whole(tmp_path: Path, kind: str, mode: str) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (27, 43, 3), dtype=np.uint8)
+    content = saved("JPEG", Image.fromarray(noise).convert(mode), **JPEG_STREAMS[kind])
+    whole = read(tmp_path, content)
+    for cut in (2, 1):
+        without = read(tmp_path, content[:-cut])
+        np.testing.assert_array_equal(without.rgb, whole.rgb)
+        assert without.notes == ("its end is missing (no EOI), and its pixels are whole",)
+    ends = [match.start() for match in re.finditer(rb"\xff[\xd0-\xd7\xda]", content)]  # of intervals and of scans
+    ends += [*range(len(content) - 120, len(content) - 3, 7), len(content) - 6]
+    found = [_rgb_or_none(tmp_path, content[:end]) for end in ends]
+    assert sum(rgb is None for rgb in found) >= 10
+    for rgb in found:  # of which nothing is cut off that says anything: an empty interval of a last scan
+        assert rgb is None or (rgb == whole.rgb).all()
 
 
 def test_of_several_pictures_in_a_jpeg_the_first_is_read_with_a_note(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
 
 from .exif import PREFIX as EXIF_PREFIX
+from .jpeg_ends import completed
 from .metadata import ASPECT, CENTIMETRE, INCH, Density, Metadata
 from .scan import Damaged, Decoded, Pixels, Scan, Unsupported
 from .scan_data import Data
@@ -105,12 +106,23 @@ def _essential(data: Data, segments: list[_Segment]) -> bytes:
 
 
 def _decode(data: Data, segments: list[_Segment], frame: _Frame) -> Decoded:
-    values = decode_channels(_essential(data, segments))
+    values, notes = _channels(_essential(data, segments))
     if frame.components == 1:
-        return Decoded(np.repeat(values[:, :, None], 3, axis=2), grey=True)
+        return Decoded(np.repeat(values[:, :, None], 3, axis=2), grey=True, notes=notes)
     if frame.components == 4:
-        return Decoded(_from_cmyk(values))
-    return Decoded(values)
+        return Decoded(_from_cmyk(values), notes=notes)
+    return Decoded(values, notes=notes)
+
+
+def _channels(content: bytes) -> tuple[Pixels, tuple[str, ...]]:
+    """The values of a stream whose end may be missing, and a note where it is."""
+    try:
+        return decode_channels(content), ()
+    except OSError:
+        values = completed(content, decode_channels)
+        if values is None:
+            raise
+    return values, ("its end is missing (no EOI), and its pixels are whole",)
 
 
 def essential_segments(stream: bytes) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidValueError
+from ..system.parsing import shown
 from . import spoiling
 from .spoiling import Pixels
 
@@ -89,12 +90,12 @@ def degradation(kind: str, parameters: Mapping[str, Any] | None = None) -> Degra
         InvalidValueError: an unknown kind or parameter, or a value outside its limits.
     """
     if not isinstance(kind, str) or kind not in DEGRADATIONS:
-        raise InvalidValueError(f"degradation must be one of {', '.join(DEGRADATIONS)}, not {kind!r}")
+        raise InvalidValueError(f"degradation must be one of {', '.join(DEGRADATIONS)}, not {shown(kind)}")
     known = parameters_of(kind)
     settled = {}
     for name, value in (parameters or {}).items():
         if name not in known:
-            raise InvalidValueError(f"{kind} has no parameter {name!r}: it takes {', '.join(known)}")
+            raise InvalidValueError(f"{kind} has no parameter {shown(name)}: it takes {', '.join(known)}")
         settled[name] = _settled(kind, name, value, known[name])
     return Degradation(kind, settled)
 
@@ -119,7 +120,7 @@ def _settled(kind: str, name: str, value: Any, default: Any) -> Any:
     """A parameter's value as the function takes it, once it is known to be allowed; the default tells the type."""
     if isinstance(default, bool):
         if not isinstance(value, bool):
-            raise InvalidValueError(f"{name} of {kind} must be true or false, not {value!r}")
+            raise InvalidValueError(f"{name} of {kind} must be true or false, not {shown(value)}")
         return value
     most, shape = 1, "a number"
     if isinstance(default, tuple) or name == "sigma":  # whose default is a number, since 25 is what papers take
@@ -127,7 +128,7 @@ def _settled(kind: str, name: str, value: Any, default: Any) -> Any:
     ends = list(value) if isinstance(value, (list, tuple)) else [value]  # TOML and JSON have lists for pairs
     low, high = _LIMITS[name]
     if not _are_within(ends, low, high) or len(ends) > most or ends != sorted(ends):
-        raise InvalidValueError(f"{name} of {kind} must be {shape} from {low:g} to {high:g}, not {value!r}")
+        raise InvalidValueError(f"{name} of {kind} must be {shape} from {low:g} to {high:g}, not {shown(value)}")
     return tuple(ends) if len(ends) == 2 else ends[0]
 
 

@@ -11,6 +11,7 @@ from ..core.sampling import Sampling
 from ..errors import InvalidValueError
 from ..pictures.restoring import Pixels, Restoring
 from ..restorer import load
+from ..system.parsing import shown
 
 
 class FrameRestorer:
@@ -40,7 +41,7 @@ class FrameRestorer:
         fallback: str | Path | None = None,
     ) -> None:
         if noise not in FRAME_NOISES:
-            raise InvalidValueError(f"noise must be one of {', '.join(FRAME_NOISES)}, not {noise!r}")
+            raise InvalidValueError(f"noise must be one of {', '.join(FRAME_NOISES)}, not {shown(noise)}")
         restorer = load(engine, device, fallback=fallback, provider=provider)
         require_rgb_pictures(restorer.card, engine)
         self._restoring = Restoring(restorer, sampling)

@@ -10,6 +10,7 @@ import numpy as np
 from ..core.sampling import Sampling
 from ..core.tiling import Tile
 from ..errors import InvalidValueError, requires_extra
+from ..system.parsing import shown
 from .frame_restorer import FrameRestorer
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def restore(
     with requires_extra("vapoursynth", "restoring a clip"):
         import vapoursynth as vs
     if not isinstance(clip, vs.VideoNode) or not isinstance(engine, (str, Path)):  # a script may hand over anything
-        raise InvalidValueError(f"restore takes a clip and the name of an engine file, not {clip!r} and {engine!r}")
+        raise InvalidValueError(
+            f"restore takes a clip and the name of an engine file, not {shown(clip)} and {shown(engine)}"
+        )
     _require_rgb(clip, vs.RGB)
     sampling = Sampling(
         sampler=sampler,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputFileError, OutputFileError, reason, requires_extra
 from ..system.files import require_readable
+from ..system.parsing import shown
 
 if TYPE_CHECKING:
     import av
@@ -78,5 +79,5 @@ def require_container(target: Path) -> str:
     muxer = CONTAINERS.get(target.suffix.lower())
     if muxer is None:
         names, found = ", ".join(CONTAINERS), target.suffix or "no suffix"
-        raise OutputFileError(f"{target}: videos are written as {names}, not {found!r}")
+        raise OutputFileError(f"{target}: videos are written as {names}, not {shown(found)}")
     return muxer

@@ -11,6 +11,7 @@ import numpy as np
 from ..core.arrays import Float32
 from ..errors import InputFileError, InvalidValueError
 from ..pictures.files import MAX_PIXELS
+from ..system.parsing import shortened, shown
 from .colour import Colour, Layout, Planes, clipped_off, guessed_matrix, to_planes, to_rgb
 
 MAGIC = b"YUV4MPEG2"
@@ -88,7 +89,7 @@ def raw_format(size: str, pixel_format: str) -> PipeFormat:
     """The format of raw RGB video: size as `WIDTHxHEIGHT`, pixel format one of `RAW`."""
     match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", size)
     if match is None:
-        raise InvalidValueError(f"`size` must be WIDTHxHEIGHT, such as 1920x1080, not {size!r}")
+        raise InvalidValueError(f"`size` must be WIDTHxHEIGHT, such as 1920x1080, not {shown(size)}")
     if pixel_format not in RAW:
         raise InvalidValueError(
             f"raw video on a pipe is one of {', '.join(RAW)}, not {pixel_format}: use y4m for others"
@@ -146,7 +147,7 @@ def _number(tags: dict[str, str], name: str) -> int:
     """A side of the frames, by its letter."""
     text = tags.get(name, "")
     if not re.fullmatch(r"\d{1,6}", text) or int(text) == 0:
-        raise InputFileError(f"the y4m header must give {name} as a number from 1 to 999999, not {text!r}")
+        raise InputFileError(f"the y4m header must give {name} as a number from 1 to 999999, not {shown(text)}")
     return int(text)
 
 
@@ -164,7 +165,7 @@ def _rate(text: str) -> float:
     """Frames a second; 0 where the stream does not say."""
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
     if match is None:
-        raise InputFileError(f"the y4m header must give F as a fraction such as 25:1, not {text!r}")
+        raise InputFileError(f"the y4m header must give F as a fraction such as 25:1, not {shown(text)}")
     frames, seconds = int(match[1]), int(match[2])
     return frames / seconds if seconds else 0
 
@@ -174,8 +175,8 @@ def _layout(space: str) -> Layout:
     layout = Layout.of(_ffmpegs_name(space))
     if layout is None:
         raise InputFileError(
-            f"the y4m colour space C{space} is not one of C420 (jpeg, mpeg2, paldv), C422, C444, C411, Cmono, "
-            "C420p10 to C444p16: convert it first (ffmpeg -pix_fmt yuv420p)"
+            f"the y4m colour space C{shortened(space)} is not one of C420 (jpeg, mpeg2, paldv), C422, C444, C411, "
+            "Cmono, C420p10 to C444p16: convert it first (ffmpeg -pix_fmt yuv420p)"
         )
     return layout
 

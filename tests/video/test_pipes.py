@@ -126,11 +126,14 @@ def test_short_reads_and_a_torn_frame() -> None:
         (b"YUV4MPEG2 W64 H48 F25:1 C444alpha\n", "C444alpha is not one of"),
         (b"YUV4MPEG2 W64 H48 F25:1 C420p11\n", "C420p11 is not one of"),
         (b"YUV4MPEG2 W64 H48 F25:1 X" + 2000 * b"x", "longer than 1024"),
+        (b"YUV4MPEG2 W64 H48 F" + 500 * b"1" + b"\n", "must give F"),
+        (b"YUV4MPEG2 W64 H48 F25:1 C" + 500 * b"4" + b"\n", "is not one of"),
     ],
 )
 def test_bad_headers(data: bytes, message: str) -> None:
-    with pytest.raises(InputFileError, match=re.escape(message)):
+    with pytest.raises(InputFileError, match=re.escape(message)) as caught:
         read_format(io.BytesIO(data))
+    assert len(str(caught.value)) < 250, "no value is quoted at length"
 
 
 def test_bad_frames_and_sizes() -> None:

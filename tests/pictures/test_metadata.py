@@ -288,6 +288,8 @@ def test_webp_with_alpha_keeps_it_beside_metadata(tmp_path: Path) -> None:
         (34675, ("H", [7] * 200), "its colour profile cannot be read (it has no head)"),
         (34665, ("I", [1 << 30]), "its EXIF data cannot be read"),
         (34853, ("H", []), "its GPS data cannot be read"),
+        (37510, ("X", bytes(100_000)), "has tags outside of its EXIF data that belong there (UserComment)"),
+        (700, ("X", b"<\xff>"), "its XMP data cannot be read and are left out (they are not UTF-8)"),
         (33723, ("X", b"x"), "its IPTC data are left out"),
         (274, ("I", [77]), ""),
         (282, ("H", [0]), ""),

@@ -97,7 +97,29 @@ BESIDE = {
     "damaged transparency": (bad_checksum(b"tRNS", b"\0\1\0\2\0\3"), "its tRNS chunk is damaged"),
     "XMP cut short": (chunk(b"iTXt", b"XML:com.adobe.xmp\0\1"), "its iTXt chunk cannot be read"),
     "a resolution cut short": (chunk(b"pHYs", b"\0\0"), "its pHYs chunk cannot be read"),
-    "a gamma cut short": (chunk(b"gAMA", b"\0"), ""),
+    "a gamma cut short": (chunk(b"gAMA", b"\0"), "its gAMA chunk cannot be read"),
+    "a gamma of nothing": (chunk(b"gAMA", bytes(4)), "its gAMA chunk cannot be read"),
+    "two gammas": (2 * chunk(b"gAMA", b"\0\1\0\0"), "its gAMA chunk cannot be read"),
+    "an unknown intent": (chunk(b"sRGB", b"\x09"), "its sRGB chunk cannot be read"),
+    "primaries beyond all": (chunk(b"cHRM", b"\xff" * 32), "its cHRM chunk cannot be read"),
+    "primaries in one place": (chunk(b"cHRM", b"\0\0\1\0" * 8), "its cHRM chunk cannot be read"),
+    "light beyond all": (chunk(b"cLLI", b"\xff" * 8), "its cLLI chunk cannot be read"),
+    "numbers of colours that are not RGB": (chunk(b"cICP", b"\1\1\1\1"), "its cICP chunk cannot be read"),
+    "numbers of colours cut short": (chunk(b"cICP", b"\1\1\0"), "its cICP chunk cannot be read"),
+    "a display cut short": (chunk(b"mDCV", bytes(20)), "its mDCV chunk cannot be read"),
+    "a display beyond all": (chunk(b"mDCV", b"\xff" * 24), "its mDCV chunk cannot be read"),
+    "text without an end of its keyword": (chunk(b"tEXt", b"keyword"), "its tEXt chunk cannot be read"),
+    "text without a keyword": (chunk(b"tEXt", b"\0text"), "its tEXt chunk cannot be read"),
+    "text of 60 MB": (chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(60_000_000))), "its zTXt chunk cannot be read"),
+    "text of an unknown compression": (chunk(b"zTXt", b"k\0\1" + zlib.compress(b"x")), "its zTXt chunk cannot be read"),
+    "text cut short": (chunk(b"zTXt", b"k\0\0" + zlib.compress(b"words")[:-5]), "its zTXt chunk cannot be read"),
+    "text that does not inflate": (chunk(b"iTXt", b"k\0\1\0\0\0xyz"), "its iTXt chunk cannot be read"),
+    "text that is no UTF-8": (chunk(b"iTXt", b"k\0\0\0\0\0\xff"), "its iTXt chunk cannot be read"),
+    "XMP that is no UTF-8": (chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<\xff>"), "its XMP data cannot be read"),
+    "an animation of nothing": (chunk(b"acTL", bytes(8)), "its acTL chunk cannot be read"),
+    "an animation of one frame": (chunk(b"acTL", b"\0\0\0\1\0\0\0\0"), ""),
+    "a damaged animation": (bad_checksum(b"acTL", b"\0\0\0\2\0\0\0\0"), "its acTL chunk is damaged"),
+    "empty text": (chunk(b"zTXt", b"k\0\0" + zlib.compress(b"")) + chunk(b"tEXt", b"k\0"), ""),
     "a private chunk": (chunk(b"prVt", b"anything"), ""),
     "an animation": (chunk(b"acTL", b"\0\0\0\2\0\0\0\0"), "is animated: its still picture is restored alone"),
 }
@@ -116,6 +138,8 @@ def test_nothing_beside_the_pixels_costs_them(
         assert picture.alpha is None
         assert len(picture.notes) == bool(note)
         assert note in " ".join(picture.notes)
+        if name not in ("empty text", "two gammas"):
+            assert (picture.metadata.chunks, picture.metadata.xmp) == ((), None)
         for suffix in (".png", ".jpg", ".webp", ".tif"):
             write_picture(tmp_path / f"out{suffix}", picture)
     assert capfd.readouterr() == ("", ""), "no library may write to the terminal"

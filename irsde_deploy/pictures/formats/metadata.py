@@ -97,6 +97,9 @@ def settle(metadata: Metadata, grey: bool, orientation: int | None) -> Settled:
         except (ValueError, struct.error, IndexError, TypeError) as error:
             notes.append(f"its EXIF data cannot be read and are left out ({reason(error)})")
             metadata = replace(metadata, exif=None)
+    if metadata.xmp is not None and not _is_utf8(metadata.xmp):
+        notes.append("its XMP data cannot be read and are left out (they are not UTF-8)")
+        metadata = replace(metadata, xmp=None)
     orientation = orientation or _orientation_of_xmp(metadata.xmp) or 1
     if orientation not in range(1, 9):
         orientation = 1
@@ -106,6 +109,14 @@ def settle(metadata: Metadata, grey: bool, orientation: int | None) -> Settled:
     if metadata.iptc:
         notes.append("its IPTC data are left out")
     return Settled(_upright(metadata, orientation), orientation, tuple(notes))
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def stored_orientation(metadata: Metadata, orientation: int | None) -> int:

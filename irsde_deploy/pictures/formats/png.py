@@ -136,8 +136,6 @@ def _take(data: Data, chunk: _Chunk, parts: _Parts) -> None:
         _take_colours(data, chunk, parts)
     elif kind[:1].isupper():
         raise Unsupported(f"is a PNG with a chunk {kind.decode()}, without which it cannot be shown, and it is unknown")
-    elif kind == b"acTL":
-        parts.notes.append("is animated: its still picture is restored alone")
     elif chunk.end - chunk.begin > MAX_METADATA:
         parts.notes.append(f"its {kind.decode()} chunk is too large and is left out")
     elif not _sound(data, chunk):

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from PIL.ExifTags import TAGS
 from PIL.ExifTags import Base as Tag
 
 from . import exif
@@ -43,6 +44,7 @@ _DESCRIPTIVE = (
     *(Tag.Artist, Tag.HostComputer, Tag.Copyright),
     *(Tag.XPTitle, Tag.XPComment, Tag.XPAuthor, Tag.XPKeywords, Tag.XPSubject),
 )
+_TAGS_OF_EXIF = ((33434, 33437), range(34850, 34870), range(36864, 37523), range(40960, 42241))
 _KEPT_CHILDREN = (Tag.ExifOffset, Tag.GPSInfo)
 _METADATA_TAGS = {
     Tag.InterColorProfile: "colour profile's data",
@@ -66,6 +68,10 @@ def scan(data: Data) -> Scan:
     for tag, words in _METADATA_TAGS.items():
         if tag in page.unread:
             notes.append(f"its {words} cannot be read and are left out")
+    misplaced = [TAGS.get(tag, str(tag)) for tag in page.fields if any(tag in tags for tags in _TAGS_OF_EXIF)]
+    if misplaced:
+        shown = ", ".join(misplaced[:4]) + (" and others" if len(misplaced) > 4 else "")
+        notes.append(f"has tags outside of its EXIF data that belong there ({shown}): they are left out")
     orientation = page.value(Tag.Orientation, 1)
     return Scan(width, height, partial(_decode, data, head, page), _metadata(page), orientation, tuple(notes))
 

@@ -144,14 +144,21 @@ library that is loaded needs addresses."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 _MUTE = ("Exception from", "Check '", "FrontEnd API failed with", "Loading input model")
 """How those lines of OpenVINO's errors begin that say where and not why."""
+_SOURCE = re.compile(
+    r"(?:\b[A-Za-z]:)?[\\/][^\s:]*\.(?:cc|cpp|cu|cuh|h|hpp):\d+ (?:.*?\)(?: const)?(?: \[with [^\]]*\])?(?: |$))?"
+    r"|\b\w+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ \S+ "
+)
+"""The same in ONNX Runtime's: a file and line of its C++, and the signature of the function there."""
 
 
 def reason(error: BaseException) -> str:
     """A library's error in a few words, for a message of one sentence: its first line, or its type if that is mute."""
+    if isinstance(error, KeyError) and not isinstance(error, IrsdeError):  # its words are the key alone
+        return f"there is no {one_line(str(error))[:100]}" if str(error) else "something is missing"
     lines = [line for line in str(error).strip().splitlines() if not line.startswith(_MUTE)]
-    if not lines or lines[0].isdigit():  # a number alone is a KeyError's key
+    if not lines or lines[0].isdigit():
         return type(error).__name__
-    return lines[0][:160].rstrip(". ")
+    return " ".join(_SOURCE.sub(" ", lines[0]).split())[:160].rstrip(". ")
 
 
 def one_line(text: str) -> str:

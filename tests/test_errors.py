@@ -74,3 +74,33 @@ def test_no_error_moves_a_cursor_or_turns_what_is_read() -> None:
     error = errors.InputFileError("task \x1b[31mde\u202erain\nirsde-deploy: done\x9b2J")
     assert str(error) == "task  [31mde rain irsde-deploy: done 2J"
     assert f"{error}" == str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RuntimeError(
+                "[ONNXRuntimeError] : 1 : FAIL : Load model from m.onnx failed:/onnxruntime_src/onnxruntime/core/graph/"
+                "model.cc:256 onnxruntime::Model::Model(onnx::ModelProto&&, const Path&) Unsupported IR version (99)."
+            ),
+            "[ONNXRuntimeError] : 1 : FAIL : Load model from m.onnx failed: Unsupported IR version (99)",
+        ),
+        (
+            RuntimeError(
+                r"failed: D:\a\_work\1\core\x.cc:7 static void ns::{anonymous}::f(int) const [with T = int] Too large."
+            ),
+            "failed: Too large",
+        ),
+        (
+            RuntimeError("FAIL : tensorprotoutils.cc:2201 GetExtDataFromTensorProto Beyond the end"),
+            "FAIL : Beyond the end",
+        ),
+        (RuntimeError("/onnxruntime_src/a/b.h:17 " + "f" * 200 + "(int) Integer overflow"), "Integer overflow"),
+        (RuntimeError("cannot open /home/me/a.cc: it is no picture"), "cannot open /home/me/a.cc: it is no picture"),
+        (KeyError("intro.weight"), "there is no 'intro.weight'"),
+        (KeyError(7), "there is no 7"),
+    ],
+)
+def test_a_librarys_words_come_without_where_in_its_source(error: Exception, words: str) -> None:
+    assert errors.reason(error) == words

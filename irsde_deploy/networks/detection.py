@@ -58,9 +58,10 @@ def _detected(detect: Callable[[Weights], Detected], weights: Weights) -> Detect
     except CheckpointError:
         raise
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        why = f"there is no {shown(error.args[0])}" if isinstance(error, KeyError) else "their shapes are none of its"
         raise CheckpointError(
             "the weights look like those of a known network, but their sizes cannot be read "
-            f"({type(error).__name__}: {error}): the checkpoint is incomplete or of another version"
+            f"({why}): the checkpoint is incomplete or of another version"
         ) from None
 
 

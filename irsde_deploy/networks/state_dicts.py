@@ -11,17 +11,35 @@ from ..errors import CheckpointError
 from ..system.parsing import shown
 from .detection import is_known
 
-EMA_ENTRIES = ("params_ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "ema")
+EMA_ENTRIES = (
+    *("params_ema", "ema_params", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "model_ema_state_dict"),
+    *(
+        "ema_model_state_dict",
+        "ema_weights",
+        "ema_net",
+        "net_ema",
+        "netG_ema",
+        "net_g_ema",
+        "g_ema",
+        "ema_network",
+        "ema",
+    ),
+    *("swa_model", "model_swa", "swa_state_dict", "swa_model_state_dict", "swa"),
+    *("averaged_model", "average_model", "avg_model", "model_averaged", "model_avg", "averaged"),
+)
 PLAIN_ENTRIES = ("params", "state_dict", "model_state_dict", "model", "weights", "net", "network", "module")
 """Names under which training code puts a state dict inside a checkpoint. Averaged weights, which restore better, are
 looked for first."""
 
-EMA_PREFIXES = ("ema_model.", "model_ema.", "ema.", "averaged_model.")
+EMA_PREFIXES = ("ema_model.", "model_ema.", "ema.", "averaged_model.", "swa_model.", "net_g_ema.", "netG_ema.")
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", *EMA_PREFIXES, "model.", "net.", "netG.", "network.", "generator.")
 """What wrappers put before every key: DataParallel, torch.compile, averaging, and code that trains several networks."""
 
 WRAPPER_PARTS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What wrappers of a part of a network put inside the keys: torch.compile, FSDP, activation checkpointing."""
+
+PARALLEL_PARTS = {"module"}
+"""The same of DataParallel and DDP. Before the keys it may tell one network from others, so it is taken out last."""
 
 MOST_NESTED = 8
 """Wrappers around wrappers, of entries and of prefixes: more than any training code has."""
@@ -45,8 +63,9 @@ def select_weights(content: Any, notes: list[str]) -> dict[str, Tensor]:
         raise CheckpointError(f"there is no state dict inside, only {listed}")
     trail, mapping = found
     notes += trail
-    tensors = _without_parts(_weights_among(mapping, notes), notes)
-    return _unwrapped(_averaged(tensors, notes), notes)
+    tensors = _without_parts(WRAPPER_PARTS, _weights_among(mapping, notes), notes)
+    network = _unwrapped(_averaged(tensors, notes), notes)
+    return _without_parts(PARALLEL_PARTS, network, notes) if is_known(network) else network
 
 
 def _find(content: Mapping[Any, Any], trail: list[str], seen: set[int]) -> tuple[list[str], Mapping[Any, Any]] | None:
@@ -91,14 +110,14 @@ def _is_counter(key: str, value: Tensor) -> bool:
     return value.dim() == 0 or not value.is_floating_point()
 
 
-def _without_parts(weights: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+def _without_parts(wrappers: set[str], weights: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
     """The weights without what wrappers of parts put inside their keys."""
     renamed: dict[str, Tensor] = {}
     taken = set()
     for key, value in weights.items():
         parts = key.split(".")
-        kept = [part for part in parts if part not in WRAPPER_PARTS]
-        taken |= WRAPPER_PARTS.intersection(parts)
+        kept = [part for part in parts if part not in wrappers]
+        taken |= wrappers.intersection(parts)
         name = ".".join(kept)
         if name in renamed:
             raise CheckpointError(f"two tensors are called {shown(name)} once wrappers' names are taken off the keys")

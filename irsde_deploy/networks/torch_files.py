@@ -11,13 +11,13 @@ import io
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from ..errors import CheckpointError, reason
+from ..errors import CheckpointError, is_out_of_memory, reason, refuse
 from ..system.parsing import shown
 from .pickles import UNSAFE, Pickle
 
@@ -47,13 +47,12 @@ def load_safely(path: Path) -> Any:
 
 
 def _why(error: Exception) -> str:
-    """What keeps a file from being loaded, without PyTorch's advice to load it unsafely."""
-    if isinstance(error, MemoryError):
+    """What keeps a file from being loaded, without PyTorch's own words: they are for its authors, or bad advice."""
+    if is_out_of_memory(error):
         return "there is not enough memory for it"
-    text = reason(error)
-    if "eights only load" in text or "weights_only" in text:
-        return UNSAFE
-    return text
+    if isinstance(error, OSError):
+        return reason(error)
+    return UNSAFE
 
 
 def _require_sound(path: Path) -> None:
@@ -80,8 +79,7 @@ def _require_sound_archive(file: IO[bytes], size: int) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-            if sum(entry.file_size for entry in entries) > size:  # before any of it is unpacked
-                raise CheckpointError("a compressed archive, which PyTorch never writes: unpack it first")
+            _require_unpacked(entries, size)
             damaged = archive.testzip()
             for entry in entries:
                 name = entry.orig_filename.lower()  # its bytes: `filename` is what other fields make of them
@@ -94,8 +92,29 @@ def _require_sound_archive(file: IO[bytes], size: int) -> None:
         damaged = reason(error)
     if damaged:
         raise CheckpointError(f"the file is damaged (its checksum fails at {shown(damaged)}): copy it again")
+    if not pickles:
+        raise CheckpointError("an archive, but none of PyTorch's: there is no 'data.pkl' in it")
     for content in pickles:
         _require_stored(content, stored)
+
+
+def _require_unpacked(entries: Sequence[zipfile.ZipInfo], size: int) -> None:
+    """Raise CheckpointError where an archive's entries say that they are more than the file, before any is unpacked."""
+    claimed = sum(entry.file_size for entry in entries)
+    compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    refuse(
+        [
+            (
+                claimed > size and compressed,
+                "a compressed archive, which PyTorch never writes: unpack it first",
+            ),
+            (
+                claimed > size,
+                f"the file is damaged: what is in it claims {claimed} bytes, and the file has {size}: copy it again",
+            ),
+        ],
+        CheckpointError,
+    )
 
 
 def _ends_in_directory(file: IO[bytes], size: int) -> bool:

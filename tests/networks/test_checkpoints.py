@@ -66,6 +66,19 @@ WRAPPINGS: dict[str, Any] = {
         f"_orig_mod.module._fsdp_wrapped_module.{k.replace('ending.', 'ending._fsdp_wrapped_module.')}": v
         for k, v in w.items()
     },
+    "compiled DDP of parts": lambda w: {
+        k.replace("intro.", "intro._orig_mod.module.").replace("decoders.", "decoders.module._fsdp_wrapped_module."): v
+        for k, v in w.items()
+    },
+    "averaged beside a GAN's other": lambda w: {
+        **{f"netG_ema.module.{k}": v for k, v in w.items()},
+        **{f"netG.module.{k}": v for k, v in wrong(w).items()},
+    },
+    "AveragedModel entry": lambda w: {
+        "swa_model": {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in w.items()}},
+        "model": wrong(w),
+    },
+    "averaged entry": lambda w: {"model": wrong(w), "averaged_model": w},
     "EMA of DataParallel among others": lambda w: {
         **{f"ema.module.{k}": v for k, v in w.items()},
         **{f"net.{k}": v for k, v in wrong(w).items()},
@@ -225,8 +238,9 @@ def test_prefixes_without_end_are_refused(tmp_path: Path) -> None:
     assert len(str(refused.value)) < 400 + len(str(tmp_path))
 
 
-def test_names_that_become_one_are_refused(weights: Weights, tmp_path: Path) -> None:
-    torch.save({**weights, "intro._orig_mod.weight": torch.ones(1)}, tmp_path / "c.pth")
+@pytest.mark.parametrize("wrapped", ["intro._orig_mod.weight", "intro.module.weight"])
+def test_names_that_become_one_are_refused(wrapped: str, weights: Weights, tmp_path: Path) -> None:
+    torch.save({**weights, wrapped: torch.ones(1)}, tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match="two tensors are called 'intro.weight'"):
         read_checkpoint(tmp_path / "c.pth")
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from irsde_deploy.errors import CheckpointError
+from irsde_deploy.networks.pickles import UNSAFE
 from irsde_deploy.networks.torch_files import load_safely
 
 
@@ -248,3 +249,37 @@ def test_arrays_of_big_endian_machines_are_read(tmp_path: Path) -> None:
     content = struct.pack(">4f", 1, 2, 3, 4)
     packed(tmp_path / "c.pt", claiming(4), byteorder=b"big", k=content)
     assert load_safely(tmp_path / "c.pt")["x"].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("entry", "content"),
+    [("version", b"9" * 40), ("version", b""), (".format_version", b"9" * 40)],
+)
+def test_words_for_pytorchs_authors_are_not_said(entry: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("c/data.pkl", claiming(4))
+        archive.writestr("c/data/k", bytes(16))
+        archive.writestr(f"c/{entry}", content)
+    with pytest.raises(CheckpointError) as refused:
+        load_safely(path)
+    assert f"c.pt: not a PyTorch checkpoint that can be read safely ({UNSAFE}): give a file" in str(refused.value)
+
+
+def test_an_archive_of_something_else_is_called_that(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "c.pt", "w") as archive:
+        archive.writestr("c/readme.txt", "no checkpoint")
+    with pytest.raises(CheckpointError, match=r"c.pt: an archive, but none of PyTorch's: there is no 'data.pkl' in it"):
+        load_safely(tmp_path / "c.pt")
+
+
+def test_a_size_that_the_file_does_not_have_is_no_compression(tmp_path: Path) -> None:
+    path = packed(tmp_path / "c.pt", claiming(4), k=bytes(16))
+    content = bytearray(path.read_bytes())
+    directory = content.rindex(b"PK\x01\x02")  # of the last entry: its two sizes are at 20 and 24
+    content[directory + 20 : directory + 28] = struct.pack("<LL", 2**32 - 16, 2**32 - 16)
+    path.write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match=r"the file is damaged: what is in it claims 42949\d+ bytes, and the file"
+    ):
+        load_safely(path)

@@ -89,8 +89,8 @@ def _outside(output: Path, folder: Path, files: Sequence[Path]) -> list[Path]:
 
 def _left_out(files: Iterable[Path]) -> str:
     """How many files of what kind are no pictures that are read; hidden ones do not count."""
-    others = [file for file in files if not file.name.startswith(".") and file.is_file() and not is_picture_file(file)]
-    kinds = Counter(one_line(file.suffix.lower())[:12] or "without suffix" for file in others)
+    others = [file for file in files if not file.name.startswith(".") and not is_picture_file(file)]
+    kinds = Counter(_kind(file) for file in others)
     shown = [f"{count} {kind}" for kind, count in kinds.most_common(8)]
     if len(kinds) > 8:
         shown.append("and others")
@@ -98,6 +98,13 @@ def _left_out(files: Iterable[Path]) -> str:
         return ""
     what = "1 file that is no picture" if len(others) == 1 else f"{len(others)} files that are no pictures"
     return f"{what} that can be read: {', '.join(shown)}"
+
+
+def _kind(file: Path) -> str:
+    """What a file is that is no picture: its suffix says it, where it is a file."""
+    if file.is_file():
+        return one_line(file.suffix.lower())[:12] or "without suffix"
+    return "pipe or device" if file.exists() else "link that leads nowhere"
 
 
 def _instead(files: Sequence[Path]) -> str:
@@ -120,7 +127,7 @@ def _matches(pattern: Path) -> list[Path]:
         raise InputFileError(f"{pattern}: a pattern may have '..' only before its first wildcard")
     found: dict[Path, Path] = {}
     for file in _expanded(fixed, parts):
-        if file.is_file():
+        if not file.is_dir():
             found.setdefault(place(file), file)
     return list(found.values())
 

@@ -6,8 +6,9 @@ What is said here of outputs goes for pictures and, by `video.planning`, for vid
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from ..errors import OutputFileError, refuse
@@ -103,23 +104,35 @@ def pair_outputs(
 def _names(medium: Medium, found: Sequence[Found], suffix: str | None) -> list[Path]:
     """Where each output is below the output folder.
 
-    One whose format is not written gives way where its name is taken: a.bmp beside a.png becomes a.bmp.png.
+    One that gets another suffix gives way where its name is taken: a.bmp beside a.png becomes a.bmp.png.
     """
-    read_only = [one.relative.suffix.lower() in medium.read_only for one in found]
     names = []
-    for one, gets_another in zip(found, read_only, strict=True):
-        own = medium.written if gets_another else one.relative.suffix
-        names.append(one.relative.with_suffix(suffix or own))
-    taken = {name for name, gives_way in zip(names, read_only, strict=True) if not gives_way}
+    for one in found:
+        own = one.relative.suffix
+        names.append(one.relative.with_suffix(suffix or (medium.written if own.lower() in medium.read_only else own)))
+    gives_way = [name != one.relative for name, one in zip(names, found, strict=True)]
+    taken = {name for name, gives in zip(names, gives_way, strict=True) if not gives}
+    given: dict[Path, Path] = {}
     for number, one in enumerate(found):
-        if read_only[number] and names[number] in taken:
-            names[number] = one.relative.with_name(one.relative.name + names[number].suffix)
+        if not gives_way[number]:
+            continue
+        if one.relative not in given:  # else it is of one name in two folders: nothing says which would be which
+            given[one.relative] = next(name for name in _choices(one.relative, names[number]) if name not in taken)
+        names[number] = given[one.relative]
         taken.add(names[number])
     return names
 
 
+def _choices(source: Path, name: Path) -> Iterator[Path]:
+    """Names for an output, the best first: a.png, a.bmp.png, a.bmp.2.png and so on."""
+    yield name
+    yield source.with_name(source.name + name.suffix)
+    for number in count(2):
+        yield source.with_name(f"{source.name}.{number}{name.suffix}")
+
+
 def _refuse_unfit_output(
-    medium: Medium, count: int, inputs: Sequence[str], output: Path, as_file: bool, suffix: str | None
+    medium: Medium, number: int, inputs: Sequence[str], output: Path, as_file: bool, suffix: str | None
 ) -> None:
     """Raise OutputFileError for an output that cannot hold so many, or that was surely meant otherwise."""
     other_format = suffix is not None and output.suffix.lower() not in _SAME_FORMAT.get(suffix, (suffix,))
@@ -128,8 +141,8 @@ def _refuse_unfit_output(
     refuse(
         [
             (
-                as_file and count > 1,
-                f"{output}: one file cannot hold {count} {medium.noun}s: give a folder as `output`",
+                as_file and number > 1,
+                f"{output}: one file cannot hold {number} {medium.noun}s: give a folder as `output`",
             ),
             (
                 as_file and other_format,

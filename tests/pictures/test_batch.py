@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,10 @@ def test_what_cannot_be_planned_is_refused(photos: Path, tmp_path: Path) -> None
     ]:
         with pytest.raises(error, match=message):
             plan_jobs(inputs, tmp_path / output)
-    (photos / "a.jpg").write_bytes(b"")
-    with pytest.raises(OutputFileError, match=r"a\.jpg.*a\.png.* would all become|a\.png.*a\.jpg.* would all become"):
-        plan_jobs([str(photos)], tmp_path / "out", ".png")
+    (photos / "deep" / "a.png").write_bytes(b"")
+    for suffix in (None, ".webp"):
+        with pytest.raises(OutputFileError, match=r"a\.png.*deep/a\.png would all become .*out/a\.\w+: restore them"):
+            plan_jobs([str(photos / "a.png"), str(photos / "deep" / "a.png")], tmp_path / "out", suffix)
 
 
 def test_loops_of_links_are_an_error(photos: Path, tmp_path: Path) -> None:
@@ -136,6 +138,16 @@ def test_formats_that_are_not_written_become_png_and_give_way(photos: Path, tmp_
     assert (webp["a.bmp"], webp["a.gif"], webp["e.jfif"]) == ("a.webp", "a.gif.webp", "e.webp")
 
 
+def test_one_name_for_two_pictures_does_not_stop_a_folder(photos: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "p.jpe", "p.jfif", "q.jpg", "q.png", "q.jpg.png"):
+        (photos / name).write_bytes(b"x")
+    found = dict(pairs([str(photos)], tmp_path / "out", suffix=".png"))
+    assert (found["a.png"], found["a.jpg"], found["b.jpg"]) == ("a.png", "a.jpg.png", "b.png")
+    assert (found["p.jfif"], found["p.jpe"]) == ("p.png", "p.jpe.png")
+    assert (found["q.png"], found["q.jpg.png"], found["q.jpg"]) == ("q.png", "q.jpg.png", "q.jpg.2.png")
+    assert len(set(found.values())) == len(found) == 9
+
+
 def test_what_is_left_out_is_counted_by_kind(photos: Path, tmp_path: Path) -> None:
     for name in ("x.heic", "y.HEIC", "deep/z.mp4", "deep/README", "k\x1b[31m"):
         (photos / name).write_bytes(b"x")
@@ -150,6 +162,18 @@ def test_what_is_left_out_is_counted_by_kind(photos: Path, tmp_path: Path) -> No
     assert notes == [f"{photos}: {expected}"]
     with pytest.raises(InputFileError, match=r"no pictures there .*\(1 file .*: 1 .heic\)"):
         plan_jobs([f"{photos}/x*"], tmp_path / "out")
+
+
+def test_what_is_no_file_is_counted_among_what_is_left_out(photos: Path, tmp_path: Path) -> None:
+    (photos / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(photos / "pipe.png")
+    notes: list[str] = []
+    plan_jobs([str(photos)], tmp_path / "out", None, notes.append)
+    plan_jobs([f"{photos}/*.png"], tmp_path / "out", None, notes.append)
+    words = "files that are no pictures that can be read"
+    assert notes[0].startswith(f"{photos}: left out 3 {words}: ")
+    assert notes[1] == f"{photos}/*.png: left out 2 {words}: 1 link that leads nowhere, 1 pipe or device"
+    assert sorted(notes[0].split(": ")[-1].split(", ")) == ["1 .txt", "1 link that leads nowhere", "1 pipe or device"]
 
 
 def test_sixteen_and_eight_bit_pictures_are_not_joined(tmp_path: Path) -> None:

@@ -287,6 +287,27 @@ def test_what_is_not_read_gets_one_true_sentence(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("side", [12_000, 2**31 - 1])
+def test_a_bitmap_that_is_too_large_is_told_our_limit(tmp_path: Path, side: int) -> None:
+    content = bytearray(saved("BMP"))
+    struct.pack_into("<ii", content, 18, side, side)
+    with pytest.raises(InputFileError, match=f"{side}x{side} pixels are more than the limit of 100 megapixels"):
+        read(tmp_path, bytes(content))
+
+
+@pytest.mark.parametrize("opaque", [True, False])
+def test_an_animated_webp_has_alpha_where_something_shines_through(tmp_path: Path, opaque: bool) -> None:
+    frames = [Image.fromarray(SMOOTH), Image.fromarray(SMOOTH[::-1])]
+    if not opaque:
+        frames[0].putalpha(Image.fromarray(SMOOTH[:, :, 0]))
+    whole = read(tmp_path, saved("WEBP", frames[0], save_all=True, append_images=frames[1:], lossless=True, exact=True))
+    assert (whole.alpha is None) == opaque
+    if whole.alpha is not None:
+        np.testing.assert_array_equal(whole.alpha, SMOOTH[:, :, 0])
+    shown = np.full(SMOOTH.shape[:2], True) if whole.alpha is None else whole.alpha > 0
+    np.testing.assert_array_equal(whole.rgb[shown], SMOOTH[shown])
+
+
 def test_every_suffix_is_small_and_named_once() -> None:
     assert len({*SUFFIXES, *READ_ONLY_SUFFIXES}) == len(SUFFIXES) + len(READ_ONLY_SUFFIXES)
     assert all(suffix == suffix.lower() for suffix in (*SUFFIXES, *READ_ONLY_SUFFIXES))

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, features
 
 from ...errors import reason
 from .exif import PREFIX
@@ -56,18 +56,18 @@ def _opened(content: bytes, kind: str) -> Image.Image:
     feature = {"AVIF": "avif", "JPEG2000": "jpg_2000"}.get(kind)
     if feature is not None and not features.check(feature):
         raise Unsupported(f"is {kind}, which this build of Pillow does not read: install Pillow's own wheel")
-    limit = Image.MAX_IMAGE_PIXELS
+    if kind not in Image.OPEN:
+        Image.init()
+    open_it, is_of_kind = Image.OPEN[kind]
+    if is_of_kind is not None and is_of_kind(content[:16]) is not True:
+        raise Damaged("its header cannot be read")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about sizes, and odd metadata
-        try:
-            return Image.open(io.BytesIO(content), formats=[kind])
-        except Image.DecompressionBombError:
-            raise Unsupported(
-                f"is larger than {2 * (limit or 0) // 1_000_000} megapixels: scale or cut it first"
-            ) from None
+        warnings.simplefilter("ignore")  # about odd metadata
+        try:  # not by Image.open, which has a limit of its own, of 179 megapixels: sizes are looked at in one place
+            return open_it(io.BytesIO(content), "")
         except MemoryError:
             raise
-        except UnidentifiedImageError:
+        except (SyntaxError, IndexError, TypeError, KeyError, EOFError, struct.error):
             raise Damaged("its header cannot be read") from None
         except Exception as error:
             raise Damaged(reason(error)) from None

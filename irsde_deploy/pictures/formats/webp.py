@@ -77,9 +77,9 @@ def _decode(chunks: list[tuple[bytes, bytes]], flags: int) -> Decoded:
     with WebPImageFile(io.BytesIO(_file(parts))) as image:
         image.load()
         values = np.array(image if image.mode == "RGBA" else image.convert("RGB"))
-    if values.shape[2] == 4:
+    if values.shape[2] == 4 and not (flags & _ANIMATION_FLAG and values[:, :, 3].min() == 255):  # which all have alpha
         return Decoded(np.ascontiguousarray(values[:, :, :3]), np.ascontiguousarray(values[:, :, 3]))
-    return Decoded(values)
+    return Decoded(np.ascontiguousarray(values[:, :, :3]))
 
 
 def _file(chunks: list[tuple[bytes, bytes]]) -> bytes:

@@ -211,7 +211,7 @@ class _VideoDisplay:
         note(sentence)
 
     def cut_off(self, outcome: VideoOutcome) -> None:
-        """What is left of a run that was cut off."""
+        """What is left of a run that was interrupted."""
         self._bar.close()
         partial = outcome.partial
         if partial is not None:

@@ -84,7 +84,7 @@ _OPTIONS = (
         type=FiniteRange(0.01, 3600),
         help="Seconds of video that can be lost at most [default: 5].",
     ),
-    click.option("--resume", is_flag=True, help="Continue a video that was cut off."),
+    click.option("--resume", is_flag=True, help="Continue a video whose run was interrupted."),
     click.option("--size", metavar="WxH", help="Size of raw RGB frames on a pipe."),
     click.option("--matrix", type=Choice(_MATRICES), help="Colours of videos that do not say [default: by size]."),
 )

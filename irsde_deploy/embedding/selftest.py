@@ -164,7 +164,7 @@ def _require_card(folder: Path, settings: PackSettings, own: ModelCard) -> None:
         same = same and getattr(card, name) == getattr(settings, name)
     if not same:
         raise InputFileError(
-            f"{folder}: card.json, steps.txt and the engine are not of one model: pack the engine again"
+            f"{folder}: card.json, steps.txt and the engine are of different models: pack the engine again"
         )
 
 

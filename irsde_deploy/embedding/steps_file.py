@@ -207,7 +207,7 @@ def _lines(text: str) -> list[str]:
         raise ValueError(f"its first line is not {HEADER!r}, which this irsde-deploy reads")
     lines = [line for line in lines if line and not line.startswith("#")]
     if lines[-1:] != ["end"]:
-        raise ValueError("it is cut off before its end")
+        raise ValueError("it is cut short")
     return lines[:-1]
 
 

@@ -77,8 +77,8 @@ class VideoOutcome:
         seconds: that restoring took.
         losses: what was wrong with the source; `losses.problems` says in words what the output lacks for it.
         notes: sentences that `on_note` was given.
-        partial: of a run that was cut off, what was done as a file that plays, if there is something.
-        resumable: whether a run that was cut off can be continued.
+        partial: of a run that was interrupted, what was done as a file that plays, if there is something.
+        resumable: whether a run that was interrupted can be continued.
     """
 
     frames: int
@@ -209,7 +209,7 @@ def _first_picture(source: VideoSource, span: Span) -> Float32:
 
 
 def _earlier_quality(target: Path) -> QualityChoice | None:
-    """What a run that was cut off has chosen; another measurement might choose another."""
+    """What a run that was interrupted has chosen; another measurement might choose another."""
     work = WorkFolder(target)
     if not work.exists:
         return None
@@ -217,7 +217,7 @@ def _earlier_quality(target: Path) -> QualityChoice | None:
     quality = sampling.get("quality") if isinstance(sampling, dict) else None
     if not isinstance(quality, str) or quality not in PRESETS:
         return None
-    return QualityChoice(quality, f"{quality} ({PRESETS[quality]}), as in the run that was cut off")
+    return QualityChoice(quality, f"{quality} ({PRESETS[quality]}), as in the run that was interrupted")
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class VideoJob:
         cut: whether the user has asked for a start, which is then at 0.
         segment: seconds of a piece.
         batch: frames that are restored together.
-        resume: continue a run that was cut off.
+        resume: continue a run that was interrupted.
         overwrite: replace what is there.
     """
 
@@ -114,7 +114,7 @@ class VideoJob:
 
 @dataclass(frozen=True)
 class Partial:
-    """What there is of a video whose run was cut off, as a file that plays.
+    """What there is of a video whose run was interrupted, as a file that plays.
 
     Attributes:
         path: of the file.

@@ -13,7 +13,7 @@ from .work_folder import WorkFolder, clear_finished
 
 
 def complete_already(source: Path, target: Path) -> bool:
-    """Whether there is nothing to resume, because the output is there and no run that was cut off.
+    """Whether there is nothing to resume, because the output is there and no run that was interrupted.
 
     What a run has left that was killed when its output was there is deleted, so that the answer is the same before and
     after. The input itself is nobody's output.
@@ -33,7 +33,7 @@ def prepare(job: VideoJob) -> tuple[WorkFolder, list[Piece]]:
     """Look whether the job can be done, and what is done of it; settles the work folder and keeps other runs away.
 
     Raises:
-        OutputFileError: the output exists, an earlier run was cut off, another is at work, or it cannot be written.
+        OutputFileError: the output exists, an earlier run was interrupted, another is at work, or it cannot be written.
         InputFileError: the earlier run was of something else.
     """
     work = WorkFolder(job.target)
@@ -79,7 +79,7 @@ def _done(job: VideoJob, work: WorkFolder) -> list[Piece]:
         return work.resume(job.manifest())
     if work.exists and not job.overwrite:
         raise OutputFileError(
-            f"{job.target}: an earlier run was cut off: pass `resume` to continue it or `overwrite` to begin anew"
+            f"{job.target}: an earlier run was interrupted: pass `resume` to continue it or `overwrite` to begin anew"
         )
     work.begin(job.manifest())
     return []

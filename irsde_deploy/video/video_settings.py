@@ -38,8 +38,8 @@ class VideoSettings:
         segment: seconds of video, 0.01..3600, that an interrupted run can lose at most.
         matrix: one of `colour.WEIGHTS`, for videos that do not say; by default BT.709 for high definition, else BT.601.
         batch: frames that are restored together, at least 1.
-        resume: continue a video that was cut off, after its last whole segment.
-        overwrite: replace an output that is there, and what is left of a run that was cut off.
+        resume: continue a video that was interrupted, after its last whole segment.
+        overwrite: replace an output that is there, and what is left of a run that was interrupted.
 
     Raises:
         InvalidValueError: a value of another kind or out of range, an end that is not after the start, or `resume` with

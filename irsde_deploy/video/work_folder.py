@@ -4,7 +4,7 @@
 each whole piece a small video file and a JSON file with the exact times of its packets, its size and SHA-256, written
 last; `partial.json` says which file beside the output an interrupted run has written, `replaces.json` which output the
 user has given leave to replace, `finished.json` how the output looks that is about to get its name; `lock` is held by
-the run that is at work. A run that was cut off is continued after the last whole piece. Files of other names are never
+the run that is at work. An interrupted run is continued after the last whole piece. Files of other names are never
 deleted.
 """
 
@@ -131,7 +131,7 @@ class WorkFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether an earlier run was cut off."""
+        """Whether an earlier run was interrupted."""
         return self._manifest.exists()
 
     @property
@@ -184,7 +184,7 @@ class WorkFolder:
         if different:
             words = shortened(one_line(", ".join(different)))
             raise InputFileError(
-                f"{self.target}: cannot resume: not as in the run that was cut off: {words}: "
+                f"{self.target}: cannot resume: not as in the run that was interrupted: {words}: "
                 f"give the same, or leave `resume` out and {ANEW}"
             )
 
@@ -204,7 +204,7 @@ class WorkFolder:
 
     @property
     def settings(self) -> Settings:
-        """What the run that was cut off was made with.
+        """What the run that was interrupted was made with.
 
         Raises:
             InputFileError: the manifest is damaged.

@@ -41,7 +41,7 @@ def test_a_mixed_folder(small_onnx: Path, folder: Path) -> None:
     for words in (
         "left out 1 file that is no picture that can be read: 1 .heic",
         "b.jpg: its format cannot hold its description of colour (gAMA)",
-        "c.tif: its colour profile cannot be read (it has no head) and is left out",
+        "c.tif: its colour profile cannot be read (it has no valid header) and is left out",
         "d [31m .png: the picture is damaged (its pixel data end early)",
     ):
         assert sum(line.endswith(words) for line in said) == 1, words

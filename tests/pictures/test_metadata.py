@@ -120,11 +120,11 @@ def test_a_profile_that_no_jpeg_can_hold_is_left_out_with_a_word(tmp_path: Path)
 @pytest.mark.parametrize(
     ("profile", "words"),
     [
-        (b"no profile", "cannot be read (it has no head)"),
+        (b"no profile", "cannot be read (it has no valid header)"),
         (profile_of(4000)[:-1], "cannot be read (it is not as long as it says)"),
         (profile_of(4000)[:128] + b"\xff\xff\xff\xff" + profile_of(4000)[132:], "cannot be read (it is not as long"),
-        (profile_of(4000, b"CMYK"), "is about CMYK colours"),
-        (profile_of(4000, b"GRAY"), "is about grey colours"),
+        (profile_of(4000, b"CMYK"), "is for CMYK colours"),
+        (profile_of(4000, b"GRAY"), "is for grey colours"),
     ],
 )
 @pytest.mark.parametrize("suffix", INPUTS)
@@ -284,8 +284,8 @@ def test_webp_with_alpha_keeps_it_beside_metadata(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tag", "value", "words"),
     [
-        (34675, ("I", [1, 2, 3]), "its colour profile cannot be read (it has no head)"),
-        (34675, ("H", [7] * 200), "its colour profile cannot be read (it has no head)"),
+        (34675, ("I", [1, 2, 3]), "its colour profile cannot be read (it has no valid header)"),
+        (34675, ("H", [7] * 200), "its colour profile cannot be read (it has no valid header)"),
         (34665, ("I", [1 << 30]), "its EXIF data cannot be read"),
         (34853, ("H", []), "its GPS data cannot be read"),
         (37510, ("X", bytes(100_000)), "has tags outside of its EXIF data that belong there (UserComment)"),

@@ -169,7 +169,7 @@ def test_what_is_cut_off_is_resumed_to_the_same_packets(small_onnx: Path, tmp_pa
 
     with pytest.raises(OutputFileError, match="pass `resume` to continue it or `overwrite` to begin anew"):
         restore_video(restorer, source, target, sampling=ONE_STEP, settings=settings)
-    with pytest.raises(InputFileError, match="cut off: sampling: give the same, or leave `resume` out"):
+    with pytest.raises(InputFileError, match="interrupted: sampling: give the same, or leave `resume` out"):
         restore_video(restorer, source, target, settings=VideoSettings(segment=0.4, resume=True))
     starts: list[VideoStart] = []
     outcome = restore_video(
@@ -244,7 +244,7 @@ def test_a_target_chooses_the_quality_which_a_resumed_run_keeps(source: Path, sm
     assert measured.words.startswith("an evaluation at 32x16 takes ")
     assert measured.note is not None
     assert measured.note in notes
-    assert kept == QualityChoice("draft", f"draft ({PRESETS['draft']}), as in the run that was cut off")
+    assert kept == QualityChoice("draft", f"draft ({PRESETS['draft']}), as in the run that was interrupted")
     with pytest.raises(InvalidValueError, match="a target chooses the quality"):
         restore_video(restorer, source, target, sampling=ONE_STEP, target_seconds=1)
 

@@ -332,16 +332,16 @@ def test_what_computes_is_part_of_the_settings(
     manifest = json.loads((tmp_path / ".out.mp4.irsde" / "manifest.json").read_text())
     assert manifest["runs on"] == [load(unet_onnx).engine.name]
     resume = [*command, "--resume", "--quality", "best"]
-    fails_with(1, "that was cut off: runs on:", *resume, "--engine-provider", "openvino")
+    fails_with(1, "that was interrupted: runs on:", *resume, "--engine-provider", "openvino")
     with monkeypatch.context() as other:
         other.setattr(av, "library_versions", {**av.library_versions, "libavcodec": (1, 2, 3)})
-        fails_with(1, "that was cut off: versions of FFmpeg's libraries:", *resume)
+        fails_with(1, "that was interrupted: versions of FFmpeg's libraries:", *resume)
     with monkeypatch.context() as other:
         other.setattr("irsde_deploy.video.job.__version__", "0.0.1")
-        fails_with(1, "that was cut off: version of irsde-deploy:", *resume)
+        fails_with(1, "that was interrupted: version of irsde-deploy:", *resume)
     result = CliRunner().invoke(cli, [*map(str, command), "--resume", "--target-seconds", "1e-9"])
     assert result.exit_code == 0, result.output
-    assert "best (sde-2m, 20 steps), as in the run that was cut off" in result.output
+    assert "best (sde-2m, 20 steps), as in the run that was interrupted" in result.output
     assert "an evaluation at" not in result.output
     assert len(read_planes(target)) == 4
 

@@ -146,7 +146,7 @@ def test_hostile_files_in_a_work_folder_are_one_sentence(cut_off: Path, tmp_path
 
 def test_runs_that_are_refused_leave_no_folder(source: Path, cut_off: Path, tmp_path: Path) -> None:
     before = sorted(_contents(tmp_path))
-    with pytest.raises(OutputFileError, match="an earlier run was cut off"):
+    with pytest.raises(OutputFileError, match="an earlier run was interrupted"):
         restore(source, tmp_path / "out.mp4", segment=0.1)
     assert sorted(_contents(tmp_path)) == before
     manifest = json.loads((cut_off / "manifest.json").read_text())

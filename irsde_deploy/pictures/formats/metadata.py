@@ -152,7 +152,7 @@ def _fault(profile: bytes, grey: bool) -> str | None:
     """What is wrong with an ICC profile, as the end of a sentence; None: nothing."""
     # The head of an ICC profile: 128 bytes, its size first, the colour space at 16, "acsp" at 36; then a table of tags.
     if len(profile) < 132 or profile[36:40] != b"acsp":
-        return "cannot be read (it has no head)"
+        return "cannot be read (it has no valid header)"
     size, tags = struct.unpack_from(">I", profile, 0)[0], struct.unpack_from(">I", profile, 128)[0]
     if size != len(profile) or tags > (size - 132) // 12:
         return "cannot be read (it is not as long as it says)"
@@ -163,5 +163,5 @@ def _fault(profile: bytes, grey: bool) -> str | None:
     space = profile[16:20]
     if space != (b"GRAY" if grey else b"RGB "):
         about = _COLOUR_SPACES.get(space, "other")
-        return f"is about {about} colours"
+        return f"is for {about} colours"
     return None

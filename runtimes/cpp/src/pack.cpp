@@ -135,7 +135,7 @@ Lines split(const std::filesystem::path& file, const std::string& text) {
         else if (!lines.values.emplace(key, rest).second)
             damaged(file, "it says '" + key.substr(0, 40) + "' twice");
     }
-    if (!ended) damaged(file, "it is cut off before its end");
+    if (!ended) damaged(file, "it is cut short");
     return lines;
 }
 
@@ -261,7 +261,7 @@ std::string read_card(const Pack& pack) {
     } catch (const std::invalid_argument& error) {
         damaged(file, std::string("it is not a model card (") + error.what() + ")");
     }
-    if (!agrees(card, pack)) damaged(pack.folder, "card.json and steps.txt are not of one model");
+    if (!agrees(card, pack)) damaged(pack.folder, "card.json and steps.txt are of different models");
     return text;
 }
 
@@ -321,7 +321,7 @@ void require_same_card(const Pack& pack, const std::string& own) {
         damaged(pack.engine(), std::string("the model card inside cannot be read (") + error.what() + ")");
     }
     if (!same_card(parse_card(pack.card_json), other))
-        damaged(pack.folder, "card.json and the engine are not of one model");
+        damaged(pack.folder, "card.json and the engine are of different models");
 }
 
 std::vector<float> read_array(const Pack& pack, const char* name, const std::vector<std::size_t>& shape) {

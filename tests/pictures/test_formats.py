@@ -115,6 +115,16 @@ def test_a_jpeg_without_its_end_is_read_where_its_pixels_are_whole(tmp_path: Pat
         assert rgb is None or (rgb == whole.rgb).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"subsampling": 2, "quality": 30}, {"restart_marker_blocks": 3}])
+def test_a_jpeg_that_lacks_the_chroma_of_its_last_blocks_is_not_whole(tmp_path: Path, options: dict[str, Any]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)  # three blocks are beyond the edge
+    content = saved("JPEG", Image.fromarray(noise), **options)
+    whole = read(tmp_path, content)
+    for end in range(len(content) - 45, len(content) - 2):
+        rgb = _rgb_or_none(tmp_path, content[:end])
+        assert rgb is None or (rgb == whole.rgb).all(), len(content) - end
+
+
 def test_of_several_pictures_in_a_jpeg_the_first_is_read_with_a_note(tmp_path: Path) -> None:
     content = saved("MPO", save_all=True, append_images=[Image.fromarray(255 - SMOOTH)])
     picture = read(tmp_path, content)

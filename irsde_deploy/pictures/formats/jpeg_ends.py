@@ -6,6 +6,7 @@ turn: whatever libjpeg takes from behind it shows in the pixels.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Iterator
 
@@ -16,7 +17,11 @@ _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOS = 0xDA
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # that ends the data of a scan
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
-_FILLINGS = [pattern * 32 for pattern in (b"\x00", b"\xff\x00", b"\x55", b"\xaa", b"\x36\xc9")]
+# Of random bits behind every first byte that may decide: libjpeg takes zeros, and codes there are none of, for nothing.
+# As long as the codes of an MCU can be, for its blocks beyond the edge are never seen.
+_FILLINGS = [
+    bytes([first]) + random.Random(first).randbytes(4096).replace(b"\xff", b"\xfe") for first in (0, 254, 85, 170, 54)
+]
 
 
 def completed(content: bytes, decode: Callable[[bytes], Pixels]) -> Pixels | None:

@@ -207,6 +207,14 @@ def with_card(change: Callable[[dict[str, Any]], None], indent: int | None = Non
     return damage
 
 
+def with_free_channels(pack: Path) -> None:
+    """An input x that does not say how many channels it has."""
+    model = onnx.load(pack / "engine.onnx")
+    x = next(entry for entry in model.graph.input if entry.name == "x")
+    x.type.tensor_type.shape.dim[1].dim_param = "channels"
+    other_engine(lambda _: model.SerializeToString())(pack)
+
+
 def with_nameless_input(pack: Path) -> None:
     """One more input, whose name is empty."""
     model = onnx.load(pack / "engine.onnx")
@@ -294,6 +302,7 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "other seed": (edit("seed 5", "seed 6"), 3, "the seed's noise differs"),
     "other table": (other_start, 3, "the restored reference differs"),
     "clip": (edit("clip 0", "clip 1"), 3, "the restored reference differs"),
+    "an input of any channels": (with_free_channels, 1, "engine.onnx: the graph must map x"),
     "an input without a name": (with_nameless_input, 1, "engine.onnx: "),
     **{
         f"engine of {kind}": (other_engine(lambda _, content=content: content), 1, "engine.onnx: not an ONNX model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,7 +44,8 @@ class RangeTable:
         tensors: name of an activation -> its lowest and highest value, and its range by each method.
 
     Raises:
-        InvalidValueError: an activation has others than these.
+        InvalidValueError: an activation has others than these, or key and rule, of which the file's name is made, are
+            not what a calibration writes.
     """
 
     key: str
@@ -54,6 +56,10 @@ class RangeTable:
     tensors: Mapping[str, Mapping[str, float]]
 
     def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-zA-Z]{1,64}", self.key):
+            raise InvalidValueError(f"key must be a hash, in letters and digits, not {shown(self.key)}")
+        if not re.fullmatch("given|[a-z]+ converged, or [0-9]+", self.stop):
+            raise InvalidValueError(f"stop must be 'given' or such as 'mse converged, or 2048', not {shown(self.stop)}")
         for name, values in self.tensors.items():
             if values.keys() != _ENTRIES:
                 raise InvalidValueError(f"{shown(name)} must have {', '.join(sorted(_ENTRIES))}, not {shown(values)}")

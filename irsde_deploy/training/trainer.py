@@ -8,6 +8,7 @@ state; so a resumed run continues bit for bit on the CPU, and N processes do tog
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -105,10 +106,12 @@ class Trainer:
             CheckpointError: the state belongs to another network or optimizer.
         """
         try:
-            self.model.load_state_dict(state["weights"])
-            self.averaged.load_state_dict(state["averaged"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self._scaler.load_state_dict(state["scaler"])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PyTorch warns of what it then refuses
+                self.model.load_state_dict(state["weights"])
+                self.averaged.load_state_dict(state["averaged"])
+                self._optimizer.load_state_dict(state["optimizer"])
+                self._scaler.load_state_dict(state["scaler"])
             self.iteration = int(state["iteration"])
             usable = self.iteration >= 0 and all_finite(state["averaged"])
         except Exception as error:  # an edited file can hold anything

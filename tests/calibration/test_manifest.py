@@ -82,6 +82,20 @@ def test_manifests_of_another_form(where: str, value: object, words: str, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        ("key", "../../x", "key must be a hash, in letters and digits, not '../../x'"),
+        ("stop", "mse converged, or ../x", "stop must be 'given' or such as"),
+        ("stop", "", "stop must be 'given' or such as"),
+    ],
+)
+def test_a_tables_name_is_made_of_what_a_calibration_writes(where: str, value: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps({**json.loads(TABLE.read_text()), where: value}))
+    with pytest.raises(InputFileError, match=words):
+        read_table(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"lowest": 0}, "'conv' must have entropy, highest, lowest, minmax, mse, percentile, not {'lowest': 0}"),

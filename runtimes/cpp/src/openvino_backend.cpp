@@ -109,8 +109,8 @@ private:
                 const std::string name = port.get_names().empty() ? "" : port.get_any_name();
                 const ov::PartialShape& shape = port.get_partial_shape();
                 const bool known = name == "x" || name == "t" || name == "eps" || (name == "mu" && pack_.conditional);
-                const bool shaped = name == "t" || (shape.rank().is_static() && shape.size() == 4 &&
-                                                    shape[1].compatible(pack_.channels));
+                const bool picture = shape.rank().is_static() && shape.size() == 4;
+                const bool shaped = name == "t" ? !picture : picture && shape[1] == ov::Dimension(pack_.channels);
                 fits = fits && known && shaped && port.get_element_type() == ov::element::f32;
             }
         }

@@ -61,12 +61,28 @@ def test_every_layout_of_grey_and_rgb(tmp_path: Path, layout: str, bits: int, ch
     assert picture_size(tmp_path / "p.tif") == (HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if "Bits" not in name])
+PREDICTED = [5, 8, 32946]
+"""Compressions of the layouts above that a predictor goes with."""
+
+
+@pytest.mark.parametrize("layout", [name for name, settings in LAYOUTS.items() if settings.get("compression") is None])
+@pytest.mark.parametrize("compression", PREDICTED)
 @pytest.mark.parametrize("bits", [8, 16])
-def test_the_predictor_in_every_layout(tmp_path: Path, layout: str, bits: int) -> None:
+def test_the_predictor_in_every_layout(tmp_path: Path, layout: str, compression: int, bits: int) -> None:
     values = values_of(bits, 3)
-    write_tiff(tmp_path / "p.tif", values % 2**bits, bits, RGB, predictor=2, **LAYOUTS[layout])  # type: ignore[arg-type]
+    settings = {**LAYOUTS[layout], "compression": compression}
+    write_tiff(tmp_path / "p.tif", values % 2**bits, bits, RGB, predictor=2, **settings)  # type: ignore[arg-type]
     np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb, values)
+
+
+@pytest.mark.parametrize("compression", [1, 32773])
+def test_a_predictor_of_other_compressions_is_none_as_for_libtiff(tmp_path: Path, compression: int) -> None:
+    values = values_of(8, 3)
+    tags = {317: ("H", [2])}
+    write_tiff(tmp_path / "p.tif", values, 8, RGB, compression=compression, tags=tags)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb, values)
+    with Image.open(tmp_path / "p.tif") as other:
+        np.testing.assert_array_equal(np.asarray(other), values)
 
 
 @pytest.mark.parametrize("layout", ["one strip", "planes", "planes in tiles", "LZW", "big-endian"])
@@ -245,7 +261,7 @@ def test_other_channels_are_left_out_with_a_note(
         (8, 3, RGB, {258: ("H", [5, 6, 5])}, "different depths"),
         (8, 3, RGB, {259: ("H", [34712])}, r"compression \(34712, JPEG 2000\) is not read"),
         (8, 3, RGB, {259: ("H", [6])}, r"compression \(6, old JPEG\)"),
-        (8, 3, RGB, {317: ("H", [3])}, "predictor 3"),
+        (8, 3, RGB, {259: ("H", [8]), 317: ("H", [3])}, "predictor 3"),
         (8, 2, RGB, {}, "damaged .it has 2 channels, and its colours need 3"),
         (8, 1, PALETTE, {}, "its palette is missing"),
         (8, 1, GREY, {273: ("I", [1 << 30])}, "a strip or tile lies outside of the file"),

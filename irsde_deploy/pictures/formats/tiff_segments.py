@@ -25,6 +25,8 @@ _NONE, _CCITT, _JPEG, _DEFLATE = 1, (2, 3, 4), 7, (8, 32946)
 _BY_LIBTIFF = {5: "LZW", 32773: "PackBits", 34925: "LZMA", 50000: "ZSTD"}
 _NAMES = {6: "old JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP"}
 _NAMES |= {34676: "LogLuv", 34677: "LogLuv", 50002: "JPEG XL", 52546: "JPEG XL", 34892: "lossy JPEG (DNG)"}
+_PREDICTED = (5, *_DEFLATE, 34925, 50000)
+"""Compressions that a predictor goes with; libtiff leaves the tag alone where there is another, or none."""
 _FAX_OPTIONS = (Tag.T4Options, Tag.T6Options)
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
 MAX_VALUES = 500_000_000
@@ -78,6 +80,7 @@ class Layout:
         if not (0 < tile_width < 1 << 20 or tile_width == width) or not 0 < tile_height < 1 << 31:
             raise Damaged("its strips or tiles have no size")
         separate = page.value(Tag.PlanarConfiguration, 1) == 2
+        compression = page.value(Tag.Compression, 1)
         found = cls(
             width=width,
             height=height,
@@ -88,8 +91,8 @@ class Layout:
             tile_height=tile_height,
             tiled=tiled,
             order=order,
-            compression=page.value(Tag.Compression, 1),
-            predictor=page.value(Tag.Predictor, 1),
+            compression=compression,
+            predictor=page.value(Tag.Predictor, 1) if compression in _PREDICTED else 1,
             reversed_bits=page.value(Tag.FillOrder, 1) == 2,
             ycbcr=YCbCr.of(page) if is_ycbcr else None,
             page=page,

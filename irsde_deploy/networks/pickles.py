@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ..errors import CheckpointError
+from ..system.parsing import shown
 
 MOST_IN_TUPLE = 10_000
 """Values in a tuple and in the tuples inside it: sizes and strides have a few, a random number generator's 625."""
@@ -260,8 +261,9 @@ def _require_within(storage: Any, offset: int, size: Any, stride: Any) -> None:
     """Raise CheckpointError where a tensor has more than its array: PyTorch would make the array longer."""
     steps = [(count - 1) * step for count, step in zip(size.items, stride.items, strict=True)]
     empty = 0 in size.items
-    if not empty and offset + sum(steps) >= storage.count:
+    needed = offset + sum(steps) + 1
+    if not empty and needed > storage.count:
         raise CheckpointError(
-            f"the file is damaged: a tensor needs {offset + sum(steps) + 1} numbers of an array that has "
-            f"{storage.count}: copy it again"
+            f"the file is damaged: a tensor needs {shown(needed)} numbers of an array that has {shown(storage.count)}: "
+            "copy it again"
         )

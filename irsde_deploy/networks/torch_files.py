@@ -148,7 +148,7 @@ def _require_stored(content: Pickle, stored: Mapping[str, int]) -> None:
     for key, claimed in content.arrays.items():
         found = sizes.get(key.lower(), 0)
         if claimed > found:
-            raise CheckpointError(f"the file is damaged: an array of {claimed} bytes has {found}: copy it again")
+            raise CheckpointError(f"the file is damaged: an array of {shown(claimed)} bytes has {found}: copy it again")
 
 
 def _require_sound_legacy(file: IO[bytes], size: int) -> None:
@@ -157,4 +157,4 @@ def _require_sound_legacy(file: IO[bytes], size: int) -> None:
     for _ in range(_LEGACY_PICKLES):
         claimed += sum(Pickle.of(file).arrays.values())
     if claimed > size:
-        raise CheckpointError(f"the file is damaged: arrays of {claimed} bytes are in {size}: copy it again")
+        raise CheckpointError(f"the file is damaged: arrays of {shown(claimed)} bytes are in {size}: copy it again")

@@ -202,6 +202,7 @@ def _carry_out_claimed(
 
     try:
         beside, notes = settle(_first_of(job, work, pieces, state))
+        work.trial.unlink(missing_ok=True)
         state.notes += notes
         on_start()
         run_pipeline(_batches(job, pieces, state.losses), work_on, writer.add)

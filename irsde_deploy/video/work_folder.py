@@ -213,7 +213,7 @@ class WorkFolder:
 
     @property
     def trial(self) -> Path:
-        """Where a frame is encoded to be tried; it goes with whatever else is deleted."""
+        """Where a frame is encoded to be tried; a killed run leaves it, and it goes with whatever else is deleted."""
         return self.folder / ".trial.part"
 
     def path(self, k: int) -> Path:

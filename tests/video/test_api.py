@@ -161,6 +161,7 @@ def test_what_is_cut_off_is_resumed_to_the_same_packets(small_onnx: Path, tmp_pa
     settings = VideoSettings(segment=0.4)
     left = _interrupted(source, target, restorer, 7, settings)
     assert left.partial is not None
+    assert list(tmp_path.rglob("*.part")) == [], "what was tried is gone"
     assert left.partial.path == tmp_path / "out.partial.mp4"
     assert len(read_planes(left.partial.path)) == 7
     assert left.partial.seconds == pytest.approx(VARIABLE[7] / 1000)

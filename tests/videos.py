@@ -182,6 +182,17 @@ def identity(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
     return Restorer(Identity())(pictures, sampler="mean", steps=1, frames=numbers)
 
 
+def stopping_at(frame: int) -> RestoreFrames:
+    """`identity`, which an interrupt ends at a frame."""
+
+    def stopping(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+        if numbers[0] == frame:
+            raise KeyboardInterrupt
+        return identity(pictures, numbers)
+
+    return stopping
+
+
 def restore(
     source: Path,
     target: Path,

@@ -15,6 +15,7 @@ from ..core.samplers import SAMPLERS, StepTable, plan_steps
 from ..core.sde import SDE
 from ..errors import InputFileError, InvalidValueError, refuse
 from ..system.decoding import convert
+from ..system.files import is_sha256
 from ..system.parsing import parse_json, read_text, shown
 from ..system.tables import write_json
 from .data import PictureHashes
@@ -30,7 +31,6 @@ MAX_JSON = 16_000_000
 REST = ("fp32", "fp16")
 """What the layers that are not INT8 compute in."""
 
-_SHA256 = re.compile("[0-9a-f]{64}")
 _TABLE_NAME = re.compile(r"ranges-[\w-]+\.json", re.ASCII)
 
 
@@ -196,7 +196,7 @@ def read_ours(path: Path, kind: Callable[..., T], what: str, advice: str) -> T:
 
 
 def _other_than_sha256(text: str) -> tuple[bool, str]:
-    return _SHA256.fullmatch(text) is None, f"{shown(text)} is not a SHA-256 in hexadecimal digits"
+    return not is_sha256(text), f"{shown(text)} is not a SHA-256 in hexadecimal digits"
 
 
 def sde_of(card: ModelCard) -> dict[str, Any]:

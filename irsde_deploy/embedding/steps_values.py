@@ -9,6 +9,8 @@ import math
 import re
 from collections.abc import Callable
 
+from ..system.files import is_sha256
+
 _MAX_COEFFICIENT = 1e30  # still finite in float32, which runtimes compute in
 _MAX_TOLERANCE = 0.5
 _MAX_DIGITS, _MAX_EXPONENT = 15, 2000  # of hexadecimal floats, where a double has 14 digits and an exponent of 1023
@@ -59,7 +61,7 @@ def _hexadecimal(text: str) -> float:
 
 def sha256(text: str) -> str:
     """A SHA-256, hexadecimal."""
-    if not re.fullmatch("[0-9a-f]{64}", text):
+    if not is_sha256(text):
         raise ValueError(f"{text[:40]!r} is not 64 hexadecimal digits")
     return text
 

@@ -6,6 +6,7 @@ import difflib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -179,6 +180,11 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def is_sha256(text: str) -> bool:
+    """Whether a text is what `file_sha256` gives."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
 def seen_from(folder: Path, path: Path) -> str:

@@ -11,6 +11,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from ..errors import OutputFileError
+from .files import not_writable
+
 _TRIES = 10
 """How often a lock is tried whose file was removed by its holder while we opened it."""
 
@@ -59,6 +62,22 @@ class LockFile:
                 return True
             os.close(descriptor)  # whoever held it has just removed it, and another run may hold one of the same name
         return False
+
+    def claim(self, taken: str) -> None:
+        """Take the lock without waiting.
+
+        Args:
+            taken: what to say where another process has it.
+
+        Raises:
+            OutputFileError: it has, or the file cannot be made or opened.
+        """
+        try:
+            acquired = self.acquire()
+        except OSError as error:
+            raise not_writable(self.path.parent, error) from None
+        if not acquired:
+            raise OutputFileError(taken)
 
     def release(self, remove: bool = False) -> None:
         """Let go of the lock; `remove` deletes its file, too. Does nothing where the lock is not ours."""

@@ -38,11 +38,6 @@ def temporary_beside(path: Path, kind: str = "part") -> Path:
     return path.with_name(f".{path.name[:40]}.{mine}.{_digest(path)}{secrets.token_hex(3)}.{kind}")
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file's name is one that `temporary_beside` gives."""
-    return _NAME.fullmatch(name) is not None
-
-
 def clear_leftovers(folder: Path) -> None:
     """Delete the temporaries in a folder that no living process will finish; what cannot be deleted stays."""
     for path, found in _left_in(folder):

@@ -29,7 +29,7 @@ from ..networks.checkpoints import OWN_FORMAT
 from ..networks.torch_files import load_safely
 from ..system.decoding import inside
 from ..system.figures import figure_file
-from ..system.files import not_writable, require_readable, require_there, require_writable, write_atomically
+from ..system.files import require_readable, require_there, require_writable, write_atomically
 from ..system.locks import LockFile
 from ..system.parsing import parse_json
 from ..system.tables import write_text
@@ -113,12 +113,7 @@ class RunFolder:
 
     def _claim(self) -> None:
         """Keep other processes away from the folder until `close`, or until this process ends."""
-        try:
-            acquired = self._lock.acquire()
-        except OSError as error:
-            raise not_writable(self.path, error) from None
-        if not acquired:
-            raise OutputFileError(f"{self.path}: another process is training there: wait for its end, or stop it")
+        self._lock.claim(f"{self.path}: another process is training there: wait for its end, or stop it")
 
     def _logged_until(self, iteration: int) -> list[dict[str, float | None]]:
         """The rows of the log file up to an iteration, without any that cannot be read."""

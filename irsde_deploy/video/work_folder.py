@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputFileError, OutputFileError, one_line
-from ..system.files import not_writable, require_writable, write_atomically
+from ..system.files import require_writable, write_atomically
 from ..system.locks import LockFile
 from ..system.parsing import shortened
 from .containers import require_container
@@ -61,12 +61,7 @@ class WorkFolder:
         """
         if os.path.lexists(self.folder) and not self._ours():
             raise OutputFileError(f"{self.folder}: is not irsde-deploy's, and its name is needed: move it away")
-        try:
-            acquired = self._lock.acquire()
-        except OSError as error:
-            raise not_writable(self.folder, error) from None
-        if not acquired:
-            raise OutputFileError(f"{self.target}: another run is writing this file: wait for its end, or stop it")
+        self._lock.claim(f"{self.target}: another run is writing this file: wait for its end, or stop it")
 
     def release(self) -> None:
         """Let other runs continue; a folder without anything in it goes."""

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("av")
 
-from videos import SD, YUV420, identity, planes_of, read_planes, restore, write_video
+from videos import SD, YUV420, planes_of, read_planes, restore, stopping_at, write_video
 
 from irsde_deploy.errors import InputFileError, OutputFileError
-from irsde_deploy.video.job import RestoreFrames
 from irsde_deploy.video.work_folder import WorkFolder, clear_finished
 
 FRAMES = 8
@@ -34,15 +31,6 @@ def target(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         restore(source, tmp_path / "out.mp4", segment=0.1)
     assert (tmp_path / ".out.mp4.irsde" / "finished.json").exists()
     return tmp_path / "out.mp4"
-
-
-def stopping_at(frame: int) -> RestoreFrames:
-    def stopping(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-        if numbers[0] == frame:
-            raise KeyboardInterrupt
-        return identity(pictures, numbers)
-
-    return stopping
 
 
 def names_in(folder: Path) -> list[str]:

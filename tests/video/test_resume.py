@@ -27,6 +27,7 @@ from videos import (  # noqa: E402
     planes_of,
     read_planes,
     restore,
+    stopping_at,
     write_video,
 )
 
@@ -34,7 +35,7 @@ from irsde_deploy import load  # noqa: E402
 from irsde_deploy.cli import cli  # noqa: E402
 from irsde_deploy.errors import EngineError, InputFileError, IrsdeError, OutputFileError  # noqa: E402
 from irsde_deploy.video import VideoSettings, restore_video  # noqa: E402
-from irsde_deploy.video.job import JobState, RestoreFrames  # noqa: E402
+from irsde_deploy.video.job import JobState  # noqa: E402
 from irsde_deploy.video.pieces import PieceEncoder  # noqa: E402
 from irsde_deploy.video.probing import probe  # noqa: E402
 from irsde_deploy.video.reading import read_frames  # noqa: E402
@@ -118,15 +119,6 @@ def test_ctrl_c_leaves_a_playable_file_and_resume_finishes_it(unet_onnx: Path, t
     assert [float(seconds) for seconds, _ in read_planes(target)] == [k / 25 for k in range(40)]
 
 
-def _stopping_at(frame: int) -> RestoreFrames:
-    def stopping(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-        if numbers[0] == frame:
-            raise KeyboardInterrupt
-        return identity(pictures, numbers)
-
-    return stopping
-
-
 def test_a_partial_file_of_somebody_else_stays(tmp_path: Path) -> None:
     source = write_video(tmp_path / "in.mp4", planes_of(8, YUV420, SD))
     target, other = tmp_path / "clip.mp4", tmp_path / "clip.partial.mp4"
@@ -136,15 +128,15 @@ def test_a_partial_file_of_somebody_else_stays(tmp_path: Path) -> None:
     assert other.read_bytes() == content
     target.unlink()
     with pytest.raises(KeyboardInterrupt):
-        restore(source, target, _stopping_at(5), segment=0.1)
+        restore(source, target, stopping_at(5), segment=0.1)
     assert other.read_bytes() == content
     ours = tmp_path / "clip.partial-2.mp4"
     assert len(read_planes(ours)) == 5
     with pytest.raises(KeyboardInterrupt):  # the second interrupt replaces what the first has left
-        restore(source, target, _stopping_at(7), segment=0.1, resume=True)
+        restore(source, target, stopping_at(7), segment=0.1, resume=True)
     assert len(read_planes(ours)) == 7
     with pytest.raises(KeyboardInterrupt):  # and so does a run that begins anew
-        restore(source, target, _stopping_at(3), segment=0.1, overwrite=True)
+        restore(source, target, stopping_at(3), segment=0.1, overwrite=True)
     assert len(read_planes(ours)) == 3
     restore(source, target, segment=0.1, resume=True)
     assert other.read_bytes() == content
@@ -154,11 +146,11 @@ def test_a_partial_file_of_somebody_else_stays(tmp_path: Path) -> None:
 def test_a_partial_file_that_was_changed_stays(tmp_path: Path) -> None:
     source = write_video(tmp_path / "in.mp4", planes_of(8, YUV420, SD))
     with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mp4", _stopping_at(5), segment=0.1)
+        restore(source, tmp_path / "out.mp4", stopping_at(5), segment=0.1)
     partial = tmp_path / "out.partial.mp4"
     partial.write_bytes(b"my own")
     with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mp4", _stopping_at(6), segment=0.1, resume=True)
+        restore(source, tmp_path / "out.mp4", stopping_at(6), segment=0.1, resume=True)
     restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
     assert partial.read_bytes() == b"my own"
     assert len(list(tmp_path.iterdir())) == 3
@@ -170,7 +162,7 @@ def test_a_partial_file_that_was_changed_stays(tmp_path: Path) -> None:
 def test_a_damaged_work_folder_is_one_sentence(content: str, tmp_path: Path) -> None:
     source = write_video(tmp_path / "in.mp4", planes_of(8, YUV420, SD))
     with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mp4", _stopping_at(5), segment=0.1)
+        restore(source, tmp_path / "out.mp4", stopping_at(5), segment=0.1)
     (tmp_path / ".out.mp4.irsde" / "000001.json").write_text(content)
     with pytest.raises(InputFileError, match=r"^[^\n]*000001.json: [^\n]*: pass `overwrite` to begin anew$"):
         restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
@@ -180,11 +172,11 @@ def test_a_damaged_work_folder_is_one_sentence(content: str, tmp_path: Path) -> 
 def test_a_piece_that_is_cut_short_is_found_before_the_work(kept: int, tmp_path: Path) -> None:
     source = write_video(tmp_path / "in.mp4", planes_of(8, YUV420, SD))
     with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mp4", _stopping_at(5), segment=0.1)
+        restore(source, tmp_path / "out.mp4", stopping_at(5), segment=0.1)
     piece = tmp_path / ".out.mp4.irsde" / "000000.mp4"
     piece.write_bytes(piece.read_bytes()[:kept])
     with pytest.raises(InputFileError, match=r"000000.mp4: is damaged, and .*: pass `overwrite` to begin anew$"):
-        restore(source, tmp_path / "out.mp4", _stopping_at(4), segment=0.1, resume=True)
+        restore(source, tmp_path / "out.mp4", stopping_at(4), segment=0.1, resume=True)
 
 
 def test_an_encoder_that_fails_leaves_the_whole_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +213,7 @@ def test_a_flush_that_fails_leaves_the_whole_segments(
     monkeypatch.setattr(PieceEncoder, "finish", failing)
     state = JobState()
     with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mp4", _stopping_at(5), segment=0.1, state=state)
+        restore(source, tmp_path / "out.mp4", stopping_at(5), segment=0.1, state=state)
     assert len(read_planes(tmp_path / "out.partial.mp4")) == 4
     assert state.notes == ["what was done after the last whole segment is lost (no)"]
     assert state.partial is not None
@@ -232,7 +224,7 @@ def test_the_seconds_of_a_partial_file_are_those_of_its_frames(tmp_path: Path) -
     source = write_video(tmp_path / "in.mkv", planes_of(len(VARIABLE), YUV420, SD), times=[t + 500 for t in VARIABLE])
     state = JobState()
     with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mkv", _stopping_at(10), segment=0.2, state=state)
+        restore(source, tmp_path / "out.mkv", stopping_at(10), segment=0.2, state=state)
     last = list(read_frames(probe(source), Span(), Losses()))[9]
     assert state.partial is not None
     assert state.partial.seconds == pytest.approx(
@@ -272,7 +264,7 @@ def test_frames_with_times_made_up_are_continued_where_they_were(tmp_path: Path)
     source.write_bytes(2 * one.read_bytes())
     assert probe(source).seekable
     with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mkv", _stopping_at(190), segment=0.4)
+        restore(source, tmp_path / "out.mkv", stopping_at(190), segment=0.4)
     progress = restore(source, tmp_path / "out.mkv", segment=0.4, resume=True)
     assert (progress.resumed, progress.losses) == (190, Losses(retimed=110))
     frames = list(read_frames(probe(source), Span(), Losses()))

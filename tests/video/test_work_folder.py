@@ -17,19 +17,13 @@ import pytest
 av = pytest.importorskip("av")
 
 from hostile import hostile_json, not_utf8  # noqa: E402
-from videos import SD, YUV420, identity, planes_of, read_planes, restore, write_video  # noqa: E402
+from videos import SD, YUV420, identity, planes_of, read_planes, restore, stopping_at, write_video  # noqa: E402
 
 from irsde_deploy.errors import InputFileError, OutputFileError  # noqa: E402
 from irsde_deploy.video.pieces import PieceEncoder  # noqa: E402
 from irsde_deploy.video.work_folder import WorkFolder  # noqa: E402
 
 PROGRAM = [sys.executable, "-m", "irsde_deploy"]
-
-
-def _stopping_at_5(pictures: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-    if numbers[0] == 5:
-        raise KeyboardInterrupt
-    return identity(pictures, numbers)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -45,7 +39,7 @@ def source(tmp_path: Path) -> Path:
 def cut_off(source: Path, tmp_path: Path) -> Path:
     """The work folder of a run that was interrupted: two whole segments of two frames."""
     with pytest.raises(KeyboardInterrupt):
-        restore(source, tmp_path / "out.mp4", _stopping_at_5, segment=0.1)
+        restore(source, tmp_path / "out.mp4", stopping_at(5), segment=0.1)
     return tmp_path / ".out.mp4.irsde"
 
 

@@ -86,10 +86,22 @@ logger:
 """
 
 
-def _spoilt_text(rng: Random, path: Path, target: Path, spoil: Callable[[Random, bytes], bytes]) -> Path:
-    made = target / path.name
-    made.write_bytes(spoil(rng, path.read_bytes()) or b" ")
-    return made
+def _text(
+    name: str,
+    make: Callable[[Path], None],
+    spoil: Callable[[Random, bytes], bytes],
+    read: Callable[[Path, Path], None],
+    weight: float,
+) -> Kind:
+    """A kind of text files: one of those that `make` writes is spoilt."""
+
+    def damage(rng: Random, good: Path, target: Path) -> Path:
+        path = rng.choice(good_files(good))
+        made = target / path.name
+        made.write_bytes(spoil(rng, path.read_bytes()) or b" ")
+        return made
+
+    return Kind(name, make, damage, read, weight=weight)
 
 
 def _make_yaml(folder: Path) -> None:
@@ -181,32 +193,8 @@ def _read_work(path: Path, outputs: Path) -> None:
         work.release()
 
 
-YAML = Kind(
-    "yaml",
-    _make_yaml,
-    lambda rng, good, target: _spoilt_text(rng, rng.choice(good_files(good)), target, values.spoil_yaml),
-    _read_options,
-    weight=0.6,
-)
-TOML = Kind(
-    "toml",
-    _make_toml,
-    lambda rng, good, target: _spoilt_text(rng, rng.choice(good_files(good)), target, values.spoil_toml),
-    _read_recipe,
-    weight=0.4,
-)
-MANIFESTS = Kind(
-    "manifests",
-    _make_manifest,
-    lambda rng, good, target: _spoilt_text(rng, good / "m.json", target, values.spoil_json),
-    _read_manifest,
-    weight=0.4,
-)
-TABLES = Kind(
-    "range tables",
-    _make_table,
-    lambda rng, good, target: _spoilt_text(rng, good / "ranges.json", target, values.spoil_json),
-    _read_table,
-    weight=0.4,
-)
+YAML = _text("yaml", _make_yaml, values.spoil_yaml, _read_options, 0.6)
+TOML = _text("toml", _make_toml, values.spoil_toml, _read_recipe, 0.4)
+MANIFESTS = _text("manifests", _make_manifest, values.spoil_json, _read_manifest, 0.4)
+TABLES = _text("range tables", _make_table, values.spoil_json, _read_table, 0.4)
 WORK = Kind("work folders", _make_work, _damage_work, _read_work, weight=0.4)

@@ -60,3 +60,8 @@ def test_as_many_levels_as_are_allowed_are_read():
 )
 def test_a_value_is_shown_short(value):
     assert len(shown(value)) <= 60
+
+
+def test_yaml_is_refused_where_it_is_too_deep_before_what_follows_is_read() -> None:
+    with pytest.raises(InvalidValueError, match="nested too deeply: 32 levels are the most"):
+        parse_yaml("[" * 40 + "a, " * 1000 + "@", "the file")  # what is no YAML comes last

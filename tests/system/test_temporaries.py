@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from irsde_deploy.system import files
 from irsde_deploy.system.files import write_atomically, write_folder_atomically
-from irsde_deploy.system.temporaries import ABANDONED, clear_leftovers, is_temporary, temporary_beside
+from irsde_deploy.system.temporaries import ABANDONED, clear_leftovers, temporary_beside
 
 HOLDER = """
 import sys, time
@@ -43,7 +44,7 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def temporaries(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if is_temporary(path.name)]
+    return [path.name for path in folder.iterdir() if re.search(r"-\d+-\d+\.[0-9a-f]{14}\.(part|old)$", path.name)]
 
 
 def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
@@ -72,6 +73,28 @@ def test_another_process_of_the_same_number_is_not_the_one_that_wrote(tmp_path: 
     clear_leftovers(tmp_path)
     assert (pid, temporaries(tmp_path)) == (str(os.getpid()), [mine.name])
     assert len(place) == 8
+
+
+def test_a_killed_process_that_nobody_has_waited_for_is_no_more(tmp_path: Path) -> None:
+    with holder(tmp_path / "a.png") as killed:
+        killed.kill()
+        while Path(f"/proc/{killed.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+        clear_leftovers(tmp_path)
+        assert temporaries(tmp_path) == []
+
+
+def test_what_a_hidden_process_of_another_user_writes_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    mine = temporary_beside(tmp_path / "a.png").name
+    hidden = mine.replace(f"-{os.getpid()}-", "-4194304999-")  # no process has such a number
+    (tmp_path / hidden).write_bytes(b"")
+    with monkeypatch.context() as asked:
+        asked.setattr(os, "kill", refused)
+        clear_leftovers(tmp_path)
+    assert temporaries(tmp_path) == [hidden]
 
 
 @pytest.mark.parametrize(("age", "stays"), [(ABANDONED - 60, True), (ABANDONED + 60, False)])

@@ -358,6 +358,14 @@ def test_a_run_is_continued_by_one_process_at_a_time(photographs: Path, tmp_path
     assert not (folder / "lock").exists()
 
 
+def test_a_run_is_begun_by_one_process_at_a_time(tmp_path: Path) -> None:
+    first = RunFolder.create(tmp_path / "run")
+    with pytest.raises(OutputFileError, match="another process is training there: wait for its end, or stop it"):
+        RunFolder.create(tmp_path / "run")
+    first.close()
+    RunFolder.create(tmp_path / "run").close()
+
+
 def test_an_interrupt_ends_the_iteration_and_saves(photographs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "irsde_deploy", "train", "-o", str(folder), "--gt", str(photographs)]

@@ -1,5 +1,6 @@
 # make demo: set up, export the committed checkpoint, restore a rainy picture. make test: set up, lint, types, arrows, tests.
 # make fuzz: damaged files of every kind for 10 minutes (tests/fuzz/README.md); SEED=7 KIND=onnx NUMBER=12 MINUTES=1
+# make mutants: small faults, each of which some test must notice (docs/testing.md); ROOM=core NUMBER=20 SEED=7 JOBS=1
 # make test-vapoursynth: the tests with the real VapourSynth, whose wheels need Python 3.12 or later.
 # make kill: kills commands at random moments, and compares what they leave with an unbroken run (docs/reliability.md).
 # Another interpreter or PyTorch build: make demo PYTHON=python3.12 TORCH="torch==2.13.0 --index-url ..."
@@ -8,7 +9,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test fuzz test-vapoursynth kill clean
+.PHONY: demo test mutants fuzz test-vapoursynth kill clean
 
 demo: .venv/run.stamp
 	$(BIN)/irsde-deploy export assets/derain_nafnet_w16.safetensors -o demo/derain.onnx --overwrite
@@ -24,6 +25,10 @@ test: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest
+
+JOBS ?= 2
+mutants: .venv/dev.stamp
+	PYTHONPATH=tests $(BIN)/python -m mutants --jobs $(JOBS) $(foreach name,ROOM NUMBER SEED,$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
 
 kill: .venv/dev.stamp
 	PYTHONPATH=tests $(BIN)/python tests/kill/kill.py

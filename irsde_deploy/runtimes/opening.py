@@ -36,36 +36,48 @@ class OpenOptions:
     provider: str = "onnxruntime"
 
 
-PROVIDERS_OF = {"cpu": ("onnxruntime", "openvino", "auto"), "cuda": ("cuda", "tensorrt")}
-"""Device -> what can run an `.onnx` there, the default first. On the CPU that is ONNX Runtime, OpenVINO, or the faster
-of the two for each input size; on a GPU it is ONNX Runtime with its CUDA or its TensorRT provider."""
+def _onnxruntime(path: Path, options: OpenOptions) -> Engine:
+    from .engines.onnx_engine import OnnxEngine
+
+    return OnnxEngine.open(path, options.card)
+
+
+def _openvino(path: Path, options: OpenOptions) -> Engine:
+    from .engines.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine.open(path, options.card)
+
+
+def _faster(path: Path, options: OpenOptions) -> Engine:
+    from .engines.auto_engine import AutoEngine
+
+    other = _openvino(path, options)  # first: where it is missing, nothing else is opened
+    return AutoEngine.of([_onnxruntime(path, options), other], path)
+
+
+ON_CPU: dict[str, Callable[[Path, OpenOptions], Engine]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "auto": _faster,
+}
+"""What can run an `.onnx` on the CPU -> the function that opens it so; `auto` is the faster of the two for each input
+size."""
+
+PROVIDERS_OF = {"cpu": tuple(ON_CPU), "cuda": ("cuda", "tensorrt")}
+"""Device -> what can run an `.onnx` there, the default first. On a GPU that is ONNX Runtime with its CUDA or its
+TensorRT provider."""
 
 
 def _onnx(path: Path, options: OpenOptions) -> Engine:
+    if options.device == "cpu":
+        return ON_CPU[options.provider](path, options)
     from .device.drivers import open_driver
     from .engines.onnx_engine import OnnxDeviceEngine
     from .engines.onnx_session import onnxruntime_for
 
-    if options.device == "cpu":
-        return _onnx_on_cpu(path, options)
     # Before the driver: without the package, that is what is missing, and not the GPU.
     onnxruntime_for(options.provider)
     return OnnxDeviceEngine.open(path, open_driver(options.driver), options.provider, options.card)
-
-
-def _onnx_on_cpu(path: Path, options: OpenOptions) -> Engine:
-    from .engines.onnx_engine import OnnxEngine
-
-    if options.provider == "onnxruntime":
-        return OnnxEngine.open(path, options.card)
-    from .engines.openvino_engine import OpenVinoEngine
-
-    other = OpenVinoEngine.open(path, options.card)
-    if options.provider == "openvino":
-        return other
-    from .engines.auto_engine import AutoEngine
-
-    return AutoEngine.of([OnnxEngine.open(path, options.card), other], path)
 
 
 def _torch(path: Path, options: OpenOptions) -> Engine:

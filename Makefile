@@ -1,6 +1,7 @@
 # make demo: set up, export the committed checkpoint, restore a rainy picture. make test: set up, lint, types, arrows, tests.
 # make fuzz: damaged files of every kind for 10 minutes (tests/fuzz/README.md); SEED=7 KIND=onnx NUMBER=12 MINUTES=1
 # make mutants: small faults, each of which some test must notice (docs/testing.md); ROOM=core NUMBER=20 SEED=7 JOBS=1
+# make docs: the site of the documentation, with the reference of the Python interface: site/index.html.
 # make test-vapoursynth: the tests with the real VapourSynth, whose wheels need Python 3.12 or later.
 # make kill: kills commands at random moments, and compares what they leave with an unbroken run (docs/reliability.md).
 # Another interpreter or PyTorch build: make demo PYTHON=python3.12 TORCH="torch==2.13.0 --index-url ..."
@@ -9,7 +10,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test mutants fuzz test-vapoursynth kill clean
+.PHONY: demo test mutants fuzz test-vapoursynth kill docs clean
 
 demo: .venv/run.stamp
 	$(BIN)/irsde-deploy export assets/derain_nafnet_w16.safetensors -o demo/derain.onnx --overwrite
@@ -39,6 +40,14 @@ fuzz: .venv/dev.stamp
 test-vapoursynth: .venv-vapoursynth/stamp
 	.venv-vapoursynth/bin/python -m pytest tests/plugins/test_vapoursynth.py
 
+docs: .venv-docs/stamp
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+
+.venv-docs/stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check -e ".[docs]"
+	touch $@
+
 .venv/run.stamp: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) -e ".[cpu,export]"
@@ -54,4 +63,4 @@ test-vapoursynth: .venv-vapoursynth/stamp
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vapoursynth demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-vapoursynth .venv-docs demo site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

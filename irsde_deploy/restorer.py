@@ -116,7 +116,8 @@ class Restorer:
 
         Raises:
             InvalidValueError: a shape, type or setting that does not fit.
-            EngineError: the evaluation failed; OutOfMemoryError: for want of memory.
+            EngineError: the evaluation failed.
+            OutOfMemoryError: it failed for want of memory.
         """
         picture = as_array(picture)
         batch = check_picture(self.card, picture)
@@ -145,7 +146,7 @@ class Restorer:
         Args:
             picture: (H, W, C) or (B, H, W, C) with `__cuda_array_interface__` (CuPy, PyTorch, Numba) or `__dlpack__`
                 (JAX, and all of them); uint8, uint16, or float16 or float32 in [0, 1]; any strides.
-            sampling, settings, frames: as for pictures in host memory.
+            sampling, frames: as for pictures in host memory; and so single settings by name.
             out: array to write to, same shape and type, `picture` itself if you like; by default a new `DeviceArray`,
                 which has `__cuda_array_interface__`.
             stream: CUDA stream handle to work on; by default one of the engine's own, after waiting for the stream
@@ -157,7 +158,8 @@ class Restorer:
 
         Raises:
             InvalidValueError: an engine that does not run on a device, or a picture that is not on the same.
-            EngineError: the evaluation failed; NotFiniteError: a state is not finite, and nothing was written.
+            EngineError: the evaluation failed.
+            NotFiniteError: a state is not finite, and nothing was written.
         """
         if not isinstance(self._loop, DeviceLoop):
             raise InvalidValueError(f"{self.engine.name} works on pictures in host memory: call the restorer itself")

@@ -68,6 +68,7 @@ def write_tiff(
     compression: int = 1,
     predictor: int = 1,
     tags: dict[int, tuple[str, Any]] | None = None,
+    rationals: tuple[int, ...] = (),
 ) -> None:
     """Write values (H, W, C) as they are.
 
@@ -83,6 +84,7 @@ def write_tiff(
         rows_per_strip: 0: all.
         compression, predictor: TIFF's numbers.
         tags: more of them, tag -> (struct's code of one value, values).
+        rationals: tags whose values, whole numbers, are written as fractions.
     """
     height, width, channels = values.shape
     planes = [values[:, :, [c]] for c in range(channels)] if planar else [values]
@@ -116,10 +118,12 @@ def write_tiff(
         **where,
         **(tags or {}),
     }
+    for tag in rationals:
+        entries[tag] = ("rational", [part for value in entries[tag][1] for part in (value, 1)])
     path.write_bytes(_file(content, entries, order, big))
 
 
-_KINDS = {"B": 1, "s": 2, "H": 3, "I": 4, "Q": 16, "X": 7}
+_KINDS = {"B": 1, "s": 2, "H": 3, "I": 4, "rational": 5, "f": 11, "Q": 16, "X": 7}
 
 
 def _file(content: bytes, entries: dict[int, tuple[str, Any]], order: str, big: bool) -> bytes:
@@ -128,13 +132,14 @@ def _file(content: bytes, entries: dict[int, tuple[str, Any]], order: str, big: 
     place = start + (8 if big else 2) + len(entries) * (struct.calcsize("<" + entry) + inline) + inline
     head, behind = struct.pack(order + ("Q" if big else "H"), len(entries)), b""
     for tag, (code, values) in sorted(entries.items()):
-        raw = bytes(values) if code in "sX" else struct.pack(f"{order}{len(values)}{code}", *values)
+        letter = "I" if code == "rational" else code
+        raw = bytes(values) if code in "sX" else struct.pack(f"{order}{len(values)}{letter}", *values)
         if len(raw) > inline:
             value = struct.pack(order + offset, place + len(behind))
             behind += raw + b"\0" * (len(raw) % 2)
         else:
             value = raw.ljust(inline, b"\0")
-        head += struct.pack(order + entry, tag, _KINDS[code], len(values)) + value
+        head += struct.pack(order + entry, tag, _KINDS[code], len(values) // (1 + (code == "rational"))) + value
     signature = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
     signature += struct.pack(order + "HHQ", 8, 0, start) if big else struct.pack(order + "I", start)
     return signature + content + head + struct.pack(order + offset, 0) + behind

@@ -137,7 +137,7 @@ def _require_fitting(small: Size, large: Size, pair: Pair) -> None:
     """Raise InputFileError unless the clean picture's size is a whole number of times the degraded picture's."""
     height, width = small
     factor = large[0] // height
-    if (height * factor, width * factor) != large or factor == 0:
+    if (height * factor, width * factor) != large:
         raise InputFileError(
             f"{pair.lq}: is {width}x{height} and its partner {pair.gt} {large[1]}x{large[0]}: "
             "a pair must have equal sizes, or GT a whole number of times larger (super-resolution)"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ..errors import OutputFileError, refuse
 from .finding import Found, find_pictures, place, real_path
-from .formats.kinds import READ_ONLY_SUFFIXES, SUFFIXES
+from .formats.kinds import JPEG_SUFFIXES, READ_ONLY_SUFFIXES, SUFFIXES, TIFF_SUFFIXES
 
-_SAME_FORMAT = {".jpg": (".jpg", ".jpeg"), ".tiff": (".tif", ".tiff")}
+_SAME_FORMAT = {".jpg": JPEG_SUFFIXES, ".tiff": TIFF_SUFFIXES}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Which inputs become which outputs, and what a broken one does to the others (nothing)."""
+"""Many pictures in turn: which are restored together, what is written and told, what a broken one does to others."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,83 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from irsde_deploy.errors import DiskFullError, EngineError, InputFileError, OutputFileError
+from irsde_deploy.errors import DiskFullError, EngineError, InputFileError
 from irsde_deploy.pictures.batch import Outcome, Tally, in_turn, restore_files
-from irsde_deploy.pictures.planning import Job, plan_jobs, still_to_do, without_existing
+from irsde_deploy.pictures.files import Picture, read_picture, write_picture
+from irsde_deploy.pictures.formats.metadata import Metadata
+from irsde_deploy.pictures.planning import Job, plan_jobs
 from irsde_deploy.system.files import not_writable
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """photos/a.png, photos/b.jpg, photos/deep/er/c.PNG, and things that are no pictures."""
-    folder = tmp_path / "photos"
-    (folder / "deep" / "er").mkdir(parents=True)
-    for name, size in (("a.png", 16), ("b.jpg", 16), ("deep/er/c.png", 24)):
-        cv2.imwrite(str(folder / name), RNG.integers(0, 256, (size, 20, 3), dtype=np.uint8))
-    (folder / "deep" / "er" / "c.png").rename(folder / "deep" / "er" / "c.PNG")
-    (folder / "notes.txt").write_text("no picture")
-    (folder / ".hidden.png").write_bytes(b"")
-    return folder
-
-
-def pairs(inputs: list[str], output: Path, **options: Any) -> list[tuple[str, str]]:
-    return [(job.source.name, str(job.target.relative_to(output))) for job in plan_jobs(inputs, output, **options)]
-
-
-def test_a_folder_keeps_its_tree(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert pairs([str(photos)], out) == [("a.png", "a.png"), ("b.jpg", "b.jpg"), ("c.PNG", "deep/er/c.PNG")]
-    assert pairs([str(photos)], out, suffix=".png")[1:] == [("b.jpg", "b.png"), ("c.PNG", "deep/er/c.png")]
-
-
-def test_globs_keep_the_tree_below_their_fixed_part(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert pairs([f"{photos}/*.png"], out) == [("a.png", "a.png")]
-    assert pairs([f"{photos}/**/*.[pP][nN][gG]"], out) == [("a.png", "a.png"), ("c.PNG", "deep/er/c.PNG")]
-
-
-def test_an_output_inside_the_input_is_not_read_again(photos: Path) -> None:
-    (photos / "out").mkdir()
-    cv2.imwrite(str(photos / "out" / "a.png"), np.zeros((4, 4, 3), np.uint8))
-    assert len(plan_jobs([str(photos)], photos / "out")) == 3
-
-
-def test_one_input_may_name_its_output(photos: Path, tmp_path: Path) -> None:
-    (job,) = plan_jobs([str(photos / "a.png")], tmp_path / "result.webp")
-    assert job.target == tmp_path / "result.webp"
-    (dotted,) = plan_jobs([f"{photos}/a.*"], tmp_path / "results.v2")
-    assert dotted.target == tmp_path / "results.v2" / "a.png"
-    (twice,) = plan_jobs([str(photos / "a.png"), f"{photos}/a.*"], tmp_path / "out")
-    assert twice.target == tmp_path / "out" / "a.png", "an input named twice is one job"
-
-
-def test_the_first_naming_of_a_picture_wins_and_links_keep_their_names(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert ("c.PNG", "deep/er/c.PNG") in pairs([str(photos), str(photos / "deep" / "er" / "c.PNG")], out)
-    (photos / "link.png").symlink_to(photos / "a.png")
-    assert {("a.png", "a.png"), ("link.png", "link.png")} < set(pairs([str(photos)], out))
-
-
-def test_what_cannot_be_planned_is_refused(photos: Path, tmp_path: Path) -> None:
-    for inputs, output, error, message in [
-        (["nowhere.png"], "out", InputFileError, "no such file"),
-        ([f"{photos}/*.tiff"], "out", InputFileError, "no pictures there"),
-        ([f"{photos}/*/../a.png"], "out", InputFileError, "only before its first wildcard"),
-        ([str(photos)], "one.png", OutputFileError, "cannot hold 3 pictures"),
-        ([""], "out", InputFileError, "an input is empty"),
-        ([str(photos / "a.png")], "one.gif", OutputFileError, "neither the name of a picture"),
-        ([str(photos)], photos / "notes.txt", OutputFileError, "is a file, and the pictures go into a folder"),
-        ([str(photos / "a.png")], photos, OutputFileError, "is an input and would be replaced"),
-        ([str(photos / "a.png")], photos / "a.png", OutputFileError, "is an input and would be replaced"),
-    ]:
-        with pytest.raises(error, match=message):
-            plan_jobs(inputs, tmp_path / output)
-    (photos / "deep" / "a.png").write_bytes(b"")
-    for suffix in (None, ".webp"):
-        with pytest.raises(OutputFileError, match=r"a\.png.*deep/a\.png would all become .*out/a\.\w+: restore them"):
-            plan_jobs([str(photos / "a.png"), str(photos / "deep" / "a.png")], tmp_path / "out", suffix)
 
 
 def test_loops_of_links_are_an_error(photos: Path, tmp_path: Path) -> None:
@@ -96,84 +26,6 @@ def test_loops_of_links_are_an_error(photos: Path, tmp_path: Path) -> None:
     assert outcome.error is None, "the link is replaced, as by any writer"
     with pytest.raises(InputFileError, match="no such file"):
         plan_jobs([str(tmp_path / "y2.png")], tmp_path / "out")
-
-
-def test_links_in_a_circle_end_and_give_each_picture_once(photos: Path, tmp_path: Path) -> None:
-    for name in ("one", "two", "deep/three"):
-        (photos / name).symlink_to(photos)
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "d.png").write_bytes((photos / "a.png").read_bytes())
-    (photos / "four").symlink_to(tmp_path / "elsewhere")
-    out = tmp_path / "out"
-    assert pairs([f"{photos}/**/*.[pP][nN][gG]"], out) == [
-        ("a.png", "a.png"),
-        ("c.PNG", "deep/er/c.PNG"),
-        ("d.png", "four/d.png"),
-    ]
-    assert pairs([f"{photos}/**/**/a.png"], out) == [("a.png", "a.png")]
-    assert pairs([f"{photos}/*/a.png"], out) == [("a.png", "one/a.png")], "by whichever link it comes first"
-    assert pairs([str(photos)], out) == [("a.png", "a.png"), ("b.jpg", "b.jpg"), ("c.PNG", "deep/er/c.PNG")]
-    assert pairs([str(photos / "a.png"), str(photos / "one" / "a.png")], out) == [("a.png", "a.png")]
-
-
-def test_patterns_match_as_a_shell_does(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "out"
-    assert pairs([f"{photos}/*/*/*"], out) == [("c.PNG", "deep/er/c.PNG")]
-    assert pairs([f"{photos}/**"], out)[-1] == ("c.PNG", "deep/er/c.PNG")
-    assert pairs([f"{photos}/d*/er/c.PNG"], out) == [("c.PNG", "deep/er/c.PNG")]
-    assert pairs([f"{photos}/[!b].*"], out) == [("a.png", "a.png")]
-    monkeypatch.chdir(photos)
-    assert pairs(["*.png", "**/*.PNG"], out) == [("a.png", "a.png"), ("c.PNG", "deep/er/c.PNG")]
-
-
-def test_formats_that_are_not_written_become_png_and_give_way(photos: Path, tmp_path: Path) -> None:
-    for name in ("a.bmp", "a.gif", "d.BMP", "e.jfif", "f.avif"):
-        (photos / name).write_bytes(b"x")
-    found = dict(pairs([str(photos)], tmp_path / "out"))
-    assert found["a.bmp"] == "a.bmp.png", "the name is taken by a.png"
-    assert found["a.gif"] == "a.gif.png"
-    assert (found["d.BMP"], found["e.jfif"], found["f.avif"]) == ("d.png", "e.jfif", "f.png")
-    (photos / "a.png").unlink()
-    webp = dict(pairs([str(photos)], tmp_path / "out", suffix=".webp"))
-    assert (webp["a.bmp"], webp["a.gif"], webp["e.jfif"]) == ("a.webp", "a.gif.webp", "e.webp")
-
-
-def test_one_name_for_two_pictures_does_not_stop_a_folder(photos: Path, tmp_path: Path) -> None:
-    for name in ("a.jpg", "p.jpe", "p.jfif", "q.jpg", "q.png", "q.jpg.png"):
-        (photos / name).write_bytes(b"x")
-    found = dict(pairs([str(photos)], tmp_path / "out", suffix=".png"))
-    assert (found["a.png"], found["a.jpg"], found["b.jpg"]) == ("a.png", "a.jpg.png", "b.png")
-    assert (found["p.jfif"], found["p.jpe"]) == ("p.png", "p.jpe.png")
-    assert (found["q.png"], found["q.jpg.png"], found["q.jpg"]) == ("q.png", "q.jpg.png", "q.jpg.2.png")
-    assert len(set(found.values())) == len(found) == 9
-
-
-def test_what_is_left_out_is_counted_by_kind(photos: Path, tmp_path: Path) -> None:
-    for name in ("x.heic", "y.HEIC", "deep/z.mp4", "deep/README", "k\x1b[31m"):
-        (photos / name).write_bytes(b"x")
-    notes: list[str] = []
-    plan_jobs(
-        [str(photos), f"{photos}/*.png", f"{photos}/x*", str(photos / "a.png")][:2],
-        tmp_path / "out",
-        None,
-        notes.append,
-    )
-    expected = "left out 6 files that are no pictures that can be read: 2 without suffix, 2 .heic, 1 .mp4, 1 .txt"
-    assert notes == [f"{photos}: {expected}"]
-    with pytest.raises(InputFileError, match=r"no pictures there .*\(1 file .*: 1 .heic\)"):
-        plan_jobs([f"{photos}/x*"], tmp_path / "out")
-
-
-def test_what_is_no_file_is_counted_among_what_is_left_out(photos: Path, tmp_path: Path) -> None:
-    (photos / "gone.png").symlink_to("nowhere.png")
-    os.mkfifo(photos / "pipe.png")
-    notes: list[str] = []
-    plan_jobs([str(photos)], tmp_path / "out", None, notes.append)
-    plan_jobs([f"{photos}/*.png"], tmp_path / "out", None, notes.append)
-    words = "files that are no pictures that can be read"
-    assert notes[0].startswith(f"{photos}: left out 3 {words}: ")
-    assert notes[1] == f"{photos}/*.png: left out 2 {words}: 1 link that leads nowhere, 1 pipe or device"
-    assert sorted(notes[0].split(": ")[-1].split(", ")) == ["1 .txt", "1 link that leads nowhere", "1 pipe or device"]
 
 
 def test_sixteen_and_eight_bit_pictures_are_not_joined(tmp_path: Path) -> None:
@@ -210,6 +62,51 @@ def test_neighbours_of_one_size_are_batched_in_order(photos: Path, tmp_path: Pat
         np.testing.assert_array_equal(cv2.imread(str(job.target)), 255 - cv2.imread(str(job.source)))
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_batch_is_as_large_as_was_asked_for(tmp_path: Path, batch: int) -> None:
+    (tmp_path / "in").mkdir()
+    for k in range(5):
+        cv2.imwrite(str(tmp_path / "in" / f"{k}.png"), np.full((4, 4, 3), k, np.uint8))
+    seen: list[list[int]] = []
+
+    def restore(pictures: np.ndarray) -> np.ndarray:
+        seen.append(pictures[:, 0, 0, 0].tolist())
+        return pictures
+
+    outcomes = list(restore_files(restore, plan_jobs([str(tmp_path / "in")], tmp_path / "out"), batch))
+    assert seen == [list(range(5))[at : at + batch] for at in range(0, 5, batch)]
+    assert [outcome.job.source.name for outcome in outcomes] == [f"{k}.png" for k in range(5)]
+
+
+def test_what_is_beside_the_colours_comes_through_and_losses_and_notes_are_told(tmp_path: Path) -> None:
+    grey = RNG.integers(0, 256, (8, 9, 1), dtype=np.uint8).repeat(3, 2)
+    text = Metadata(chunks=((b"tEXt", b"Title\0A picture"),))
+    write_picture(tmp_path / "grey.png", Picture(grey, grey=True, metadata=text))
+    content = (tmp_path / "grey.png").read_bytes()
+    (tmp_path / "grey.png").write_bytes(content[:-12])  # without IEND
+    write_picture(tmp_path / "alpha.png", Picture(RNG.integers(0, 256, (8, 9, 3), dtype=np.uint8), alpha=grey[:, :, 0]))
+    inputs = [str(tmp_path / name) for name in ("alpha.png", "grey.png")]
+    kept = list(restore_files(lambda pictures: pictures, plan_jobs(inputs, tmp_path / "out"), batch=2))
+    np.testing.assert_array_equal(read_picture(tmp_path / "out" / "alpha.png").alpha, grey[:, :, 0])
+    written = read_picture(tmp_path / "out" / "grey.png")
+    assert (written.grey, written.metadata) == (True, text)
+    note = "its end is missing (no IEND), and its pixels are whole"
+    assert [(outcome.lost, outcome.notes) for outcome in kept] == [((), ()), ((), (note,))]
+    lossy = list(restore_files(lambda pictures: pictures, plan_jobs(inputs, tmp_path / "out", ".jpg"), batch=2))
+    assert [outcome.lost for outcome in lossy] == [("its alpha channel",), ("its text",)]
+
+
+def test_what_cannot_be_written_is_not_restored(tmp_path: Path) -> None:
+    write_picture(tmp_path / "wide.png", Picture(np.zeros((1, 16_384, 3), np.uint8)))
+    restored: list[np.ndarray] = []
+    (outcome,) = restore_files(
+        lambda pictures: restored.append(pictures) or pictures,
+        plan_jobs([str(tmp_path / "wide.png")], tmp_path / "out.webp"),
+    )
+    assert "out.webp: .webp holds sides of up to 16383 pixels, not 16384" in str(outcome.error)
+    assert restored == []
+
+
 def test_a_broken_picture_is_reported_and_the_rest_goes_on(photos: Path, tmp_path: Path) -> None:
     (photos / "aa.png").write_bytes((photos / "a.png").read_bytes()[:200])
     jobs = plan_jobs([str(photos)], tmp_path / "out")
@@ -228,21 +125,9 @@ def test_what_fails_as_a_batch_is_tried_alone(photos: Path, tmp_path: Path) -> N
         return pictures
 
     outcomes = list(restore_files(small_memory, plan_jobs([str(photos)], tmp_path / "out"), batch=8))
+    assert [outcome.job.source.name for outcome in outcomes] == ["a.png", "b.jpg", "c.PNG"]
     assert [outcome.error for outcome in outcomes][:2] == [None, None]
     assert "c.PNG: not enough memory" in str(outcomes[2].error)
-
-
-def test_what_is_still_to_do_where_outputs_exist(photos: Path, tmp_path: Path) -> None:
-    jobs = plan_jobs([str(photos)], tmp_path / "out")
-    assert still_to_do(jobs, None) == jobs
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "b.jpg").symlink_to(tmp_path / "nowhere")  # a link that leads nowhere is there
-    with pytest.raises(
-        OutputFileError, match=r"b\.jpg: exists already: pass `overwrite` to replace or `skip_existing`"
-    ):
-        still_to_do(jobs, None)
-    assert still_to_do(jobs, "overwrite") == jobs
-    assert still_to_do(jobs, "skip") == without_existing(jobs) == [jobs[0], jobs[2]]
 
 
 def test_one_of_many_never_stops_the_others() -> None:

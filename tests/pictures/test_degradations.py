@@ -7,7 +7,7 @@ import pytest
 from sample_pictures import photograph
 
 from irsde_deploy.errors import InvalidValueError
-from irsde_deploy.pictures.degradations import DEGRADATIONS, degradation, degrade_picture, parameters_of
+from irsde_deploy.pictures.degradations import _LIMITS, DEGRADATIONS, degradation, degrade_picture, parameters_of
 
 
 @pytest.fixture
@@ -27,6 +27,39 @@ def test_the_seed_decides_everything(kind: str, clean: np.ndarray) -> None:
     assert np.abs(one - clean).mean() > 1e-3
     if kind != "low-resolution":  # nothing in it is random
         assert np.abs(one - other).max() > 1e-3
+
+
+EFFECTS = [
+    ("rain", {"textured": 0}, 3, [0.3994, 0.5165, 0.501, 0.4219, 0.2202]),
+    ("rain", {"textured": 1}, 4, [0.4958, 0.6136, 0.6141, 0.5065, 0.2513]),
+    ("rain", {"softness": 0, "layers": [2, 3]}, 5, [0.5576, 0.6856, 0.6671, 0.6078, 0.2693]),
+    ("haze", {}, 3, [0.7733, 0.793, 0.7148, 0.6549, 0.1101]),
+    ("haze", {}, 4, [0.7089, 0.7219, 0.7068, 0.6377, 0.0696]),
+    ("shadow", {}, 3, [0.3757, 0.5161, 0.4135, 0.3911, 0.2227]),
+    ("shadow", {}, 4, [0.342, 0.2643, 0.367, 0.2199, 0.1875]),
+    ("motion-blur", {}, 3, [0.3761, 0.5163, 0.4837, 0.3894, 0.2097]),
+    ("motion-blur", {}, 4, [0.3807, 0.5158, 0.4844, 0.3916, 0.1919]),
+    ("defocus-blur", {}, 3, [0.3759, 0.516, 0.4844, 0.3902, 0.2129]),
+    ("defocus-blur", {}, 4, [0.3775, 0.5156, 0.4838, 0.3881, 0.201]),
+    ("gaussian-noise", {}, 3, [0.3717, 0.517, 0.4837, 0.3914, 0.2337]),
+    ("gaussian-noise", {}, 4, [0.3701, 0.517, 0.4849, 0.3916, 0.2347]),
+    ("jpeg", {}, 3, [0.3767, 0.5158, 0.4753, 0.3877, 0.214]),
+    ("jpeg", {}, 4, [0.3759, 0.5149, 0.4844, 0.3887, 0.2149]),
+    ("low-resolution", {"scale": 2.5}, 0, [0.3753, 0.516, 0.4845, 0.3902, 0.2132]),
+    ("mask", {}, 3, [0.6436, 0.5457, 0.5923, 0.3911, 0.2721]),
+    ("mask", {"fill": 0.5, "coverage": 0.2}, 4, [0.3568, 0.4917, 0.4893, 0.4012, 0.1813]),
+]  # fmt: skip
+"""Kind, parameters, seed, then means of single channels over quarters of the picture, and the standard deviation."""
+
+
+@pytest.mark.parametrize(("kind", "parameters", "seed", "expected"), EFFECTS)
+def test_training_samples_stay_as_they_were(
+    clean: np.ndarray, kind: str, parameters: dict[str, object], seed: int, expected: list[float]
+) -> None:
+    """What was measured when each was written: models were trained with it, and committed pictures made."""
+    degraded = degradation(kind, parameters)(clean, seed)
+    quarters = degraded.reshape(2, 48, 2, 64, 3).mean((1, 3)).ravel()
+    np.testing.assert_allclose([*quarters[[0, 4, 8, 11]], degraded.std()], expected, atol=3e-4)
 
 
 def test_rain_only_adds_light_along_its_angle() -> None:
@@ -111,7 +144,37 @@ def test_wrong_parameters_are_named(kind: str, parameters: dict[str, object], me
         degradation(kind, parameters)
 
 
-def test_every_parameter_has_limits() -> None:
-    for kind in DEGRADATIONS:
-        for name, default in parameters_of(kind).items():
-            degradation(kind, {name: default})
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_every_parameter_has_limits(kind: str) -> None:
+    for name, default in parameters_of(kind).items():
+        degradation(kind, {name: default})
+        if isinstance(default, bool):
+            continue
+        low, high = _LIMITS[name]
+        ranged = isinstance(default, tuple) or name == "sigma"
+        for value in (low, high, [low, high] if ranged else low):
+            degradation(kind, {name: value})
+        for value in (low - 0.01, high + 0.01, float("inf"), True, []):
+            with pytest.raises(InvalidValueError, match=f"{name} of {kind} must be a number"):
+                degradation(kind, {name: value})
+
+
+def test_noise_that_is_not_clipped_is_beyond_the_picture_and_never_wraps_around() -> None:
+    white = np.full((64, 64, 3), 255, np.uint8)
+    unclipped = degradation("gaussian-noise", {"sigma": 25, "clip": False})
+    assert unclipped((white / np.float32(255)).astype(np.float32), 0).max() > 1.2
+    noisy = degrade_picture(white, unclipped, 0).astype(int)
+    assert noisy.min() > 100
+    assert (noisy == 255).mean() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_degraded_picture_is_rounded_in_its_own_type(dtype: type) -> None:
+    white = np.iinfo(dtype).max
+    pixels = np.full((8, 8, 3), round(0.2 * white), dtype)
+    hazy = degrade_picture(pixels, degradation("haze", {"density": 1.0, "airlight": 0.9, "unevenness": 0}), 5)
+    light = np.random.default_rng(5)
+    light.uniform(0, 0), light.uniform(-1, 1, (4, 4)), light.uniform(1, 1), light.uniform(0.9, 0.9)
+    through = np.exp(-np.linspace(1, 0.2, 8))[:, None]
+    expected = pixels[:, 0] / white * through + 0.9 * light.uniform(0.97, 1.03, 3) * (1 - through)
+    np.testing.assert_array_equal(hazy[:, 3], np.rint(expected * white))

@@ -13,7 +13,17 @@ from PIL import Image, ImageCms, ImageOps
 from sample_pictures import photograph, png_header
 
 from irsde_deploy.errors import InputFileError, OutputFileError
-from irsde_deploy.pictures.files import Picture, losses, read_picture, write_picture
+from irsde_deploy.pictures.files import (
+    MAX_BYTES,
+    Picture,
+    losses,
+    picture_size,
+    read_picture,
+    require_target,
+    to_eight_bit,
+    write_picture,
+)
+from irsde_deploy.pictures.formats.metadata import Metadata
 
 RNG = np.random.default_rng(0)
 RGB8 = RNG.integers(0, 256, (13, 21, 3), dtype=np.uint8)
@@ -107,6 +117,8 @@ def test_colour_profiles_travel(tmp_path: Path, suffix: str) -> None:
 
 
 def test_sixteen_bits_become_eight_by_rounding(tmp_path: Path) -> None:
+    every = np.arange(65536, dtype=np.uint16)
+    np.testing.assert_array_equal(to_eight_bit(every), np.rint(every / 257).astype(np.uint8))
     ramp = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
     picture = Picture(np.dstack([ramp] * 3), alpha=ramp)
     assert losses(picture, Path("p.jpg")) == ["its alpha channel", "its 16-bit precision"]
@@ -115,6 +127,81 @@ def test_sixteen_bits_become_eight_by_rounding(tmp_path: Path) -> None:
     write_picture(tmp_path / "p.jpg", picture)
     back = read_picture(tmp_path / "p.jpg").rgb.astype(int)
     assert np.abs(back[:, :, 0] - np.rint(ramp / 257)).max() <= 3  # JPEG at quality 95
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_lossy_formats_are_written_at_quality_95(tmp_path: Path, suffix: str) -> None:
+    quality = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}[suffix]
+    write_picture(tmp_path / f"p{suffix}", Picture(RGB8))
+    expected = cv2.imencode(suffix, RGB8[:, :, ::-1], [quality, 95])[1].tobytes()
+    assert (tmp_path / f"p{suffix}").read_bytes() == expected
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_a_name_in_capitals_is_the_same_format(tmp_path: Path, suffix: str) -> None:
+    picture = Picture(RGB16, alpha=RGB16[:, :, 0], metadata=Metadata(xmp=b"<x/>"))
+    lost = write_picture(tmp_path / f"p{suffix}", picture)
+    assert (
+        write_picture(tmp_path / f"q{suffix.upper()}", picture) == lost == losses(picture, Path(f"q{suffix.upper()}"))
+    )
+    assert (tmp_path / f"q{suffix.upper()}").read_bytes() == (tmp_path / f"p{suffix}").read_bytes()
+
+
+def test_a_grey_profile_goes_where_grey_is_written(tmp_path: Path) -> None:
+    """Grey with alpha is written as RGBA, but as grey in a JPEG, which has no alpha."""
+    image = Image.fromarray(np.dstack([ALPHA8, ALPHA8]), "LA")
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[16:20] = b"GRAY"
+    image.save(tmp_path / "in.png", icc_profile=bytes(profile))
+    picture = read_picture(tmp_path / "in.png")
+    assert picture.metadata.profile == profile
+    assert write_picture(tmp_path / "out.png", picture) == ["its colour profile of grey values"]
+    assert "icc_profile" not in pillow(tmp_path / "out.png").info
+    assert write_picture(tmp_path / "out.jpg", picture) == ["its alpha channel"]
+    assert pillow(tmp_path / "out.jpg").info["icc_profile"] == profile
+
+
+def test_sizes_have_a_limit(tmp_path: Path) -> None:
+    write_picture(tmp_path / "p.png", Picture(RGB8))
+    assert read_picture(tmp_path / "p.png", max_pixels=13 * 21).rgb.shape == (13, 21, 3)
+    assert picture_size(tmp_path / "p.png", max_pixels=13 * 21) == (13, 21)
+    for read in (read_picture, picture_size):
+        with pytest.raises(InputFileError, match="21x13 pixels are more than the limit of 0.000272 megapixels"):
+            read(tmp_path / "p.png", max_pixels=13 * 21 - 1)
+
+
+def test_files_have_a_limit(tmp_path: Path) -> None:
+    for size, words in (
+        (MAX_BYTES, "not a PNG"),
+        (MAX_BYTES + 1, "1.0 GB is more than any picture: the limit is 1 GB"),
+    ):
+        with (tmp_path / "p.png").open("wb") as file:
+            file.truncate(size)  # without a byte on the disk
+        with pytest.raises(InputFileError, match=words):
+            read_picture(tmp_path / "p.png")
+
+
+@pytest.mark.parametrize(("suffix", "longest"), [(".webp", 16_383), (".jpg", 65_500), (".jfif", 65_500)])
+def test_sides_have_the_formats_limit(tmp_path: Path, suffix: str, longest: int) -> None:
+    path = tmp_path / f"p{suffix}"
+    for shape in ((1, longest), (longest, 1)):
+        write_picture(path, Picture(np.zeros((*shape, 3), np.uint8)))
+        assert picture_size(path) == shape
+    for shape in ((1, longest + 1), (longest + 1, 1)):
+        for refuse in (write_picture, require_target):
+            with pytest.raises(OutputFileError, match=f"holds sides of up to {longest} pixels, not {longest + 1}: use"):
+                refuse(path, Picture(np.zeros((*shape, 3), np.uint8)))
+
+
+def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_picture(tmp_path / "p.png", Picture(RGB8))
+
+    def without_memory(*_: object) -> None:
+        raise cv2.error("OpenCV(5) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 819 bytes")
+
+    monkeypatch.setattr(cv2, "imdecode", without_memory)
+    with pytest.raises(MemoryError):
+        read_picture(tmp_path / "p.png")
 
 
 def encoded(kind: str) -> bytes:

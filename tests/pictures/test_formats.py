@@ -125,6 +125,35 @@ def test_a_jpeg_that_lacks_the_chroma_of_its_last_blocks_is_not_whole(tmp_path: 
         assert rgb is None or (rgb == whole.rgb).all(), len(content) - end
 
 
+def _exif_of(orientation: int) -> bytes:
+    data = Image.Exif()
+    data[0x0112] = orientation
+    body = data.tobytes()
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+def test_of_several_segments_with_exif_the_first_counts(tmp_path: Path) -> None:
+    content = saved("JPEG")
+    assert read(tmp_path, content[:2] + _exif_of(6) + _exif_of(1) + content[2:]).rgb.shape == (64, 48, 3)
+
+
+def test_xmp_that_goes_on_elsewhere_is_kept_in_part_with_a_note(tmp_path: Path) -> None:
+    content = saved("JPEG", xmp=b"<x/>")
+    body = b"http://ns.adobe.com/xmp/extension/\0" + bytes(40)
+    picture = read(tmp_path, content[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + content[2:])
+    assert picture.metadata.xmp == b"<x/>"
+    assert picture.notes == ("its XMP data go on in a second part, which is left out",)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".jpg"])
+def test_a_jpeg_that_says_nothing_of_its_pixels_shape_has_square_ones(tmp_path: Path, suffix: str) -> None:
+    content = saved("JPEG")
+    assert content[6:18] == b"JFIF\0\1\1\0\0\1\0\1", "a density of 1:1, of no unit"
+    picture = read(tmp_path, content)
+    assert picture.metadata.density is None
+    assert write_picture(tmp_path / f"out{suffix}", picture) == []
+
+
 def test_of_several_pictures_in_a_jpeg_the_first_is_read_with_a_note(tmp_path: Path) -> None:
     content = saved("MPO", save_all=True, append_images=[Image.fromarray(255 - SMOOTH)])
     picture = read(tmp_path, content)
@@ -132,9 +161,9 @@ def test_of_several_pictures_in_a_jpeg_the_first_is_read_with_a_note(tmp_path: P
     assert picture.notes == ("holds several pictures (MPO): the first is restored alone",)
 
 
-def _with_frame(marker: int, precision: int = 8, components: int = 3, height: int = 8) -> bytes:
+def _with_frame(marker: int, precision: int = 8, components: int = 3, height: int = 8, width: int = 8) -> bytes:
     parts = b"".join(bytes([number + 1, 0x11, 0]) for number in range(components))
-    body = struct.pack(">BHHB", precision, height, 8, components) + parts
+    body = struct.pack(">BHHB", precision, height, width, components) + parts
     return b"\xff\xd8\xff" + bytes([marker]) + struct.pack(">H", len(body) + 2) + body + b"\xff\xda\0\x02\xff\xd9"
 
 
@@ -145,6 +174,7 @@ def _with_frame(marker: int, precision: int = 8, components: int = 3, height: in
         (_with_frame(0xC3), "is a lossless or hierarchical JPEG"),
         (_with_frame(0xC0, components=2), "is a JPEG of 2 channels"),
         (_with_frame(0xC0, height=0), "damaged .its size is 8x0"),
+        (_with_frame(0xC0, width=0), "damaged .its size is 0x8"),
         (_with_frame(0xC0), "the picture is damaged"),
         (_with_frame(0xC9), "the picture is damaged"),
         (b"\xff\xd8\xff\xd9", "its header is missing"),
@@ -184,6 +214,16 @@ def test_of_an_animation_the_first_picture_is_read_with_a_note(tmp_path: Path, k
     np.testing.assert_array_equal(picture.rgb, as_pillow(content))
     (note,) = picture.notes
     assert note.startswith("is animated: its ")
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_plain_webp_says_its_size_in_the_head_of_its_pixels(tmp_path: Path, lossless: bool) -> None:
+    content = bytearray(saved("WEBP", lossless=lossless))
+    assert content[12:16] == (b"VP8L" if lossless else b"VP8 ")
+    if not lossless:  # the highest bits say how a player may scale it, and no picture is scaled by them
+        content[27] |= 0x40
+        content[29] |= 0x80
+    np.testing.assert_array_equal(read(tmp_path, bytes(content)).rgb, as_pillow(bytes(content)))
 
 
 @pytest.mark.parametrize("kind", [b"EXIF", b"XMP ", b"ICCP", b"JUNK"])
@@ -228,6 +268,40 @@ def test_sixteen_bit_grey_in_jpeg_2000_keeps_its_depth(tmp_path: Path) -> None:
     picture = read(tmp_path, saved("JPEG2000", Image.fromarray(values)))
     np.testing.assert_array_equal(picture.rgb, values[:, :, None].repeat(3, 2))
     assert picture.grey
+    assert picture.notes == ()
+
+
+@pytest.mark.parametrize(("suffix", "options", "bits"), [(".jp2", [], 16), (".avif", [cv2.IMWRITE_AVIF_DEPTH, 10], 10)])
+def test_of_deeper_colours_it_is_said_that_eight_bits_are_read(
+    tmp_path: Path, suffix: str, options: list[int], bits: int
+) -> None:
+    if not cv2.haveImageWriter(suffix):
+        pytest.skip("this build of OpenCV does not write it")
+    content = cv2.imencode(suffix, SMOOTH.astype(np.uint16) << (bits - 8), options)[1].tobytes()
+    assert read(tmp_path, content).notes == (f"its {bits} bits a channel are read as 8",)
+
+
+def test_the_transparent_colour_of_a_gif_is_alpha(tmp_path: Path) -> None:
+    image = Image.fromarray(SMOOTH).quantize(16)
+    content = saved("GIF", image, transparency=3)
+    with Image.open(io.BytesIO(content)) as found:
+        expected = np.asarray(found.convert("RGBA"))
+    assert 0 < (expected[:, :, 3] == 0).mean() < 1
+    np.testing.assert_array_equal(read(tmp_path, content).alpha, expected[:, :, 3])
+
+
+def test_an_avif_may_name_another_brand_first_and_its_colours_by_numbers(tmp_path: Path) -> None:
+    content = saved("AVIF")
+    plain = read(tmp_path, content)
+    assert plain.metadata.chunks == (), "sRGB needs no words"
+    assert content[4:12] == b"ftypavif"
+    other = content[:8] + b"mif1" + content[12:]
+    np.testing.assert_array_equal(read(tmp_path, other).rgb, plain.rgb)
+    at = content.index(b"colrnclx") + 8
+    wide = content[:at] + struct.pack(">HH", 9, 16) + content[at + 4 :]
+    assert read(tmp_path, wide).metadata.chunks == ((b"cICP", bytes([9, 16, 0, 1])),)
+    unknown = content[:at] + struct.pack(">HH", 2, 2) + content[at + 4 :]
+    assert read(tmp_path, unknown).metadata.chunks == ()
 
 
 def test_an_avif_is_turned_and_keeps_what_is_beside_it(tmp_path: Path) -> None:
@@ -258,6 +332,14 @@ def test_portable_maps_of_every_depth(tmp_path: Path, number: int, white: int) -
             np.testing.assert_array_equal(picture.alpha, expected[:, :, -1])
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_text_map_may_have_comments_among_its_values(tmp_path: Path, number: int) -> None:
+    values = RNG.integers(0, 256, (2, 3, {2: 1, 3: 3}[number]))
+    rows = [" ".join(map(str, row.ravel().tolist())) for row in values]
+    content = f"P{number}\n3 2\n255\n# row 1\n{rows[0]} # and 2:\r\n{rows[1]}\n".encode()
+    np.testing.assert_array_equal(read(tmp_path, content).rgb, np.broadcast_to(values, (2, 3, 3)))
+
+
 def test_portable_bitmaps(tmp_path: Path) -> None:
     bits = RNG.integers(0, 2, (7, 11))
     packed = b"P4 11 7\n" + np.packbits(bits, axis=1).tobytes()
@@ -279,6 +361,8 @@ def test_portable_bitmaps(tmp_path: Path) -> None:
         (b"P7\nWIDTH 9\n", "its header has no end"),
         (b"P7\nWIDTH 9\nENDHDR\n", "its header has no HEIGHT"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture, which is not read: save it as PNG, TIFF or JPEG"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heix", "is a HEIC picture"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp41", "not a PNG, JPEG, WebP"),
         (b"8BPS\0\1", "is a Photoshop file, which is not read"),
         (b"Pf\n3 3\n-1\n", "is a PFM picture"),
         (b"%PDF-1.4 ...", "is a PDF file"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ from tiff_writer import write_tiff
 
 from irsde_deploy.errors import InputFileError
 from irsde_deploy.pictures.files import Picture, losses, picture_size, read_picture, write_picture
+from irsde_deploy.pictures.formats.exif import upright
 from irsde_deploy.pictures.formats.metadata import Metadata
+from irsde_deploy.pictures.formats.tiff_directories import read_directory, read_head
 
 RNG = np.random.default_rng(4)
 RGB = RNG.integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -24,10 +29,12 @@ SMOOTH = cv2.resize(RGB[:3, :4], (24, 16), interpolation=cv2.INTER_CUBIC)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6" author="somebody"/></x:xmpmeta>'
 ARTIST, ORIENTATION, EXIF, GPS, DATE, WIDTH, HEIGHT = 0x013B, 0x0112, 0x8769, 0x8825, 0x9003, 0xA002, 0xA003
+SRGB_PRIMARIES = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
 INPUTS = (".png", ".jpg", ".webp", ".tif")
 OUTPUTS = (".png", ".jpg", ".jfif", ".webp", ".tif")
 
 
+@cache
 def profile_of(size: int, space: bytes = b"RGB ") -> bytes:
     """A profile of so many bytes: sRGB's, filled up."""
     filled = SRGB + RNG.bytes(size - len(SRGB))
@@ -91,6 +98,62 @@ def test_metadata_travel_from_every_format_to_every_other(tmp_path: Path, source
         image.load()
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("form", [b'="%d"', b"='%d'", b">%d<"])
+def test_an_orientation_in_xmp_turns_where_exif_says_none(tmp_path: Path, orientation: int, form: bytes) -> None:
+    packet = b"<x tiff:Orientation" + form % orientation + b"/>"
+    said, another = Image.Exif(), Image.Exif()
+    said[ARTIST], another[ORIENTATION] = "Somebody", 2
+    turned = {3: RGB[::-1, ::-1], 6: np.rot90(RGB, -1)}[orientation]
+    for data, expected in ((said, turned), (another, RGB[:, ::-1])):
+        before = chunk(b"eXIf", data.tobytes().removeprefix(b"Exif\0\0"))
+        before += chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)
+        (tmp_path / "in.png").write_bytes(png_bytes(RGB.astype(int), 8, 2, before=before))
+        picture = read_picture(tmp_path / "in.png")
+        np.testing.assert_array_equal(picture.rgb, expected)
+        assert picture_size(tmp_path / "in.png") == expected.shape[:2]
+        assert picture.metadata.xmp == b"<x tiff:Orientation" + form % 1 + b"/>"
+
+
+@pytest.mark.parametrize("target", OUTPUTS)
+def test_the_resolution_inside_of_exif_is_turned_as_well(tmp_path: Path, target: str) -> None:
+    data = Image.Exif()
+    data.update({ORIENTATION: 6, 0x011A: 300.0, 0x011B: 150.0, 0x0128: 2})
+    Image.fromarray(RGB).save(tmp_path / "in.jpg", exif=data, dpi=(300, 150))
+    write_picture(tmp_path / f"out{target}", read_picture(tmp_path / "in.jpg"))
+    found = opened(tmp_path / f"out{target}").getexif()
+    assert (round(found[0x011A]), round(found[0x011B])) == (150, 300)
+
+
+@pytest.mark.parametrize("order", [b"II", b"MM"])
+def test_fields_of_two_types_are_not_exchanged(order: bytes) -> None:
+    """Two bytes of a width and four of a height: each would overwrite what is behind it."""
+    code = {b"II": "<", b"MM": ">"}[order]
+    head = order + struct.pack(code + "HI", 42, 8)
+    first = struct.pack(code + "HHHIHHHHIII", 2, ORIENTATION, 3, 1, 6, 0, EXIF, 4, 1, 38, 0)
+    below = struct.pack(code + "HHHIHHHHIII", 2, WIDTH, 3, 1, 24, 0, HEIGHT, 4, 1, 16, 0)
+    found = upright(head + first + below, turned=True)
+    assert found == head + first.replace(struct.pack(code + "HH", 6, 0), struct.pack(code + "HH", 1, 0)) + below
+    same = below.replace(struct.pack(code + "HHIHH", WIDTH, 3, 1, 24, 0), struct.pack(code + "HHII", WIDTH, 4, 1, 24))
+    exchanged = upright(head + first + same, turned=True)[38:]
+    assert [struct.unpack_from(code + "I", exchanged, at)[0] for at in (10, 22)] == [16, 24]
+
+
+@pytest.mark.parametrize("keyword", [b"exif", b"APP1"])
+def test_exif_and_xmp_in_compressed_text_are_found(tmp_path: Path, keyword: bytes) -> None:
+    data = exif().tobytes()
+    digits = data.hex().encode()
+    lines = b"\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+    raw = b"\n%s\n%8d\n%s\n" % (keyword, len(data), lines)
+    before = chunk(b"zTXt", b"Raw profile type " + keyword + b"\0\0" + zlib.compress(raw))
+    before += chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP))
+    (tmp_path / "in.png").write_bytes(png_bytes(RGB.astype(int), 8, 2, before=before))
+    picture = read_picture(tmp_path / "in.png")
+    assert picture.rgb.shape == (24, 16, 3), "it is turned upright"
+    assert b"Somebody" in (picture.metadata.exif or b"")
+    assert picture.metadata.xmp == XMP.replace(b'Orientation="6"', b'Orientation="1"')
+
+
 @pytest.mark.parametrize("target", OUTPUTS)
 def test_the_camera_s_data_come_out_of_tiff_again(tmp_path: Path, target: str) -> None:
     (tmp_path / "in.jpg").write_bytes(rich(".jpg"))
@@ -108,6 +171,18 @@ def test_profiles_of_any_length_are_kept(tmp_path: Path, size: int, suffix: str)
     assert write_picture(tmp_path / f"p{suffix}", Picture(RGB, metadata=Metadata(profile=profile))) == []
     assert opened(tmp_path / f"p{suffix}").info["icc_profile"] == profile
     assert read_picture(tmp_path / f"p{suffix}").metadata.profile == profile
+    if suffix == ".jpg":
+        pieces = (tmp_path / "p.jpg").read_bytes().split(b"ICC_PROFILE\0")[1:]
+        assert [tuple(piece[:2]) for piece in pieces] == [(k + 1, len(pieces)) for k in range(len(pieces))]
+
+
+def test_pieces_of_a_profile_are_put_together_by_their_numbers(tmp_path: Path) -> None:
+    write_picture(tmp_path / "p.jpg", Picture(RGB, metadata=Metadata(profile=profile_of(100_000))))
+    content = (tmp_path / "p.jpg").read_bytes()
+    one, two = (content.index(b"ICC_PROFILE\0" + bytes([number, 2])) - 4 for number in (1, 2))
+    end = two + 2 + struct.unpack_from(">H", content, two + 2)[0]
+    (tmp_path / "p.jpg").write_bytes(content[:one] + content[two:end] + content[one:two] + content[end:])
+    assert read_picture(tmp_path / "p.jpg").metadata.profile == profile_of(100_000)
 
 
 def test_a_profile_that_no_jpeg_can_hold_is_left_out_with_a_word(tmp_path: Path) -> None:
@@ -123,6 +198,7 @@ def test_a_profile_that_no_jpeg_can_hold_is_left_out_with_a_word(tmp_path: Path)
         (b"no profile", "cannot be read (it has no valid header)"),
         (profile_of(4000)[:-1], "cannot be read (it is not as long as it says)"),
         (profile_of(4000)[:128] + b"\xff\xff\xff\xff" + profile_of(4000)[132:], "cannot be read (it is not as long"),
+        (profile_of(4000)[:136] + struct.pack(">II", 3999, 2) + profile_of(4000)[144:], "cannot be read (it is not as"),
         (profile_of(4000, b"CMYK"), "is for CMYK colours"),
         (profile_of(4000, b"GRAY"), "is for grey colours"),
     ],
@@ -181,6 +257,48 @@ def test_pngs_words_on_colour_stay_in_png_and_are_missed_elsewhere(tmp_path: Pat
             assert kind.decode() in lost[0]
 
 
+@pytest.mark.parametrize(
+    ("gamma", "primaries", "is_srgb"),
+    [
+        (45_455, None, True),
+        (45_455 + 60, SRGB_PRIMARIES, True),
+        (None, SRGB_PRIMARIES, True),
+        (45_455 - 61, SRGB_PRIMARIES, False),
+        (100_000, SRGB_PRIMARIES, False),
+        (45_455, (*SRGB_PRIMARIES[:7], SRGB_PRIMARIES[7] + 61), False),
+    ],
+)
+def test_srgb_in_pngs_older_words_is_missed_nowhere(
+    tmp_path: Path, gamma: int | None, primaries: tuple[int, ...] | None, is_srgb: bool
+) -> None:
+    before = b"" if gamma is None else chunk(b"gAMA", struct.pack(">I", gamma))
+    before += b"" if primaries is None else chunk(b"cHRM", struct.pack(">8I", *primaries))
+    (tmp_path / "in.png").write_bytes(png_bytes(RGB.astype(int), 8, 2, before=before))
+    picture = read_picture(tmp_path / "in.png")
+    names = ", ".join(kind.decode() for kind, _ in picture.metadata.chunks)
+    expected = [] if is_srgb else [f"its description of colour ({names})"]
+    with_profile = replace(picture, metadata=replace(picture.metadata, profile=SRGB))
+    for suffix in (".jpg", ".webp", ".tif"):
+        assert write_picture(tmp_path / f"out{suffix}", picture) == expected
+        assert losses(with_profile, Path(f"p{suffix}")) == [], "the profile says it better"
+
+
+def test_png_has_a_profile_or_the_word_srgb(tmp_path: Path) -> None:
+    metadata = Metadata(profile=SRGB, chunks=((b"sRGB", b"\0"), (b"gAMA", struct.pack(">I", 45_455))))
+    write_picture(tmp_path / "p.png", Picture(RGB, metadata=metadata))
+    content = (tmp_path / "p.png").read_bytes()
+    assert [kind for kind in (b"iCCP", b"gAMA", b"sRGB") if kind in content] == [b"iCCP", b"gAMA"]
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
+@pytest.mark.parametrize("length", [79, 80])
+def test_keywords_of_text_have_up_to_79_letters(tmp_path: Path, kind: bytes, length: int) -> None:
+    text = {b"tEXt": b"text", b"zTXt": b"\0" + zlib.compress(b"text"), b"iTXt": b"\0\0en\0k\0text"}[kind]
+    body = b"k" * length + b"\0" + text
+    (tmp_path / "in.png").write_bytes(png_bytes(RGB.astype(int), 8, 2, before=chunk(kind, body)))
+    assert read_picture(tmp_path / "in.png").metadata.chunks == (((kind, body),) if length == 79 else ())
+
+
 def test_text_of_png_stays_in_png(tmp_path: Path) -> None:
     text = chunk(b"tEXt", b"Title\0A picture")
     (tmp_path / "in.png").write_bytes(png_bytes(RGB.astype(int), 8, 2, before=text))
@@ -225,6 +343,32 @@ def test_exif_that_is_too_long_for_jpeg_is_left_out_with_a_word(tmp_path: Path) 
     assert write_picture(tmp_path / "out.jpg", picture) == ["its EXIF data, which are too long"]
     assert write_picture(tmp_path / "out.tif", picture) == []
     assert opened(tmp_path / "out.tif").getexif()[ARTIST] == "x" * 70_000
+
+
+@pytest.mark.parametrize("surplus", [0, 1])
+def test_exif_and_xmp_of_the_longest_length_are_kept_in_a_jpeg(tmp_path: Path, surplus: int) -> None:
+    first = struct.pack("<HHHIIIH", 1, 0x010E, 2, 60_000, 26, 0, 0)
+    data = (b"II*\0\x08\0\0\0" + first + b"x" * 65_527)[: 65_533 - 6 + surplus]
+    packet = b"<" + b"x" * (65_533 - 29 - 1 + surplus)
+    picture = Picture(RGB, metadata=Metadata(exif=data, xmp=packet))
+    lost = ["its EXIF data, which are too long", "its XMP data, which are too long"] * surplus
+    assert write_picture(tmp_path / "p.jpg", picture) == losses(picture, Path("p.jpg")) == lost
+    found = read_picture(tmp_path / "p.jpg").metadata
+    assert (found.exif, found.xmp) == ((None, None) if surplus else (data, packet))
+
+
+def test_directories_are_written_as_tiff_wants_them(tmp_path: Path) -> None:
+    """Tags rising, as TIFF asks for; values at even places, whatever their lengths."""
+    metadata = Metadata(exif=exif().tobytes().removeprefix(b"Exif\0\0"), profile=profile_of(4001), xmp=b"<x/>odd" * 3)
+    write_picture(tmp_path / "p.tif", Picture(RGB, alpha=RGB[:, :, 0], metadata=metadata))
+    content = (tmp_path / "p.tif").read_bytes()
+    head = read_head(content)
+    page = read_directory(content, head, head.first)
+    (count,) = struct.unpack_from("<H", content, head.first)
+    tags = [struct.unpack_from("<H", content, head.first + 2 + 12 * k)[0] for k in range(count)]
+    assert tags == sorted(tags)
+    assert {tag: field.at for tag, field in page.fields.items() if len(field.raw) > 4 and field.at % 2} == {}
+    assert (page.raw(34675), page.raw(700)) == (profile_of(4001), metadata.xmp)
 
 
 def test_exif_that_libavif_refuses_costs_no_pixels(tmp_path: Path) -> None:
@@ -292,6 +436,7 @@ def test_webp_with_alpha_keeps_it_beside_metadata(tmp_path: Path) -> None:
         (700, ("X", b"<\xff>"), "its XMP data cannot be read and are left out (they are not UTF-8)"),
         (33723, ("X", b"x"), "its IPTC data are left out"),
         (274, ("I", [77]), ""),
+        (274, ("H", [9]), ""),
         (282, ("H", [0]), ""),
     ],
 )

@@ -12,11 +12,12 @@ from sample_pictures import photograph
 from scipy.ndimage import correlate1d
 
 from irsde_deploy.core.comparison import psnr
+from irsde_deploy.core.sde import DenoisingSDE
 from irsde_deploy.errors import CheckpointError, InvalidValueError
 from irsde_deploy.networks.perceptual import LPIPS
 from irsde_deploy.networks.torch_files import load_safely
-from irsde_deploy.pictures.metrics import luma, ssim
-from irsde_deploy.pictures.noise_level import estimate_noise
+from irsde_deploy.pictures.metrics import luma, ring_error, ssim
+from irsde_deploy.pictures.noise_level import estimate_noise, estimate_start
 
 
 def test_psnr_by_hand() -> None:
@@ -29,7 +30,27 @@ def test_psnr_by_hand() -> None:
 def test_luma_is_bt601_by_hand() -> None:
     """White, black and the primaries in 8-bit studio range, from the standard's table."""
     colours = np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
-    np.testing.assert_allclose(luma(colours)[0] * 255, [235, 16, 81.481, 144.553, 40.966], atol=1e-9)
+    expected = [235, 16, 81.481, 144.553, 40.966]
+    for pictures in (colours, colours.astype(np.uint16) * 257, colours / np.float32(255)):
+        np.testing.assert_allclose(luma(pictures)[0] * 255, expected, atol=1e-9)
+
+
+def test_the_error_of_the_ring_is_that_of_the_outermost_pixels() -> None:
+    """One wrong pixel at a time, too bright or too dark, beside the limit on each side."""
+    clean = np.full((40, 50, 3), 100, np.uint8)
+    inside = 24 * 34
+    for row, column, in_ring in (
+        (7, 20, True), (8, 20, False), (31, 20, False), (32, 20, True),
+        (20, 7, True), (20, 8, False), (20, 41, False), (20, 42, True),
+    ):  # fmt: skip
+        image = clean.copy()
+        image[row, column] = (130, 70, 100)
+        ring, interior = 20 / (40 * 50 - inside), 20 / inside
+        expected = (pytest.approx(ring), 0) if in_ring else (0, pytest.approx(interior))
+        assert ring_error(image, clean) == expected
+    assert ring_error(image.astype(np.uint16) * 257, clean.astype(np.uint16) * 257)[0] == pytest.approx(ring)
+    assert ring_error(image[:16], clean[:16]) == (0, None)
+    assert ring_error(image[:17], clean[:17]) == (0, 0)
 
 
 def test_ssim_is_the_papers_formula() -> None:
@@ -49,8 +70,14 @@ def test_ssim_is_the_papers_formula() -> None:
     field = (2 * mu1 * mu2 + c1) * (2 * covariance + c2) / ((mu1**2 + mu2**2 + c1) * (var1 + var2 + c2))
     assert ssim(other, one, peak=255) == pytest.approx(field.mean(), rel=1e-9)
     assert ssim(one, one, peak=255) == pytest.approx(1, abs=1e-12)
-    with pytest.raises(InvalidValueError, match="at least 11"):
-        ssim(one[:10], one[:10])
+    for image, reference in ((one[:10], one[:10]), (one[:, :10], one[:, :10]), (one, one[:11])):
+        with pytest.raises(InvalidValueError, match="at least 11"):
+            ssim(image, reference)
+    assert ssim(other[:11, :11], one[:11, :11], peak=255) < 1, "the window fits once"
+    wide, narrow = (np.rint(image).astype(np.uint8) for image in (one, other))
+    expected = ssim(narrow, wide)
+    assert expected == pytest.approx(field.mean(), abs=2e-3), "white follows from the type"
+    assert ssim(narrow.astype(np.uint16) * 257, wide.astype(np.uint16) * 257) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("sigma", [5, 15, 25, 50])
@@ -60,6 +87,20 @@ def test_the_noise_of_a_smooth_picture_is_found(sigma: float) -> None:
     smooth = np.stack([0.3 + 0.4 * x, 0.5 + 0.2 * y, 0.5 + 0.1 * np.sin(6 * x)], axis=2)
     noisy = smooth + sigma / 255 * rng.normal(size=smooth.shape)
     assert estimate_noise(noisy) == pytest.approx(sigma, rel=0.03)  # the median of 49,000 coefficients: 0.6 %
+
+
+def test_a_level_is_one_that_a_model_can_start_at() -> None:
+    rng = np.random.default_rng(2)
+    sde = DenoisingSDE(max_sigma=30, T=100, schedule="cosine")
+    highest = 255 * float(sde.sigma[-1])
+    noisy = np.clip(0.5 + rng.normal(0, 60 / 255, (64, 64, 3)), 0, 1)
+    assert estimate_noise(noisy) > highest == estimate_start(noisy, sde)
+    assert estimate_start(np.full((64, 64, 3), 0.5), sde) == estimate_noise(np.full((1, 64, 3), 128, np.uint8)) == 0.1
+    overshoot = np.where(rng.random((64, 64, 3)) < 0.5, 0.999, 1.5)
+    assert estimate_start(overshoot, sde) < 1, "what is beyond white shows no noise"
+    bytes_of = np.rint(np.clip(0.5 + rng.normal(0, 0.02, (64, 64, 3)), 0, 1) * 255).astype(np.uint8)
+    assert estimate_start(bytes_of, sde) == pytest.approx(estimate_noise(bytes_of / 255))
+    assert estimate_noise(bytes_of.astype(np.uint16) * 257) == pytest.approx(estimate_noise(bytes_of))
 
 
 def test_lpips_is_that_of_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ class Timed(Restorer):
     """A restorer whose evaluations take a tenth of a second a picture."""
 
     def seconds_per_evaluation(self, picture: np.ndarray, sampling: Sampling | None = None, repeats: int = 3) -> float:
+        self.measured = (len(picture), sampling)
         return 0.1 * len(picture)
 
 
@@ -43,6 +44,7 @@ def test_seconds_wanted() -> None:
         (1, None, Sampling(steps=3), "leave out `quality`, `sampler` and `steps`"),
         (None, 0.0, Sampling(), "`target_fps` must be a finite number above 0, not 0"),
         (None, float("nan"), Sampling(), "`target_fps` must be a finite number above 0, not nan"),
+        (None, float("inf"), Sampling(), "`target_fps` must be a finite number above 0, not inf"),
         (0.0, None, Sampling(), "the target must be a finite number above 0 seconds a picture, not 0"),
         (float("nan"), None, Sampling(), "seconds a picture, not nan"),
     ],
@@ -70,7 +72,10 @@ def test_the_first_picture_that_can_be_read_is_measured(restorer: Timed, tmp_pat
     (tmp_path / "broken.png").write_bytes(b"no picture")
     cv2.imwrite(str(tmp_path / "good.png"), np.zeros((8, 12, 3), np.uint8))
     jobs = [Job(tmp_path / name, tmp_path / "out" / name) for name in ("broken.png", "good.png")]
-    choice = choose_quality_for(5, restorer, Sampling(), jobs, batch=4)
-    assert choice is not None
-    assert "at 12x8 takes 0.1 s" in choice.words
+    sampling = Sampling(tile=64)
+    for batch, measured in ((1, 1), (2, 2), (4, 2)):  # as many as are restored at a time
+        choice = choose_quality_for(5, restorer, sampling, jobs, batch)
+        assert choice is not None
+        assert "at 12x8 takes 0.1 s" in choice.words
+        assert restorer.measured == (measured, sampling)
     assert choose_quality_for(5, restorer, Sampling(), jobs[:1], batch=1) is None

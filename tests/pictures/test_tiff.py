@@ -12,10 +12,14 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import AppendingTiffWriter
 from tiff_writer import CODECS, write_tiff
 
 from irsde_deploy.errors import InputFileError
 from irsde_deploy.pictures.files import Picture, picture_size, read_picture, write_picture
+from irsde_deploy.pictures.formats import tiff_segments
+from irsde_deploy.pictures.formats.jpeg import essential_segments
+from irsde_deploy.pictures.formats.tiff_directories import read_directory, read_head
 
 RNG = np.random.default_rng(1)
 HEIGHT, WIDTH = 19, 37  # no multiple of a tile's side
@@ -59,6 +63,27 @@ def test_every_layout_of_grey_and_rgb(tmp_path: Path, layout: str, bits: int, ch
     assert (read.grey, read.alpha, read.notes) == (channels == 1, None, ())
     np.testing.assert_array_equal(read.rgb, np.broadcast_to(on_full_scale(values, bits), (HEIGHT, WIDTH, 3)))
     assert picture_size(tmp_path / "p.tif") == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("layout", ["strips", "planes in tiles", "LZW", "LZW, planes in tiles"])
+@pytest.mark.parametrize(("bits", "channels"), [(1, 1), (4, 3), (12, 1), (16, 3)])
+def test_no_more_than_some_is_decompressed_and_unpacked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, bits: int, channels: int
+) -> None:
+    values = values_of(bits, channels)
+    write_tiff(tmp_path / "p.tif", values, bits, GREY if channels == 1 else RGB, **LAYOUTS[layout])  # type: ignore[arg-type]
+    for at_once in (1, 2 * WIDTH, 7 * WIDTH * channels):
+        monkeypatch.setattr(tiff_segments, "_BYTES_AT_ONCE", at_once)
+        monkeypatch.setattr(tiff_segments, "_VALUES_AT_ONCE", at_once)
+        found = read_picture(tmp_path / "p.tif").rgb
+        np.testing.assert_array_equal(found, np.broadcast_to(on_full_scale(values, bits), (HEIGHT, WIDTH, 3)))
+
+
+@pytest.mark.parametrize("layout", ["one strip", "planes in strips", "Deflate", "PackBits"])
+def test_lengths_of_strips_may_be_missing_as_old_writers_left_them_out(tmp_path: Path, layout: str) -> None:
+    values = values_of(8, 3)
+    write_tiff(tmp_path / "p.tif", values, 8, RGB, tags={279: ("I", [])}, **LAYOUTS[layout])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb, values)
 
 
 PREDICTED = [5, 8, 32946]
@@ -135,6 +160,24 @@ def test_what_is_divided_by_alpha_is_rounded_once(tmp_path: Path, bits: int, pho
     nearest = np.minimum((2 * colours * full + alpha) // np.maximum(2 * alpha, 1), full)
     expected = np.broadcast_to(np.where(alpha == 0, 0, nearest), (HEIGHT, WIDTH, 3))
     np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb, expected)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("kind", [1, 2])
+def test_palettes_with_alpha(tmp_path: Path, bits: int, kind: int) -> None:
+    values, white = values_of(bits, 2), 2**bits - 1
+    values[0, 0, 1], values[0, 1, 1] = 0, white
+    colours = RNG.integers(0, 256, (2**bits, 3))
+    tags = {320: ("H", (colours * 257).T.ravel().tolist()), 338: ("H", [kind])}
+    write_tiff(tmp_path / "p.tif", values, bits, PALETTE, tags=tags)
+    read = read_picture(tmp_path / "p.tif")
+    assert read.alpha is not None
+    assert read.rgb.dtype == read.alpha.dtype == np.uint8
+    np.testing.assert_array_equal(read.alpha, values[:, :, 1] // (white // 255))
+    expected, alpha = colours[values[:, :, 0]], values[:, :, 1:]
+    if kind == 1:
+        expected = np.minimum((2 * expected * white + alpha) // np.maximum(2 * alpha, 1), 255) * (alpha > 0)
+    np.testing.assert_array_equal(read.rgb, expected)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -216,6 +259,61 @@ def test_luma_and_subsampled_chroma(tmp_path: Path, across: int, down: int) -> N
     expected = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=2)
     read = read_picture(tmp_path / "p.tif").rgb
     assert np.abs(read - np.clip(expected, 0, 255)).max() <= 1
+    if (across, down) == (2, 2):  # which is what a file means that does not say it
+        del tags[530]
+        write_tiff(tmp_path / "p.tif", flat, 8, YCBCR, tags=tags)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(read_picture(tmp_path / "p.tif").rgb, read)
+
+
+def test_luma_and_chroma_of_a_files_own_weights_and_range(tmp_path: Path) -> None:
+    """BT.709 in studio range, the chromas' zeros apart, by the standard's formula."""
+    values = RNG.integers(20, 230, (HEIGHT, WIDTH, 3))
+    red, green, blue = weights = (0.2126, 0.7152, 0.0722)
+    tags = {530: ("H", [1, 1]), 529: ("f", weights), 532: ("H", [16, 235, 120, 232, 136, 248])}
+    write_tiff(tmp_path / "p.tif", values, 8, YCBCR, tags=tags)  # type: ignore[arg-type]
+    y = (values[:, :, 0] - 16) * 255 / 219
+    cb, cr = (values[:, :, 1] - 120) * 127 / 112, (values[:, :, 2] - 136) * 127 / 112
+    r, b = y + 2 * (1 - red) * cr, y + 2 * (1 - blue) * cb
+    expected = np.clip(np.stack([r, (y - red * r - blue * b) / green, b], axis=2), 0, 255)
+    assert np.abs(read_picture(tmp_path / "p.tif").rgb - expected).max() < 0.51
+    for tag, value, words in (
+        (529, ("f", [0.3, 0.0, 0.7]), "its luma has no known weights"),
+        (532, ("H", [16, 16, 128, 240, 128, 240]), "its luma or chroma has no known range"),
+        (532, ("H", [16, 235]), "cannot be understood"),
+        (530, ("H", [3, 1]), "no known subsampling"),
+    ):
+        write_tiff(tmp_path / "p.tif", values, 8, YCBCR, tags={**tags, tag: value})  # type: ignore[arg-type]
+        with pytest.raises(InputFileError, match=words):
+            read_picture(tmp_path / "p.tif")
+
+
+@pytest.mark.parametrize(("channels", "is_ycbcr"), [(1, False), (3, False), (3, True), (4, False)])
+def test_jpeg_inside_means_what_the_tags_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, is_ycbcr: bool
+) -> None:
+    """Whatever libjpeg would make of the channels: of three without a word, luma and chroma; of four, inks."""
+    values = cv2.resize(RNG.integers(0, 256, (3, 4, channels), dtype=np.uint8), (WIDTH, HEIGHT)).reshape(
+        HEIGHT, WIDTH, channels
+    )
+    mode = {1: "L", 3: "YCbCr" if is_ycbcr else "RGB", 4: "CMYK"}[channels]
+    content = io.BytesIO()
+    image = Image.frombytes(mode, (WIDTH, HEIGHT), values.tobytes())
+    if channels == 3:
+        image.save(content, "JPEG", quality=100, subsampling=0, keep_rgb=not is_ycbcr)
+    else:
+        image.save(content, "JPEG", quality=100)
+    monkeypatch.setitem(CODECS, 7, lambda _: essential_segments(content.getvalue()).join([b"\xff\xd8", b""]))
+    tags = {530: ("H", [1, 1]), 338: ("H", [2])}
+    del tags[338 if channels != 4 else 530]
+    photometric = {1: GREY, 3: YCBCR if is_ycbcr else RGB, 4: RGB}[channels]
+    write_tiff(tmp_path / "p.tif", values, 8, photometric, compression=7, tags=tags)  # type: ignore[arg-type]
+    read = read_picture(tmp_path / "p.tif")
+    expected = np.asarray(image.convert("RGB")) if is_ycbcr else values[:, :, :3]
+    if channels == 4:  # Pillow writes inks upside down, as Adobe does
+        expected = 255 - expected
+        assert read.alpha is not None
+        assert np.abs(read.alpha.astype(int) - (255 - values[:, :, 3])).max() <= 4
+    assert np.abs(read.rgb.astype(int) - expected).max() <= 4
 
 
 @pytest.mark.parametrize(
@@ -225,6 +323,7 @@ def test_luma_and_subsampled_chroma(tmp_path: Path, across: int, down: int) -> N
         (5, RGB, {}, "2 of its 5 channels"),
         (4, RGB, {338: ("H", [0])}, "1 of its 4 channels"),
         (5, RGB, {338: ("H", [0, 2])}, "1 of its 5 channels"),
+        (5, RGB, {338: ("H", [2, 1])}, "1 of its 5 channels"),
         (3, GREY, {338: ("H", [2, 0])}, "1 of its 3 channels"),
     ],
 )
@@ -267,6 +366,9 @@ def test_other_channels_are_left_out_with_a_note(
         (8, 1, GREY, {273: ("I", [1 << 30])}, "a strip or tile lies outside of the file"),
         (8, 1, GREY, {279: ("I", [100])}, "a strip or tile ends early"),
         (8, 1, GREY, {278: ("I", [1])}, "it has 1 of 19 strips"),
+        (8, 1, GREY, {322: ("I", [2048]), 323: ("I", [2048])}, "strips or tiles are far larger than the picture"),
+        (8, 3, RGB, {256: ("I", [1000]), 257: ("I", [1000]), 277: ("H", [600])}, "of 600 channels are too many"),
+        (8, 3, RGB, {277: ("H", [1025])}, "damaged .it has 1025 channels"),
         (8, 1, GREY, {256: ("I", [1 << 20]), 257: ("I", [1 << 20])}, "more than the limit of 100 megapixels"),
         (8, 1, GREY, {256: ("I", [0])}, "does not say how large"),
     ],
@@ -306,6 +408,24 @@ def test_of_several_pages_the_first_is_read_with_a_note(tmp_path: Path) -> None:
     read = read_picture(tmp_path / "p.tif")
     np.testing.assert_array_equal(read.rgb, np.asarray(pages[0]))
     assert read.notes == ("holds 3 pages: the first is restored alone",)
+    data = (tmp_path / "p.tif").read_bytes()
+    head = read_head(data)
+    page = read_directory(data, head, head.first)
+    while page.next:
+        page = read_directory(data, head, page.next)
+    circle = data[: page.next_at] + struct.pack("<I", head.first) + data[page.next_at + 4 :]
+    (tmp_path / "p.tif").write_bytes(circle)
+    assert read_picture(tmp_path / "p.tif").notes == read.notes
+
+
+@pytest.mark.parametrize(("kind", "count"), [(0, 2), (1, 1), (2, 2), (4, 1)])
+def test_a_thumbnail_or_mask_is_no_page(tmp_path: Path, kind: int, count: int) -> None:
+    with AppendingTiffWriter(str(tmp_path / "p.tif"), True) as file:
+        for number, of_kind in enumerate((0, kind)):
+            Image.new("RGB", (9, 8), (number, 0, 0)).save(file, "TIFF", tiffinfo={254: of_kind})
+            file.newFrame()
+    expected = () if count == 1 else (f"holds {count} pages: the first is restored alone",)
+    assert read_picture(tmp_path / "p.tif").notes == expected
 
 
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])

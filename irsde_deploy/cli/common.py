@@ -130,8 +130,8 @@ def _with_device(command: Callable[..., Any], more: Sequence[Any]) -> Callable[.
         click.option(
             "--engine-provider",
             type=Choice(PROVIDERS),
-            help="Library that runs an .onnx: on the CPU auto, onnxruntime or openvino, on a GPU cuda or tensorrt "
-            "[default: onnxruntime, cuda].",
+            help=f"Library that runs an .onnx: on the CPU {' or '.join(PROVIDERS_OF['cpu'])}, on a GPU "
+            f"{' or '.join(PROVIDERS_OF['cuda'])} [default: {PROVIDERS_OF['cpu'][0]}, {PROVIDERS_OF['cuda'][0]}].",
         ),
         click.option(
             "--driver",

@@ -1,4 +1,4 @@
-"""Normal fields addressed by (seed, frame, step, channel, y, x): the same on every backend, tile and batch.
+"""Normal fields addressed by (seed, frame, step, channel, y, x): the same on every device, tile and batch.
 
 Each value comes from Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a
 bijection of a 128-bit counter under a 64-bit key, followed by Box-Muller:

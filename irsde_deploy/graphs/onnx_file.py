@@ -14,8 +14,8 @@ from .loading import load_graph, not_onnx
 from .metadata import parse_card, refuse_whole_loop, score_inputs
 
 
-def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
-    """The graph and the card inside an ONNX file.
+def read_model(path: Path, card: ModelCard | None = None) -> tuple[onnx.ModelProto, ModelCard]:
+    """The graph and the card inside an ONNX file; a graph without one has `card`, where that is given.
 
     Raises:
         InputFileError: no such file. EngineError: not an ONNX file, or one without a model card.
@@ -25,7 +25,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # of several kinds
         raise not_onnx(path, shortened(reason(error), 200)) from None
-    card = parse_card(_metadata(model, METADATA_KEY), path)
+    card = parse_card(_metadata(model, METADATA_KEY), path) or card
     if card is None:
         raise EngineError(f"{path}: there is no model card inside: make it with 'irsde-deploy export'")
     inputs = sorted({entry.name for entry in model.graph.input})

@@ -54,7 +54,7 @@ def describe_random(name: str) -> tuple[torch.nn.Module, Checkpoint, Description
 def test_other_widths_and_forms_agree_with_pytorch(name: str, tmp_path: Path) -> None:
     model, checkpoint, description = describe_random(name)
     complete = exporter.export_checkpoint(checkpoint, description.card, tmp_path / "m.onnx")
-    assert complete == name.startswith("nafnet"), "random U-Nets make PyTorch's own trajectory diverge"
+    assert complete != name.startswith("unet"), "random U-Nets make PyTorch's own trajectory diverge"
     engine, reference = open_engine(tmp_path / "m.onnx"), TorchEngine(model, description.card)
     assert engine.card == description.card
     m, c = engine.card.multiple_of, engine.card.channels

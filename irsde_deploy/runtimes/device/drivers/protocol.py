@@ -16,7 +16,7 @@ class Driver(Protocol):
 
     @property
     def name(self) -> str:
-        """The backend and the device, for people."""
+        """The driver and the device, for people."""
 
     @property
     def kind(self) -> str:

@@ -2,7 +2,7 @@
 
 `pycuda.autoinit` is never imported: it would create a context of its own beside the primary one, which PyTorch and the
 CUDA runtime use. PyCUDA has no graphs, so those come from NVIDIA's driver library itself; its launches take streams of
-PyCUDA's own alone, so a caller's stream needs the backend cuda-bindings.
+PyCUDA's own alone, so a caller's stream needs the driver cuda-bindings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The kernels of the device loop: their source, what arguments they take, and how they are compiled.
 
-One header serves every backend: NVRTC makes a cubin for the device at hand, the host's C++ compiler a shared library.
+One header serves every driver: NVRTC makes a cubin for the device at hand, the host's C++ compiler a shared library.
 Both are kept in the user's cache, under the hash of all that went into them.
 """
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from contributed import new_files
 from places import ROOT
 
 from irsde_deploy import errors
@@ -25,7 +26,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+MAINTAINERS = [CONTRIBUTING, ROOT / "RELEASE.md", ROOT / "SECURITY.md", *ROOT.glob("docs/decisions/*.md")]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *MAINTAINERS])
 WRAPPED = [*PAGES, ROOT / "CHANGELOG.md"]
 WIDTH = 120
 PACKAGE = ROOT / "irsde_deploy"
@@ -88,6 +91,16 @@ def test_the_documented_loop_is_the_restorers(unet_onnx: Path) -> None:
     assert difference < 1e-4 * np.abs(expected).max()  # float64 there, float32 here, 20 steps
 
 
+def test_every_decision_has_its_row_and_number() -> None:
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\d+)\]\(([^)]+)\) \| (.+?) \| (\d{4}-\d\d-\d\d) \|$", index, re.MULTILINE)
+    pages = sorted(page for page in (ROOT / "docs" / "decisions").glob("*.md") if page.name != "README.md")
+    assert [name for _, name, _, _ in rows] == [page.name for page in pages]
+    for page, (number, _, title, date) in zip(pages, rows, strict=True):
+        assert page.read_text().startswith(f"# {number}. {title}\n\n{date} "), page.name
+        assert int(page.name[:4]) == int(number)
+
+
 def test_every_degradation_and_parameter_is_documented() -> None:
     assert ", ".join(list(DEGRADATIONS)[:-1]) + f" or {list(DEGRADATIONS)[-1]}." == KINDS
     page = (ROOT / "docs" / "training.md").read_text()
@@ -141,12 +154,14 @@ READERS_OWN = {"restore.py"}
 @pytest.mark.parametrize("page", PAGES, ids=short)
 def test_the_modules_that_pages_name_exist(page: Path) -> None:
     """By their path in the repository or in the package, or beside the page."""
+    made = new_files() if page == CONTRIBUTING else []
     for name in re.findall(r"(?<![\w./-])[\w./-]+\.py\b", page.read_text()):
         there = any((folder / name).is_file() for folder in (ROOT, PACKAGE, page.parent))
+        there = there or any(file.endswith(name) for file in made)
         assert there or name in READERS_OWN or "NAME" in name, f"{page.name} names {name}, which does not exist"
 
 
-@pytest.mark.parametrize("page", WRAPPED, ids=short)
+@pytest.mark.parametrize("page", [page for page in WRAPPED if page != CONTRIBUTING], ids=short)
 def test_the_names_that_pages_give_can_be_imported(page: Path) -> None:
     text = page.read_text()
     for name in re.findall(r"irsde_deploy(?:\.\w+)+", text):

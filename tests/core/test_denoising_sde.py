@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,7 +74,7 @@ def test_schedule_and_steps_are_the_references(max_sigma: float, T: int, schedul
         np.testing.assert_allclose(optimum, reference.optimum(x, x0, t), rtol=1e-9)
 
 
-@pytest.mark.parametrize("sigma", [0.5, 5, 15, 25, 50, 74])
+@pytest.mark.parametrize("sigma", [1e-3, 0.5, 5, 15, 25, 50, 74])
 def test_the_start_is_where_the_noise_is_the_pictures(sde: DenoisingSDE, sigma: float) -> None:
     t = sde.timestep_of(sigma / 255)
     assert t == max(1, Reference(75, 100, "cosine").optimal_timestep(sigma))
@@ -84,6 +86,14 @@ def test_the_start_is_where_the_noise_is_the_pictures(sde: DenoisingSDE, sigma: 
 def test_noise_levels_out_of_range_are_refused(sde: DenoisingSDE, sigma: float) -> None:
     with pytest.raises(InvalidValueError, match="noise level must be above 0 and at most 75"):
         sde.timestep_of(sigma / 255)
+
+
+@pytest.mark.parametrize("max_sigma", [75, 70, 25, 0.3])
+def test_the_highest_level_is_the_last_timestep(max_sigma: float) -> None:
+    """Computed either way: by rounding, a level may come out a little above what it was."""
+    sde = DenoisingSDE(max_sigma, 100, "cosine")
+    for sigma in (sde.lam, np.nextafter(sde.lam, 1), float(sde.sigma[-1])):
+        assert sde.timestep_of(sigma) == 100
 
 
 def test_marginal_solves_the_forward_sde(sde: DenoisingSDE) -> None:
@@ -184,3 +194,5 @@ def test_a_card_keeps_the_process_and_refuses_a_network_that_sees_mu(sde: Denois
     assert ModelCard.from_json(card.to_json()).sde == sde
     with pytest.raises(InvalidValueError, match="sees mu"):
         ModelCard("ConditionalNAFNet", {}, 3, 16, "zero", sde)
+    with pytest.raises(InvalidValueError, match="its card has no t0"):
+        replace(card, t0=50)

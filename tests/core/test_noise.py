@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -64,11 +65,22 @@ def test_a_forked_process_draws_too() -> None:
     """The threads of the parent, and a lock that one of them may hold, are not the child's."""
     expected = seeded_noise(11, (1, 3, 300, 250))(2)
     reading, writing = os.pipe()
-    with noise._kept._lock:  # another thread is in the middle of it
-        child = os.fork()
+    lock, held, done = noise._kept._lock, threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    child = os.fork()
     if child == 0:
         os.write(writing, seeded_noise(11, (1, 3, 300, 250))(2).tobytes()[:4096])
         os._exit(0)
+    done.set()
+    holder.join()
     ready, _, _ = select.select([reading], [], [], 30)
     drawn = os.read(reading, 4096) if ready else b""
     if not ready:
@@ -83,6 +95,8 @@ def test_fields_are_kept_for_one_seed_and_shape_within_a_limit(monkeypatch: pyte
     first = kept.field(1, 0, shape, 0)
     np.testing.assert_array_equal(first, normal_field(1, 0, shape))
     assert kept.field(1, 0, shape, 0) is first
+    assert kept.field(1, 0, (3, 9, 12), 0).shape == (3, 9, 12)
+    first = kept.field(1, 0, shape, 0)
     assert not first.flags.writeable, "whoever writes to it changes everybody's"
     monkeypatch.setattr(noise._KeptFields, "LIMIT", 2 * first.nbytes)
     second, third = (kept.field(1, step, shape, 0) for step in (1, 2))
@@ -141,7 +155,41 @@ def test_injected_noise_is_used_as_it_is() -> None:
         given_noise(noise, 2, (1, 2, 4, 5))
 
 
-@pytest.mark.parametrize(("seed", "step", "frame"), [(-1, 0, 0), (2**64, 0, 0), (1.5, 0, 0), (0, 2**24, 0), (0, 0, -1)])
+@pytest.mark.parametrize(
+    ("seed", "step", "frame"),
+    [(-1, 0, 0), (2**64, 0, 0), (1.5, 0, 0), (True, 0, 0), (0, 2**24, 0), (0, -1, 0), (0, 0, -1), (0, 0, 2**32)],
+)
 def test_addresses_outside_the_field_are_refused(seed: int, step: int, frame: int) -> None:
     with pytest.raises(InvalidValueError):
         normal_field(seed, step, (1, 2, 2), frame)
+
+
+@pytest.mark.parametrize(("channels", "origin"), [(257, (0, 0)), (0, (0, 0)), (1, (2**32 - 1, 0)), (1, (0, 2**32 - 1))])
+def test_windows_outside_the_field_are_refused(channels: int, origin: tuple[int, int]) -> None:
+    with pytest.raises(InvalidValueError):
+        normal_field(0, 0, (channels, 2, 2), origin=origin)
+    y, x = origin
+    assert normal_field(2**64 - 1, 2**24 - 1, (256, 1, 1), 2**32 - 1, (y, x)).shape == (256, 1, 1)
+
+
+@pytest.mark.parametrize("frames", [[0, -1], [2**32, 0], [0, True], [0], [0, 1, 2]])
+def test_every_frame_of_a_batch_is_checked(frames: list[int]) -> None:
+    with pytest.raises(InvalidValueError, match="frame"):
+        seeded_noise(3, (2, 3, 4, 5), frames)
+
+
+def test_a_picture_alone_has_the_field_of_its_frame() -> None:
+    np.testing.assert_array_equal(seeded_noise(3, (1, 3, 9, 11), [7])(2)[0], normal_field(3, 2, (3, 9, 11), 7))
+
+
+def test_a_field_drawn_while_another_seed_was_asked_for_is_not_kept_as_its(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, shape = noise._KeptFields(), (1, 2, 3)
+
+    def meanwhile(seed: int, *address: object) -> np.ndarray:
+        monkeypatch.undo()
+        kept.field(2, 1, shape, 0)  # as another thread would
+        return normal_field(seed, *address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(noise, "normal_field", meanwhile)
+    np.testing.assert_array_equal(kept.field(1, 0, shape, 0), normal_field(1, 0, shape))
+    np.testing.assert_array_equal(kept.field(2, 0, shape, 0), normal_field(2, 0, shape))

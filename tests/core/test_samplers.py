@@ -130,7 +130,25 @@ def test_euler_and_ode_rows_are_the_references_formulas(sde: MeanRevertingSDE) -
     np.testing.assert_allclose(ode.c, -g2 * sde.dt / sde.sigma[t] / 2, rtol=1e-12)
     assert not ode.stochastic
     assert euler.stochastic
+    assert plan_steps(sde, "posterior", 5).stochastic, "though its last step draws nothing"
     assert euler.s[-1] < 0, "the reference adds noise at t = 1 too"
+
+
+@pytest.mark.parametrize(("sampler", "order"), [("sde-2m", 2), ("ode-2m", 1)])
+def test_second_order_rows_are_the_papers_formulas_on_any_grid(sde: MeanRevertingSDE, sampler: str, order: int) -> None:
+    """DPM-Solver++ 2M, stochastic and not: with g = (q - q_prev) / h_prev, a row of unequal steps."""
+    t = [95, 60, 50, 4]
+    table = plan_steps(sde, sampler, t)
+    l_t, a, sigma = np.log(sde.a[t] * sde.lam / sde.sigma[t]), sde.a[t], sde.sigma[t]
+    for k in (0, 1, 2):
+        h = l_t[k + 1] - l_t[k]
+        weight = a[k + 1] * (1 - np.exp(-order * h))
+        along = weight * h / 2 / (l_t[k] - l_t[k - 1]) if k else 0.0
+        y = sigma[k + 1] / sigma[k] * np.exp(-(order - 1) * h)
+        assert table.d[k] == pytest.approx(-along, rel=1e-9)
+        assert table.a[k] == pytest.approx(y + (weight + along) * table.p[k], rel=1e-9)
+        assert table.c[k] == pytest.approx((weight + along) * table.r[k], rel=1e-9)
+        assert table.s[k] == pytest.approx((order - 1) * sigma[k + 1] * np.sqrt(1 - np.exp(-2 * h)), rel=1e-9)
 
 
 def test_posterior_with_adjacent_steps_is_the_references() -> None:
@@ -183,6 +201,15 @@ def test_grid_follows_its_formula_and_decreases() -> None:
             assert all(a > b for a, b in itertools.pairwise(grid))
 
 
+def test_timesteps_as_they_are_given_or_by_another_grid(sde: MeanRevertingSDE) -> None:
+    assert plan_steps(sde, "ddim", [100, 7, 1]).t.tolist() == [100, 7, 1]
+    assert plan_steps(sde, "ddim", np.array([80, 40]), t0=80).t.tolist() == [80, 40]
+    assert plan_steps(sde, "ddim", 5, exponent=1.0).t.tolist() == [100, 80, 60, 40, 20]
+    table = plan_steps(sde, "sde-2m", 3)
+    for name in ("t", "a", "c", "d", "s", "p", "r"):
+        assert not getattr(table, name).flags.writeable, name
+
+
 def test_start_is_lam_whatever_t0(sde: MeanRevertingSDE) -> None:
     for t0 in (100, 80):
         table = plan_steps(sde, "posterior", 10, t0=t0)
@@ -201,6 +228,10 @@ def test_start_is_lam_whatever_t0(sde: MeanRevertingSDE) -> None:
         ("ddim", 5, {"t0": 101}, "t0 must be"),
         ("ddim", [50, 50], {}, "strictly decrease"),
         ("ddim", [101, 50], {}, "strictly decrease"),
+        ("ddim", [50, 0], {}, "strictly decrease within 1..100"),
+        ("ddim", [], {}, "strictly decrease"),
+        ("ddim", [80, 40], {"t0": 90}, "t0 = 90 contradicts the first timestep 80"),
+        ("ddim", 5, {"exponent": 0}, "exponent must be above 0"),
         ("ddim", True, {}, "whole number"),
         ("ddim", [50.9, 20.2], {}, "whole numbers"),
         ("ddim", "10", {}, "whole number"),

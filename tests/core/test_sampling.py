@@ -43,6 +43,7 @@ DENOISING = ModelCard(
         ({"t0": 0}, "t0 must be a whole number from 1"),
         ({"t0": 1.5}, "t0 must be a whole number from 1"),
         ({"noise_level": 0.0}, "noise_level must be a number above 0"),
+        ({"noise_level": True}, "noise_level must be a number above 0"),
         ({"noise_level": float("nan")}, "noise_level must be a number above 0"),
         ({"noise_level": float("inf")}, "noise_level must be a number above 0"),
         ({"tile": 0}, "side must be"),
@@ -83,12 +84,13 @@ def test_single_settings_change_a_sampling() -> None:
 
 
 @pytest.mark.parametrize("quality", [None, *PRESETS])
-def test_a_plan_has_the_cards_settings_where_none_are_given(quality: str | None) -> None:
+@pytest.mark.parametrize(("clip", "debias"), [(True, False), (False, True)])
+def test_a_plan_has_the_cards_settings_where_none_are_given(quality: str | None, clip: bool, debias: bool) -> None:
     card = replace(REVERTING, sampler="ode-2m", steps=6, t0=90)
-    plan = card.plan(quality=quality, clip=True, debias=True)
+    plan = card.plan(quality=quality, clip=clip, debias=debias)
     made_of = ("ode-2m", 6) if quality is None else (PRESETS[quality].sampler, PRESETS[quality].steps)
-    assert (plan.sampler, len(plan), plan.clip, plan.debias) == (*made_of, True, True)
-    expected = plan_steps(card.sde, *made_of, debias=True, t0=90)
+    assert (plan.sampler, len(plan), plan.clip, plan.debias) == (*made_of, clip, debias)
+    expected = plan_steps(card.sde, *made_of, debias=debias, t0=90)
     for name in ("t", "a", "c", "d", "s", "p", "r"):
         np.testing.assert_array_equal(getattr(plan.table, name), getattr(expected, name))
 

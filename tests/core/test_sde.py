@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden import golden_path, load_case
 
-from irsde_deploy import MeanRevertingSDE
+from irsde_deploy import DenoisingSDE, MeanRevertingSDE
 from irsde_deploy.errors import InvalidValueError
 
 SCHEDULES = [
@@ -141,14 +141,30 @@ def test_slopes_of_the_bias(sde: MeanRevertingSDE) -> None:
         ({"max_sigma": 0}, "max_sigma"),
         ({"max_sigma": float("nan")}, "max_sigma"),
         ({"max_sigma": 10**400}, "max_sigma"),
+        ({"max_sigma": 255.5}, "max_sigma"),
+        ({"max_sigma": True}, "max_sigma"),
         ({"schedule": ["cosine"]}, "schedule"),
+        ({"T": True}, "T must"),
+        ({"T": 100_001}, "T must be a whole number from 1 to 100000"),
         ({"T": 0}, "T must"),
         ({"T": 10.0}, "T must"),
         ({"schedule": "quadratic"}, "schedule"),
         ({"eps": 1}, "eps"),
+        ({"eps": 0}, "eps"),
     ],
 )
 def test_settings_out_of_range_are_named(change: dict[str, object], word: str) -> None:
     good = {"max_sigma": 10, "T": 100, "schedule": "cosine", "eps": 0.005}
     with pytest.raises(InvalidValueError, match=word):
         MeanRevertingSDE(**{**good, **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("max_sigma", "lam"), [(0.5, 0.5), (0.999, 0.999), (1, 1 / 255), (255, 1)])
+def test_levels_from_1_on_are_of_255(max_sigma: float, lam: float) -> None:
+    assert MeanRevertingSDE(max_sigma, 100_000, "constant", 0.005).lam == lam
+    assert DenoisingSDE(max_sigma, 10, "constant").lam == lam
+
+
+def test_the_arrays_of_an_sde_are_not_to_be_written_to(sde: MeanRevertingSDE) -> None:
+    for name in ("theta", "theta_bar", "delta", "a", "sigma", "log_snr"):
+        assert not getattr(sde, name).flags.writeable, name

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from irsde_deploy import ModelCard, Restorer
-from irsde_deploy.core.margin import inside, mirrored, surround, surrounded
+from irsde_deploy.core.margin import evaluated, inside, mirrored, surround, surrounded
 from irsde_deploy.errors import InvalidValueError
 from irsde_deploy.graphs.onnx_file import read_model
 from irsde_deploy.precision.trajectory import restore_seeded
@@ -72,6 +72,11 @@ def test_lines_are_mirrored_as_numpy_reflects(side: int, margin: int) -> None:
     around = surround(pictures, margin)
     assert around.shape == (2, 3, *surrounded(side, 5, margin))
     np.testing.assert_array_equal(inside(around, margin), pictures)
+
+
+def test_the_network_sees_the_margin_and_is_padded_beyond_it() -> None:
+    assert evaluated(21, 34, 3, 8) == (32, 40)
+    assert evaluated(16, 1, 0, 8) == (16, 8)
 
 
 @pytest.mark.parametrize(("size", "margin"), CASES)

@@ -88,6 +88,9 @@ def test_what_we_write_in_full_is_read_in_full() -> None:
     with pytest.raises(InvalidValueError, match="the wheel lacks spokes"):
         convert({"size": 1}, Wheel, "the wheel", complete=True)
     assert convert({"size": 1, "spokes": None}, Wheel, "the wheel", complete=True) == Wheel(1)
+    full = {"bell": True, "notes": {}, "prices": {}, "owner": None, **GOOD}
+    with pytest.raises(InvalidValueError, match=r"wheels\[0\] in the bicycle lacks spokes"):
+        convert(full, Bicycle, "the bicycle", complete=True)
 
 
 def test_parts_are_made_by_their_own_functions() -> None:
@@ -206,6 +209,8 @@ def test_files_are_looked_at_before_they_are_read(tmp_path: Path) -> None:
     assert read_text(path, 6, "a note") == "123456"
     with pytest.raises(InputFileError, match=r"a\.json: is too large to be a note: 6 bytes, where 5 are the most"):
         read_text(path, 5, "a note")
+    path.write_bytes(b"\xef\xbb\xbf123")
+    assert read_text(path, 6, "a note") == "123", "with the mark of editors on Windows"
     path.write_bytes(b"12\xff")
     with pytest.raises(InputFileError, match=r"a\.json: is not a note: byte 2 is not UTF-8 text"):
         read_text(path, 5, "a note")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from irsde_deploy.errors import OutputFileError
 from irsde_deploy.system.locks import LockFile
 
 HOLDER = """
@@ -39,6 +40,12 @@ def _holder(path: Path) -> Iterator[subprocess.Popen[str]]:
         holder.communicate(timeout=20)
 
 
+def _open_files() -> int:
+    """How many files this process has open; 0 where nobody says."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
 def test_a_run_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "lock"
@@ -54,6 +61,24 @@ def test_a_run_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     lock.release(remove=True)
     assert not path.exists()
     assert LockFile(path).acquire()
+
+
+def test_a_lock_that_another_has_is_refused_and_leaves_nothing_open(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "folder" / "lock")
+    lock.claim("taken")
+    other = LockFile(lock.path)
+    before = _open_files()
+    for _ in range(3):
+        with pytest.raises(OutputFileError, match="^another run is at work$"):
+            other.claim("another run is at work")
+        other.release(remove=True)
+    assert _open_files() == before
+    assert lock.held
+    assert lock.path.exists(), "whoever does not hold it does not remove it"
+    lock.release()
+    other.claim("taken")
+    with pytest.raises(OutputFileError, match="lock: cannot be written"):
+        LockFile(lock.path / "lock").claim("taken")
 
 
 def test_a_lock_that_was_let_go_keeps_its_file_unless_it_is_to_go(tmp_path: Path) -> None:

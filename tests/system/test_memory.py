@@ -61,6 +61,22 @@ OLD = "sys/fs/cgroup/memory/docker/x"
             },
             1_000_000_000 - 100_000 * PAGE,
         ),
+        ({"proc/self/limits": "Max address space  unlimited  unlimited  bytes\n"}, 4_000_000 * 1024),
+        (  # more addresses in use than the limit, which was lowered
+            {
+                "proc/self/limits": "Max address space  1000000  unlimited  bytes\n",
+                "proc/self/statm": "100000 5 5 5 0 5 0\n",
+            },
+            0,
+        ),
+        (  # a group that is over its limit leaves nothing
+            {
+                "proc/self/cgroup": "0::/slurm/job\n",
+                f"{GROUP}/memory.max": "1000000000\n",
+                f"{GROUP}/memory.current": "1200000000\n",
+            },
+            0,
+        ),
     ],
 )
 def test_the_tightest_limit_counts(tmp_path: Path, files: dict[str, str], expected: int) -> None:

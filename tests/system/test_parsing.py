@@ -62,6 +62,14 @@ def test_a_value_is_shown_short(value):
     assert len(shown(value)) <= 60
 
 
+def test_of_equal_keys_the_last_counts_and_is_told() -> None:
+    told: list[str] = []
+    assert parse_yaml("a: 1\nb: {c: 2, c: 3}\na: 4", "the file", told.append) == {"a": 4, "b": {"c": 3}}
+    assert sorted(told) == ["a", "c"]
+    with pytest.raises(InvalidValueError, match="the file is not valid JSON .'a' is there twice"):
+        parse_json('{"b": {"a": 1, "a": 1}}', "the file", 100)
+
+
 def test_yaml_is_refused_where_it_is_too_deep_before_what_follows_is_read() -> None:
     with pytest.raises(InvalidValueError, match="nested too deeply: 32 levels are the most"):
         parse_yaml("[" * 40 + "a, " * 1000 + "@", "the file")  # what is no YAML comes last

@@ -15,7 +15,7 @@ import pytest
 
 from irsde_deploy.system import files
 from irsde_deploy.system.files import write_atomically, write_folder_atomically
-from irsde_deploy.system.temporaries import ABANDONED, clear_leftovers, temporary_beside
+from irsde_deploy.system.temporaries import ABANDONED, clear_leftovers, repair, temporary_beside
 
 HOLDER = """
 import sys, time
@@ -75,6 +75,32 @@ def test_another_process_of_the_same_number_is_not_the_one_that_wrote(tmp_path: 
     assert len(place) == 8
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the name of a process is in /proc")
+def test_a_process_may_have_any_name(tmp_path: Path) -> None:
+    comm = Path("/proc/self/comm")
+    before, mine = comm.read_text(), temporary_beside(tmp_path / "a.png").name
+    try:
+        comm.write_text("a) S 1 2 (")
+        named = temporary_beside(tmp_path / "a.png").name
+    finally:
+        comm.write_text(before)
+    assert named.split(".")[3] == mine.split(".")[3], "place, number and start"
+
+
+def test_what_was_moved_out_of_the_way_is_no_leftover(tmp_path: Path) -> None:
+    """It is all that there is of a folder whose replacement was cut short, until that is written again."""
+    old = temporary_beside(tmp_path / "pack", "old").name
+    start = old.split(".")[2].rpartition("-")[2]
+    left = tmp_path / old.replace(f"-{start}.", f"-{int(start) - 1}.")
+    left.mkdir()
+    clear_leftovers(tmp_path)
+    assert left.exists()
+    repair(tmp_path / "pack2")
+    assert left.exists(), "of another folder"
+    repair(tmp_path / "pack")
+    assert [path.name for path in tmp_path.iterdir()] == ["pack"]
+
+
 def test_a_killed_process_that_nobody_has_waited_for_is_no_more(tmp_path: Path) -> None:
     with holder(tmp_path / "a.png") as killed:
         killed.kill()
@@ -97,16 +123,25 @@ def test_what_a_hidden_process_of_another_user_writes_stays(tmp_path: Path, monk
     assert temporaries(tmp_path) == [hidden]
 
 
-@pytest.mark.parametrize(("age", "stays"), [(ABANDONED - 60, True), (ABANDONED + 60, False)])
-def test_what_comes_from_another_machine_goes_after_a_day(tmp_path: Path, age: int, stays: bool) -> None:
+@pytest.mark.parametrize(
+    ("age", "of_folder", "stays"),
+    [
+        (ABANDONED - 60, ABANDONED - 60, True),
+        (ABANDONED + 60, ABANDONED + 60, False),
+        (60, ABANDONED + 60, True),
+        (ABANDONED + 60, 60, True),
+    ],
+)
+def test_what_comes_from_another_machine_goes_after_a_day(
+    tmp_path: Path, age: int, of_folder: int, stays: bool
+) -> None:
     mine = temporary_beside(tmp_path / "a.png").name
     place = mine.split(".")[3].partition("-")[0]
     foreign = tmp_path / mine.replace(place, "0123abcd")
     foreign.mkdir()
     (foreign / "model.onnx").write_bytes(b"")
-    then = time.time() - age
-    for path in (foreign / "model.onnx", foreign):
-        os.utime(path, (then, then))
+    for path, seconds in ((foreign / "model.onnx", age), (foreign, of_folder)):
+        os.utime(path, 2 * (time.time() - seconds,))
     clear_leftovers(tmp_path)
     assert foreign.exists() == stays
 

@@ -1,0 +1,166 @@
+"""The entry point: signals, and what becomes of each kind of error."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from commands import PROGRAM
+
+from irsde_deploy import __main__ as program
+from irsde_deploy import errors
+from irsde_deploy.cli import cli
+
+KINDS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Signals as they were, afterwards."""
+    before = {name: signal.getsignal(getattr(signal, name)) for name in KINDS}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("name", KINDS)
+def test_every_signal_that_ends_a_program_is_an_interrupt_once(name: str) -> None:
+    interrupts = program._Interrupts()
+    assert not interrupts.received
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(getattr(signal, name))
+    assert interrupts.received
+    interrupts.ignore()
+    for each in KINDS:
+        signal.raise_signal(getattr(signal, each))
+
+
+@pytest.mark.usefixtures("handlers")
+def test_what_a_library_makes_of_an_interrupt_is_one(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(**_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ImportError("numpy.core failed to import") from None
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    monkeypatch.setattr(program, "_leave_at_once", leave)
+    with pytest.raises(SystemExit) as stop:
+        program.main()
+    assert stop.value.code == 130
+    assert capfd.readouterr().err == "irsde-deploy: interrupted; finished files stay, none is half-written\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "code"),
+    [
+        (errors.InvalidValueError("no"), "irsde-deploy: no", 2),
+        (errors.InputFileError("a.png: no"), "irsde-deploy: a.png: no", 1),
+        (errors.ParityError("they differ"), "irsde-deploy: they differ", 3),
+        (errors.MissingPackageError("it needs av"), "irsde-deploy: it needs av", 5),
+        (errors.OutOfMemoryError("too large"), "irsde-deploy: too large", 1),
+        (errors.Interrupted(), "irsde-deploy: interrupted; finished files stay, none is half-written", 130),
+        (KeyboardInterrupt(), "irsde-deploy: interrupted; finished files stay, none is half-written", 130),
+        (click.Abort(), "irsde-deploy: interrupted; finished files stay, none is half-written", 130),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "", 1),
+        (OSError(errno.ENOSPC, "No space left", "a.png"), "irsde-deploy: a.png: No space left", 1),
+        (OSError(errno.EIO, "alloc.png is damaged"), "irsde-deploy: output: alloc.png is damaged", 1),
+        (
+            RuntimeError("std::bad_alloc"),
+            "irsde-deploy: not enough memory: use smaller pictures, `tile` 256 or a smaller `batch`",
+            1,
+        ),
+        (
+            MemoryError(),
+            "irsde-deploy: not enough memory: use smaller pictures, `tile` 256 or a smaller `batch`",
+            1,
+        ),
+        (
+            ImportError("no", name="av.video"),
+            "irsde-deploy: av.video cannot be imported: 'irsde-deploy doctor' says which command installs it",
+            5,
+        ),
+        (
+            ImportError("libx.so: failed to map segment from shared object"),
+            "irsde-deploy: not enough memory: use smaller pictures, `tile` 256 or a smaller `batch`",
+            1,
+        ),
+        (
+            ZeroDivisionError("division by zero"),
+            "irsde-deploy: internal error, please report it (ZeroDivisionError: division by zero); IRSDE_DEBUG=1 "
+            "shows where",
+            70,
+        ),
+    ],
+)
+def test_each_kind_of_error_has_its_sentence_and_code(error: BaseException, sentence: str, code: int) -> None:
+    assert program._explain(error) == (sentence, code)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_defect_shows_where_it_is_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def defect(**_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(cli, "main", defect)
+    monkeypatch.delenv("IRSDE_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as stop:
+        program.main()
+    assert stop.value.code == 70
+    assert "(ZeroDivisionError: division by zero)" in capfd.readouterr().err
+    monkeypatch.setenv("IRSDE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        program.main()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
+def test_an_output_that_takes_nothing_is_one_sentence(small_onnx: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*PROGRAM, "inspect", str(small_onnx)], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "irsde-deploy: output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("CUDA error: OUT OF MEMORY"), True),
+        (RuntimeError("[ONNXRuntimeError] : Failed to allocate memory for 12 bytes"), True),
+        (RuntimeError("can't start new thread"), True),
+        (RuntimeError("input has the wrong shape"), False),
+    ],
+)
+def test_libraries_say_in_their_own_words_that_memory_ran_out(error: Exception, expected: bool) -> None:
+    assert errors.is_out_of_memory(error) is expected
+    kind = errors.OutOfMemoryError if expected else errors.EngineError
+    assert type(errors.evaluation_failure("a library", (1, 3, 8, 8), error)) is kind
+
+
+def test_a_missing_package_is_named_with_the_extra_that_has_it() -> None:
+    for error, kind, sentence in (
+        (
+            ImportError("No module named 'matplotlib.figure'", name="matplotlib.figure"),
+            errors.MissingPackageError,
+            r"^a plot needs matplotlib, which .*\[export\]'?$",
+        ),
+        (
+            ImportError("cannot allocate memory in static TLS block"),
+            errors.OutOfMemoryError,
+            "^a plot: not enough memory to load a library",
+        ),
+        (errors.MissingPackageError("no CUDA"), errors.MissingPackageError, "^no CUDA$"),
+    ):
+        with pytest.raises(kind, match=sentence), errors.requires_extra("export", "a plot"):
+            raise error

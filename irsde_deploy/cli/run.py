@@ -18,7 +18,7 @@ from .common import EXIT_SOME_FAILED, PATH, device_options, note_uncalibrated
 from .file_reports import FileReports
 from .output import note, progress, report, say, tell
 from .sampling import Model, sampling_options, show_quality
-from .video import of_videos, run_videos
+from .video import PIPE, of_videos, run_videos
 from .video_options import VideoOptions, refuse_picture_options, refuse_video_options, video_options
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def run(
     target = seconds_wanted(target_seconds, target_fps, sampling)
     engine, inputs = _engine_and_inputs(engine, inputs)
     model = Model(engine, fallback, device_settings, rebuild)
-    if of_videos(inputs):
+    if of_videos(inputs) or str(output) == PIPE:
         refuse_picture_options(suffix)
         run_videos(inputs, output, model, sampling, target, batch, existing, video)
         return

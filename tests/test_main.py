@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +131,19 @@ def test_a_defect_shows_where_it_is_when_it_is_asked_for(
 def test_an_output_that_takes_nothing_is_one_sentence(small_onnx: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*PROGRAM, "inspect", str(small_onnx)], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "irsde-deploy: output: No space left on device\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
+def test_what_a_library_printed_is_written_before_a_command_ends_well() -> None:
+    """Python keeps it in a buffer, and would find no room for it after the exit code was settled."""
+    code = (
+        "from irsde_deploy import __main__ as program, cli\n"
+        "cli.cli.main = lambda **_: print('by a library')\n"
+        "program.main()"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (1, "irsde-deploy: output: No space left on device\n")
 
 

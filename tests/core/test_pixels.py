@@ -40,6 +40,7 @@ def test_floating_point_is_left_as_it_comes() -> None:
     [
         (CARD, np.full((2, 2, 3), -200.0), "this one goes to 200: divide by its white value"),
         (CARD, np.full((2, 2, 3), 2.01), "goes to 2.01"),
+        (CARD, np.full((2, 2, 3), np.nan), "the picture has NaN or infinite values"),
         (CARD, np.zeros((2, 2, 3), np.uint32), "uint8, uint16 or floating point, not uint32"),
         (CARD, np.zeros((2, 2, 3), bool), "floating point, not bool"),
         (CARD, np.zeros((1, 1, 2, 2, 3)), r"must have the shape \(H, W, 3\) or \(B, H, W, 3\)"),

@@ -35,6 +35,11 @@ def test_what_is_asked_for_goes_before_what_is_offered(asked: dict[str, Any], ex
     assert {name: getattr(chosen, name) for name in expected} == expected
 
 
+def test_the_first_offer_of_a_name_counts() -> None:
+    chosen = choose_data({}, [{"noise_level": 15}, {**OPTIONS_FILE, "side": 64}])
+    assert (chosen.noise_level, chosen.gt, chosen.side) == (15, "/o/GT", 64)
+
+
 def test_folders_are_kept_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert choose_data({"gt": Path("GT"), "lq": "LQ"}, []).lq == str(tmp_path / "LQ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +331,113 @@ def test_a_byte_order_mark_is_accepted(tmp_path, read, name):
     text = {"r.toml": "[sde]\nT = 7\n", "o.yml": "sde: {T: 7}\n"}[name]
     (tmp_path / name).write_text("\ufeff" + text, encoding="utf-8")
     assert read(str(tmp_path / name)).values["T"] == 7
+
+
+def model_of(**settings: Any) -> torch.nn.Module:
+    return ConditionalNAFNet(8, [1], 1, [1], **settings)
+
+
+def test_an_empty_task_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("[sde]\nmax_sigma = 10\n")
+    model = model_of()
+    save_checkpoint(tmp_path / "own.pt", model.state_dict(), describe(checkpoint(model), [flags(**SDE, task="t")]).card)
+    found = describe(read_checkpoint(tmp_path / "own.pt"), [read_recipe(str(tmp_path / "r.toml"))])
+    assert found.card.task == "t"
+    assert "task = t (from the checkpoint's card)" in found.origins
+
+
+def test_all_of_a_checkpoints_own_card_is_kept(tmp_path: Path) -> None:
+    model = model_of()
+    said = flags(**SDE, task="t", sampler="ddim", steps=6, t0=50, margin=16, form="latent")
+    card = describe(checkpoint(model), [said]).card
+    assert (card.t0, card.margin, card.steps, card.checkpoint_sha256) == (50, 16, 6, "00")
+    save_checkpoint(tmp_path / "own.pt", model.state_dict(), card)
+    read = read_checkpoint(tmp_path / "own.pt")
+    assert describe(read, []).card == replace(card, checkpoint_sha256=read.sha256)
+
+
+def test_steps_are_no_more_than_there_are_timesteps() -> None:
+    def steps(**values: Any) -> int:
+        return describe(checkpoint(model_of()), [flags(**{**SDE, **values})]).card.steps
+
+    assert (steps(), steps(T=5), steps(t0=7), steps(t0=7, steps=3), steps(steps=200)) == (10, 5, 7, 3, 100)
+    assert (steps(sampler="euler"), steps(sampler="euler", t0=7), steps(sampler="ode", steps=3)) == (100, 7, 100)
+
+
+@pytest.mark.parametrize(
+    ("conditional", "kind", "message"),
+    [
+        (True, "denoising", "of kind 'denoising', and the network sees mu, as one for 'mean-reverting' does"),
+        (False, "mean-reverting", "of kind 'mean-reverting', and the network does not see mu, as one for 'denoising'"),
+        (True, "brownian", "the SDE's kind must be one of mean-reverting, denoising, not 'brownian'"),
+    ],
+)
+def test_a_kind_of_sde_that_is_not_the_networks_is_refused(conditional: bool, kind: str, message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        describe(checkpoint(model_of(conditional=conditional)), [flags(**SDE, kind=kind)])
+    with pytest.raises(InvalidValueError, match="form must be one of pixel, latent, not 'round'"):
+        describe(checkpoint(model_of()), [flags(**SDE, form="round")])
+
+
+def test_a_recipes_network_is_a_proposal_and_an_options_files_is_not(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[network]\nname = "ConditionalNAFNet"\nwidth = 9\nform = "latent"\n')
+    (tmp_path / "o.yml").write_text(options_with("{width: 9}"))
+    recipe, options = read_recipe(str(tmp_path / "r.toml")), read_options_file(tmp_path / "o.yml")
+    assert describe(checkpoint(model_of()), [flags(**SDE), recipe]).card.settings["form"] == "latent"
+    with pytest.raises(CheckpointError, match=r"o.yml: .*c\.pth: |c\.pth: .*o.yml: the settings say width = 9"):
+        describe(checkpoint(model_of()), [options])
+    assert recipe.network == ("ConditionalNAFNet", {"width": 9, "form": "latent"})
+    assert (recipe.name, options.name) == ("`recipe` r", "`opt` o.yml")
+
+
+def test_settings_out_of_range_are_refused_in_options_files_too(tmp_path: Path) -> None:
+    (tmp_path / "o.yml").write_text("sde: {max_sigma: 300}\n")
+    with pytest.raises(InputFileError, match=r"o\.yml: max_sigma must be above 0 and at most 255, not 300"):
+        read_options_file(tmp_path / "o.yml")
+    (tmp_path / "r.toml").write_text("[sampling]\nt0 = 0\n")
+    with pytest.raises(InputFileError, match=r"r\.toml: t0 must be "):
+        read_recipe(str(tmp_path / "r.toml"))
+
+
+TRAINING = """
+sde: {max_sigma: 10, T: 100, schedule: cosine, eps: 0.005}
+datasets:
+  train: {dataroot_GT: [/a, /b], dataroot_LQ: /lq, batch_size: 2, use_rot: true}
+  val: {dataroot_GT: /v, dataroot_LQ: /w}
+degradation: {sigma: [10, 50]}
+train: {lr_G: 3e-5, lr_scheme: Warm, warmup_iter: 40, weight_decay_G: 0.1, niter: null, optimizer: ADAMW}
+logger: {print_freq: 7}
+"""
+
+
+def test_training_settings_of_an_options_file(tmp_path: Path) -> None:
+    (tmp_path / "o.yml").write_text(TRAINING)
+    source = read_options_file(tmp_path / "o.yml")
+    assert source.training == {
+        "objective": "ml", "ema": 0.995**0.1, "warmup": 40, "learning_rate": "3e-5", "weight_decay": 0.1, "batch": 2,
+        "rotate": True, "log_every": 7, "optimizer": "adamw", "scheme": "Warm",
+    }  # fmt: skip
+    assert source.data == {"lq": "/lq", "validation_gt": "/v", "validation_lq": "/w"}, "no lists"
+    (tmp_path / "o.yml").write_text(TRAINING.replace("warmup_iter: 40", "warmup_iter: 0").replace("[10, 50]", "true"))
+    source = read_options_file(tmp_path / "o.yml")
+    assert source.training["warmup"] == 0
+    assert "noise_level" not in source.data
+    (tmp_path / "o.yml").write_text("sde: {T: 100}\ndegradation: {sigma: 15}\ndatasets: {train: {batch_size: 3}}\n")
+    source = read_options_file(tmp_path / "o.yml")
+    assert (source.training, source.data) == ({}, {"noise_level": 15}), "a file for testing trains nothing"
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"), [("", None), (", eps: 0.005", None), ("", "denoising")], ids=["LQGT", "eps", "GT"]
+)
+def test_an_options_file_of_clean_pictures_alone_is_for_a_denoising_sde(
+    more: str, kind: str | None, tmp_path: Path
+) -> None:
+    mode = "LQGT" if not more and kind is None else "GT"
+    network = "network_G: {which_model_G: ConditionalUNet, setting: {nf: 8}}"
+    text = f"sde: {{T: 100, sample_T: 100{more}}}\ndatasets: {{train: {{mode: {mode}}}}}\n{network}\n"
+    (tmp_path / "o.yml").write_text(text)
+    source = read_options_file(tmp_path / "o.yml")
+    assert source.values.get("kind") == kind
+    assert source.network == ("ConditionalUNet", {"nf": 8} if kind is None else {"mid_attention": "full", "nf": 8})
+    assert source.note == ""

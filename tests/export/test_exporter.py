@@ -7,16 +7,19 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from golden import load_case
 from places import ROOT
 
 from irsde_deploy.core.card import ModelCard
+from irsde_deploy.core.comparison import DIVERGENCE
 from irsde_deploy.errors import InputFileError, InvalidValueError, OutputFileError
 from irsde_deploy.export.description import flags
 from irsde_deploy.export.export_settings import ExportSettings, PlanOrder
 from irsde_deploy.export.exporter import export_files
-from irsde_deploy.export.sources import read_recipe
+from irsde_deploy.export.sources import read_options_file, read_recipe
 from irsde_deploy.graphs.onnx_file import read_model
+from irsde_deploy.networks import ConditionalUNet
 from irsde_deploy.precision.measured_pictures import MAX_PICTURES, read_pictures
 from irsde_deploy.runtimes.tensorrt.options import BuildOptions
 from irsde_deploy.runtimes.tensorrt.profiles import Profile
@@ -46,6 +49,24 @@ def test_one_call_writes_what_the_command_writes(
     assert "comparing with PyTorch (about a minute) ..." in printed.splitlines()
     expected = "\n".join(lines).replace("`recipe`", "--recipe").replace("again.onnx", "command.onnx")
     assert printed.strip() == expected
+
+
+def test_a_sources_note_and_a_diverging_network_are_told(tmp_path: Path) -> None:
+    """Weights that were never trained: PyTorch's own trajectory has no end, and the file is written with a note."""
+    model = ConditionalUNet(3, 3, 8, depth=1)
+    with torch.no_grad():
+        model.final_conv.bias.fill_(1e7)
+    torch.save(model.state_dict(), tmp_path / "wild.pth")
+    (tmp_path / "o.yml").write_text("sde: {max_sigma: 10, T: 4, sample_T: 3, schedule: cosine, eps: 0.005}\n")
+    lines: list[str] = []
+    notes: list[str] = []
+    listener = Listener(line=lines.append, note=notes.append)
+    export_files(tmp_path / "wild.pth", tmp_path / "a.onnx", [read_options_file(tmp_path / "o.yml")], listener=listener)
+    assert notes == [DIVERGENCE]
+    assert any(line.startswith("note: sample_T = 3 of the options file is not used") for line in lines)
+    compared = next(line for line in lines if "eps 1x3x2x2 t=1" in line)
+    assert "x_4 posterior, 4 steps" in compared
+    assert (tmp_path / "a.onnx").exists()
 
 
 def test_a_file_is_not_replaced_unasked(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from scipy.ndimage import correlate1d
 from irsde_deploy.core.comparison import psnr
 from irsde_deploy.core.sde import DenoisingSDE
 from irsde_deploy.errors import CheckpointError, InvalidValueError
-from irsde_deploy.networks.perceptual import LPIPS
+from irsde_deploy.networks.perceptual import LPIPS, open_lpips
 from irsde_deploy.networks.torch_files import load_safely
 from irsde_deploy.pictures.metrics import luma, ring_error, ssim
 from irsde_deploy.pictures.noise_level import estimate_noise, estimate_start
@@ -127,3 +128,20 @@ def test_lpips_is_that_of_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expected > 1e-4
     with pytest.raises(CheckpointError, match="AlexNet"):
         LPIPS({}, load_safely(heads), "alexnet.pth")
+
+
+def test_lpips_of_small_pictures_is_not_measured(tmp_path: Path) -> None:
+    pytest.importorskip("torchmetrics")
+    shapes = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
+    weights = {f"features.{number}.weight": torch.randn(shape) * 0.05 for number, shape in shapes.items()}
+    weights |= {f"features.{number}.bias": torch.zeros(shape[0]) for number, shape in shapes.items()}
+    torch.save(weights, tmp_path / "alexnet.pth")
+    distance = open_lpips(tmp_path / "alexnet.pth")
+    assert distance(photograph(0, 31, 64), photograph(1, 31, 64)) is None
+    found, expected = distance(photograph(0, 32, 64), photograph(1, 32, 64)), []
+    for picture in (photograph(0, 32, 64), photograph(1, 32, 64)):
+        expected.append(torch.from_numpy(picture.transpose(2, 0, 1)[None] / 127.5 - 1).float())
+    heads = Path(importlib.import_module("torchmetrics").__file__ or "").parent
+    model = LPIPS(weights, load_safely(heads / "functional/image/lpips_models/alex.pth"), "alexnet.pth")
+    assert found == pytest.approx(float(model(*expected)), rel=1e-4)
+    assert distance(photograph(0, 32, 64), photograph(0, 32, 64)) == 0

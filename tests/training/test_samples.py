@@ -92,8 +92,11 @@ def test_every_picture_comes_once_before_any_comes_twice_and_each_time_in_anothe
     assert [sorted(one) for one in rounds] == [list(range(6))] * 3
     assert rounds[0] != rounds[1] != rounds[2]
     assert len({seed for _, seed in pairs.asked}) == 18, "a picture is degraded anew each time"
-    TrainingSamples(pairs, 4, SDE, seed=4)[0]
-    assert pairs.asked[-1][1] != pairs.asked[0][1], "and by another seed in another way"
+    other = TrainingSamples(pairs, 4, SDE, seed=4)
+    for number in range(6):
+        other[number]
+    assert pairs.asked[-1][1] != pairs.asked[5][1], "and by another seed in another way"
+    assert [index for index, _ in pairs.asked[18:]] != rounds[0]
 
 
 def test_a_picture_smaller_than_the_patch_is_reflected_below_and_on_the_right() -> None:

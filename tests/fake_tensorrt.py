@@ -51,6 +51,8 @@ class FakeTensorRt:
         half: bool = False,
         rtx: bool = False,
         output: str = "eps",
+        capturable: bool = True,
+        half_output: bool = False,
     ) -> None:
         self.network, self.profiles, self.driver, self.half, self.rtx = (
             OnnxEngine.open(source),
@@ -59,7 +61,7 @@ class FakeTensorRt:
             half,
             rtx,
         )
-        self.output = output
+        self.output, self.capturable, self.half_output = output, capturable, half_output
         self.__version__ = "1.7.1.116" if rtx else "10.13.3.9"
         self.contexts: list[Context] = []
 
@@ -91,7 +93,8 @@ class Engine:
         return TensorIOMode.OUTPUT if name == self.trt.output else TensorIOMode.INPUT
 
     def get_tensor_dtype(self, name: str) -> DataType:
-        return DataType.HALF if self.trt.half and name != "t" else DataType.FLOAT
+        half = (self.trt.half and name != "t") or (self.trt.half_output and name == "eps")
+        return DataType.HALF if half else DataType.FLOAT
 
     def create_runtime_config(self) -> Config:
         return Config(self.trt.rtx)
@@ -143,14 +146,20 @@ class Context:
         self.memory = 0
         self.executions = 0
         if trt.rtx:
-            self.is_stream_capturable = lambda stream: True
+            self.is_stream_capturable = lambda stream: trt.capturable
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
-        self.profile = index
+        self.profile, self.waits = index, self._waits()
         return 0 <= index < len(self.trt.profiles)
+
+    def _waits(self) -> int | None:
+        """How often a stream was waited for, if the driver counts."""
+        waited = getattr(self.trt.driver, "waited", None)
+        return None if waited is None else len(waited)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert self.profile is not None, "the profile comes first"
+        assert self.waits is None or self.waits < (self._waits() or 0), "the profile must be set, and not on its way"
         profile = self.trt.profiles[self.profile]
         low, high = profile.min, profile.max
         sides = [(shape[0], low[0], high[0])]

@@ -158,12 +158,11 @@ def _require_known(device: str, driver: str, provider: str | None) -> None:
         raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {shown(device)}")
     if driver not in DRIVERS:
         raise InvalidValueError(f"a driver must be one of {', '.join(DRIVERS)}, not {shown(driver)}")
-    if provider is None or device == "auto":  # which device's providers count is not known yet
-        return
-    if provider not in PROVIDERS_OF[device]:
-        raise InvalidValueError(
-            f"a provider on {device} must be one of {', '.join(PROVIDERS_OF[device])}, not {shown(provider)}"
-        )
+    known = PROVIDERS_OF.get(device)
+    if known is None:  # with `auto`, which device's providers count is not known yet
+        known = (*PROVIDERS_OF["cpu"], *PROVIDERS_OF["cuda"])
+    if provider is not None and provider not in known:
+        raise InvalidValueError(f"a provider on {device} must be one of {', '.join(known)}, not {shown(provider)}")
 
 
 def _open_where_possible(path: Path, card: ModelCard | None, driver: str, provider: str | None) -> Engine:

@@ -290,3 +290,74 @@ def test_graphs_that_are_not_what_their_card_says(
     write_model(model, replace(card, channels=4, value_range=None), path)
     with pytest.raises(EngineError, match=r"map x, mu, t to eps, float32 with 4 channels, and has x float32 \(\S+, 3,"):
         open_engine(path, provider=provider)
+
+
+@pytest.mark.parametrize(
+    ("axes", "keepdims", "replaced"), [([1], 1, True), ([1], 0, False), ([2], 1, False), ([1, 2], 1, False)]
+)
+def test_means_over_the_channels_alone_become_convolutions(
+    tmp_path: Path, axes: list[int], keepdims: int, replaced: bool
+) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["h"], "relu"),
+        helper.make_node("ReduceMean", ["h", "axes"], ["y"], "mean", keepdims=keepdims),
+    ]
+    path = graph_file(tmp_path / "a.onnx", nodes, ["y"], {"axes": np.array(axes)})
+    model = onnx.load(path)
+    del model.graph.output[0].type.tensor_type.shape.dim[4 if keepdims else 4 - len(axes) :]
+    onnx.save(model, path)
+    assert operators(path, convolve_means)["ReduceMean"] == (not replaced)
+    for mine, theirs in zip(run(for_cpu(path, [convolve_means])), run(path), strict=True):
+        assert mine.shape == theirs.shape
+        assert np.abs(mine - theirs).max() < 1e-6
+
+
+@pytest.mark.parametrize(("weight", "more"), [((8, 4, 1, 1), ["bias"]), ((8, 2, 1, 1), [])], ids=["bias", "groups"])
+def test_what_adds_a_bias_or_sees_some_channels_is_no_product(
+    tmp_path: Path, weight: tuple[int, ...], more: list[str]
+) -> None:
+    kernel = np.random.default_rng(0).random(weight, np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w", *more], ["h"], "conv", group=4 // weight[1]),
+        helper.make_node("Reshape", ["h", "shape"], ["y"], "reshape"),
+    ]
+    weights = {"w": kernel, "bias": np.ones(8, np.float32), "shape": np.array([1, 2, 4, 64])}
+    path = graph_file(tmp_path / "a.onnx", nodes, ["y"], weights)
+    assert operators(path, multiply_projections)["Conv"] == 1
+    assert np.array_equal(run(for_cpu(path, [multiply_projections]))[0], run(path)[0])
+
+
+def test_upsampling_before_groups_stays(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["h"], "resize", **RESIZE),
+        helper.make_node("Conv", ["h", "w"], ["y"], "conv", pads=[1] * 4, group=2),
+    ]
+    weights = {"w": np.ascontiguousarray(CONV[:, :2]), "scales": np.array([1, 1, 2, 2], np.float32)}
+    path = graph_file(tmp_path / "a.onnx", nodes, ["y"], weights)
+    assert operators(path, convolve_before_upsampling) == {"Resize": 1, "Conv": 1}
+
+
+@pytest.mark.parametrize(("group", "weight"), [(8, (8, 1, 3, 3)), (8, (8, 2, 3, 3)), (4, (8, 1, 3, 3))])
+def test_parts_of_a_convolution_in_groups(tmp_path: Path, group: int, weight: tuple[int, ...]) -> None:
+    """Taken apart where each channel sees its own alone, with the convolution before it; the same to a rounding."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "v"], ["g"], "first", pads=[1] * 4),
+        helper.make_node("Conv", ["g", "w", "bias"], ["h"], "second", pads=[1] * 4, group=group),
+        split_of("h"),
+    ]
+    first = rng.random((group * weight[1], 4, 3, 3), np.float32)
+    weights = {"v": first, "w": rng.random(weight, np.float32), "bias": rng.random(8, np.float32)}
+    path = graph_file(tmp_path / "a.onnx", nodes, ["a", "b"], {**weights, "sizes": np.array([3, 5])})
+    assert operators(path, split_weights)["Split"] == (weight[1] != 1 or group != 8)
+    for mine, theirs in zip(run(for_cpu(path, [split_weights])), run(path), strict=True):
+        assert np.abs(mine - theirs).max() < 1e-6 * np.abs(theirs).max()
+
+
+def test_a_split_of_lines_is_none_of_channels(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["h"], "conv", pads=[1] * 4),
+        helper.make_node("Split", ["h", "sizes"], ["a", "b"], "split", axis=2),
+    ]
+    path = graph_file(tmp_path / "a.onnx", nodes, ["a", "b"], {"w": CONV, "sizes": np.array([3, 5])})
+    assert for_cpu(path, [split_weights]) == path

@@ -113,6 +113,39 @@ def test_weights_of_more_than_that_together_are_refused(beside: Path, monkeypatc
         load_graph(beside)
 
 
+def test_weights_without_a_length_end_where_their_shape_does(whole: Path, beside: Path) -> None:
+    """Another tensor's may follow in the same file."""
+
+    def forget(model: onnx.ModelProto) -> None:
+        for tensor in model.graph.initializer:
+            for index in reversed(range(len(tensor.external_data))):
+                if tensor.external_data[index].key == "length":
+                    del tensor.external_data[index]
+
+    (beside.parent / "w.bin").write_bytes((beside.parent / "w.bin").read_bytes() + bytes(400))
+    loaded = load_graph(changed(beside, forget))
+    assert loaded.weights_beside
+    weights = {tensor.name: tensor.raw_data for tensor in onnx.load(whole).graph.initializer}
+    assert {tensor.name: tensor.raw_data for tensor in loaded.model.graph.initializer} == weights
+
+
+def test_two_values_of_four_bits_share_a_byte(whole: Path, beside: Path) -> None:
+    def add(length: int) -> Change:
+        def change(model: onnx.ModelProto) -> None:
+            tensor = TensorProto(name="four", data_type=TensorProto.INT4, dims=[3], data_location=TensorProto.EXTERNAL)
+            tensor.external_data.add(key="location", value="w.bin")
+            tensor.external_data.add(key="length", value=str(length))
+            del model.graph.initializer[3:]
+            model.graph.initializer.append(tensor)
+
+        return change
+
+    loaded = load_graph(changed(beside, add(2))).model
+    assert [len(tensor.raw_data) for tensor in loaded.graph.initializer if tensor.name == "four"] == [2]
+    with pytest.raises(EngineError, match="the weights 'four' must have 2 bytes, not 3"):
+        load_graph(changed(beside, add(3)))
+
+
 BYTES = b"\xff\xfe\xfd"
 
 

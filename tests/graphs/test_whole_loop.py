@@ -143,6 +143,19 @@ def test_the_margin_is_in_the_graph(provider: str, seeded: bool, small_onnx: Pat
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_one_call_is_the_loop_of_a_small_network(settings: dict[str, Any], small_onnx: Path, tmp_path: Path) -> None:
+    """Sides as long as their padding, longer, and shorter."""
+    plan, card = written(small_onnx, path := tmp_path / "a.onnx", **settings)
+    session = session_of(path)
+    engine = OnnxEngine.from_bytes(small_onnx.read_bytes(), card)
+    for batch, height, width in ((1, 2, 8), (2, 5, 2), (1, 1, 3)):
+        lq = np.random.default_rng(0).random((batch, 3, height, width), dtype=np.float32)
+        noise = normals(plan, *lq.shape)
+        (restored,) = session.run(None, {"lq": lq, "noise": noise[list(plan.draws)]})
+        assert_equal(restored, expected(engine, lq, noise=noise, **settings))
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("name", ["unet_nf8_depth4", "nafnet_w16"])
 def test_one_call_is_the_loop(
     name: str, settings: dict[str, Any], score_of: Callable[[str], Path], tmp_path: Path

@@ -118,7 +118,11 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
 def test_a_card_longer_than_tensorrt_keeps_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="TensorRT keeps 4095"):
         plan_card(profiles=(SMALL,) * 60).network_name()
-    assert len(plan_card(profiles=(SMALL,) * 8).network_name()) <= 4095
+    fits = plan_card(profiles=(SMALL,) * 8)
+    room = 4095 - len(fits.network_name())
+    assert len(dataclasses.replace(fits, gpu=fits.gpu + "x" * room).network_name()) == 4095
+    with pytest.raises(InvalidValueError, match="takes 4096 characters"):
+        dataclasses.replace(fits, gpu=fits.gpu + "x" * (room + 1)).network_name()
 
 
 @pytest.mark.parametrize(
@@ -127,6 +131,7 @@ def test_a_card_longer_than_tensorrt_keeps_is_refused() -> None:
         (plan_card(), "10.13.3.9", H100, "Linux x86_64", []),
         (plan_card(), "10.13.3.9.post1", H100, "Linux x86_64", []),
         (plan_card(), "10.14.1.48", H100, "Linux x86_64", ["built by tensorrt 10.13.3.9, and 10.14.1.48 is installed"]),
+        (plan_card(), "10.13.2.6", H100, "Linux x86_64", ["built by tensorrt 10.13.3.9, and 10.13.2.6 is installed"]),
         (plan_card(), None, H100, "Linux x86_64", ["needs tensorrt 10.13.3.9, which is not installed"]),
         (plan_card(), "10.13.3.9", None, "Linux x86_64", ["needs an NVIDIA GPU"]),
         (plan_card(), "10.13.3.9", ADA, "Linux x86_64", ["a GPU of compute capability 9.0 (built on NVIDIA H100"]),
@@ -158,7 +163,10 @@ def test_a_changed_onnx_file_makes_a_plan_stale() -> None:
     ]
 
 
-@pytest.mark.parametrize("card", [plan_card(), FULL, plan_card(hardware_compatible=True, timing_cache=False)])
+NO_DEFAULTS = plan_card(hardware_compatible=True, version_compatible=True, timing_cache=False, optimization_level=0)
+
+
+@pytest.mark.parametrize("card", [plan_card(), FULL, NO_DEFAULTS])
 def test_the_rebuild_command_means_the_same_build(card: PlanCard) -> None:
     words = shlex.split(card.rebuild_command(Path("/plans/a b.plan")))
     assert words[:5] == ["irsde-deploy", "build", "/plans/de rain.onnx", "-o", "/plans/a b.plan"]
@@ -170,13 +178,37 @@ def test_the_rebuild_command_means_the_same_build(card: PlanCard) -> None:
 
 
 def test_options_for_the_other_backend_are_refused() -> None:
-    with pytest.raises(InvalidValueError, match="`hardware_compatible` and `version_compatible` are TensorRT's"):
-        BuildOptions("tensorrt-rtx", (SMALL,), hardware_compatible=True)
+    for name in ("hardware_compatible", "version_compatible"):
+        with pytest.raises(InvalidValueError, match="`hardware_compatible` and `version_compatible` are TensorRT's"):
+            BuildOptions("tensorrt-rtx", (SMALL,), **{name: True})
     with pytest.raises(InvalidValueError, match="`compute_capabilities` is for TensorRT-RTX"):
         BuildOptions("tensorrt", (SMALL,), compute_capabilities=("8.9",))
-    for settings in ({"workspace": 0}, {"optimization_level": 6}, {"compute_capabilities": ("89",)}):
-        with pytest.raises(InvalidValueError):
-            BuildOptions("tensorrt-rtx", (SMALL,), **settings)
+    for settings, beyond in (
+        ({"workspace": 1, "optimization_level": 0}, {"workspace": 0}),
+        ({"workspace": 2**24, "optimization_level": 5}, {"workspace": 2**24 + 1}),
+        ({"compute_capabilities": ("8.9", "12.0", "current")}, {"compute_capabilities": ("89",)}),
+        ({}, {"optimization_level": 6}),
+        ({}, {"optimization_level": -1}),
+    ):
+        BuildOptions("tensorrt-rtx", (SMALL,), **settings)
+        with pytest.raises(InvalidValueError, match=next(iter(beyond)).replace("_capabilities", " capability")):
+            BuildOptions("tensorrt-rtx", (SMALL,), **beyond)
+    assert BuildOptions("tensorrt-rtx", (SMALL,), compute_capabilities=("8.9", "8.9")).compute_capabilities == ("8.9",)
+
+
+def test_a_plan_is_rebuilt_as_it_was_and_for_another_gpu_where_it_must_be() -> None:
+    assert FULL.rebuild_options(None) == FULL.rebuild_options(ADA) == FULL.build
+    assert FULL.rebuild_options(H100) == dataclasses.replace(FULL.build, compute_capabilities=("9.0",))
+    anywhere = plan_card("tensorrt-rtx", "1.7.1.116")
+    assert anywhere.rebuild_options(H100) == anywhere.build
+    assert plan_card().rebuild_options(ADA) == plan_card().build, "TensorRT builds for the GPU at hand anyway"
+    assert "--compute-capability 9.0" in FULL.rebuild_command(Path("a.plan"), H100)
+
+
+def test_texts_that_go_to_a_terminal_print() -> None:
+    for change in ({"version": "1\x1b[2J"}, {"compute_capabilities": ("8.9", "9\n0")}, {"tool_version": "\t"}):
+        with pytest.raises(InvalidValueError, match="cannot be printed"):
+            dataclasses.replace(FULL, **change)
 
 
 def test_every_field_is_in_the_inspection() -> None:

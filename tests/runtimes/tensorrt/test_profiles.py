@@ -34,6 +34,7 @@ def test_several_profiles() -> None:
     assert small == Profile((1, 64, 64), (2, 128, 128), (4, 256, 256))
     assert large == Profile((1, 256, 256), (2, 512, 512), (4, 1024, 1024))
     assert [p.max[0] for p in parsed(two, ["1:2:4", "1"])] == [4, 1]
+    assert [p.max[0] for p in parsed(two, ["4"])] == [4, 4]
     with pytest.raises(InvalidValueError, match="once for each profile .2., not 3 times"):
         parsed(two, ["1", "2", "3"])
     with pytest.raises(InvalidValueError, match="each of the 2 profiles needs"):
@@ -76,6 +77,8 @@ def test_sides_that_are_no_multiples_name_the_nearest(size: str, nearest: str) -
         ({"shapes": ((), ["x:1x3x64"], ())}, "must be BxCxHxW"),
         ({"shapes": ((), ["x:1x4x64x64"], ())}, "3 channels"),
         ({"shapes": ((), ["x:1x3x64x64,mu:1x3x64x80"], ())}, "mu must go with x: 1x3x64x64"),
+        ({"shapes": ((), ["x:2x3x64x64,t:1"], ())}, "t must go with x: 2, not 1"),
+        ({"sizes": ((), ["64x64"], ()), "batches": ["1:1:1025"]}, "batches to 1024"),
         ({"shapes": ((), ["x:1x3x64x64,z:1"], ())}, "inputs are x, mu and t"),
         ({"shapes": ((), ["input:1x3x64x64"], ())}, "x:1x3x64x64"),
         ({"shapes": ((), ["x:1x3x64x64"], ()), "batches": ["1"]}, "give either"),
@@ -92,6 +95,7 @@ def test_a_profile_takes_what_lies_within_each_side() -> None:
     assert not profile.takes((1, 256, 512))
     assert not profile.takes((5, 64, 64))
     assert not profile.takes((1, 48, 64))
+    assert profile.distance((2, 256, 256)) == profile.distance((1, 512, 256)) == 256 * 256
 
 
 def test_sizes_are_of_pictures_where_there_is_a_margin() -> None:

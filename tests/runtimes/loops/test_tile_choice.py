@@ -72,8 +72,8 @@ def test_what_an_engine_takes_is_tried_and_all_where_it_takes_nothing(monkeypatc
 @pytest.mark.parametrize(
     ("network", "settings", "expected"),
     [
-        ("ConditionalNAFNet", {"width": 16}, 640), ("ConditionalUNet", {"nf": 64}, 15360), ("another", {"nf": 64}, None),
-        ("ConditionalUNet", {"width": 64}, None), ("ConditionalUNet", {"nf": "64"}, None),
+        ("ConditionalNAFNet", {"width": 16}, 640), ("ConditionalUNet", {"nf": 64}, 15360),
+        ("another", {"nf": 64}, None), ("ConditionalUNet", {"width": 64}, None), ("ConditionalUNet", {"nf": "6"}, None),
         ("ConditionalUNet", {"nf": 0}, None), ("ConditionalUNet", {"nf": 6.5}, None),
     ],
 )  # fmt: skip

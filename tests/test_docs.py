@@ -60,7 +60,7 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
 
 def test_every_sampler_is_documented() -> None:
     page = (ROOT / "docs" / "mathematics.md").read_text().partition("## The bias of the training target")[0]
-    assert re.findall(r"^\| `([a-z0-9-]+)` \| [^|]*(?:y|posterior)", page, re.MULTILINE) == list(SAMPLERS)
+    assert re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE) == list(SAMPLERS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=short)

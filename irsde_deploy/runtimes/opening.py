@@ -123,8 +123,8 @@ def open_engine(
             it can be used and the CPU elsewhere; the engine's name says which. By default `cuda` for plans, else `cpu`.
         card: the model card for checkpoints without one of their own.
         driver: what drives the GPU: `cuda-bindings` or `pycuda`.
-        provider: what runs an `.onnx`: on the CPU `onnxruntime` (default), `openvino`, or `auto`, the faster of the two
-            for each input size; on a GPU `cuda` (default) or `tensorrt`, both ONNX Runtime's.
+        provider: what runs an `.onnx`: one of `PROVIDERS_OF` for the device, by default the first of them; `auto` is
+            the faster of ONNX Runtime and OpenVINO for each input size.
 
     Raises:
         InputFileError: no such file, an empty one, or a suffix that no engine reads.

@@ -176,6 +176,12 @@ def test_profiles_of_any_length_are_kept(tmp_path: Path, size: int, suffix: str)
         assert [tuple(piece[:2]) for piece in pieces] == [(k + 1, len(pieces)) for k in range(len(pieces))]
 
 
+def test_of_two_profiles_in_a_png_the_first_counts(tmp_path: Path) -> None:
+    before = b"".join(chunk(b"iCCP", b"x\0\0" + zlib.compress(profile)) for profile in (SRGB, profile_of(4000)))
+    (tmp_path / "in.png").write_bytes(png_bytes(RGB.astype(int), 8, 2, before=before))
+    assert read_picture(tmp_path / "in.png").metadata.profile == SRGB
+
+
 def test_pieces_of_a_profile_are_put_together_by_their_numbers(tmp_path: Path) -> None:
     write_picture(tmp_path / "p.jpg", Picture(RGB, metadata=Metadata(profile=profile_of(100_000))))
     content = (tmp_path / "p.jpg").read_bytes()

@@ -156,6 +156,10 @@ def test_links_in_a_circle_end_and_give_each_picture_once(photos: Path, tmp_path
     ]
     assert pairs([f"{photos}/**/**/a.png"], out) == [("a.png", "a.png")]
     assert pairs([f"{photos}/*/a.png"], out) == [("a.png", "one/a.png")], "by whichever link it comes first"
+    notes: list[str] = []
+    plan_jobs([f"{photos}/*/*"], out, None, notes.append)
+    words = "left out 1 file that is no picture that can be read: 1 .txt"
+    assert notes == [f"{photos}/*/*: {words}"], "counted once as well"
     assert pairs([str(photos)], out) == [("a.png", "a.png"), ("b.jpg", "b.jpg"), ("c.PNG", "deep/er/c.PNG")]
     assert pairs([str(photos / "a.png"), str(photos / "one" / "a.png")], out) == [("a.png", "a.png")]
 

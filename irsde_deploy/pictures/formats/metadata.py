@@ -32,9 +32,8 @@ class Density:
     unit: str
 
     def per(self, unit: str) -> tuple[int, int]:
-        """Both in another unit, in whole numbers: the nearest."""
-        factor = {(INCH, CENTIMETRE): Fraction(100, 254), (CENTIMETRE, INCH): Fraction(254, 100)}
-        by = factor.get((self.unit, unit), Fraction(1))
+        """Both in whole numbers, the nearest, in its own unit or, of inches, in centimetres."""
+        by = Fraction(100, 254) if (self.unit, unit) == (INCH, CENTIMETRE) else Fraction(1)
         return round(self.x * by), round(self.y * by)
 
 

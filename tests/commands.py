@@ -1,4 +1,4 @@
-"""The command line as a process."""
+"""The command line, in this process or, where signals, pipes and terminals matter, in one of its own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,57 @@ import os
 import pty
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from irsde_deploy.__main__ import main
 
 PROGRAM = [sys.executable, "-m", "irsde_deploy"]
 
 
-def irsde(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, cwd=cwd)
+def irsde(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process, where PyTorch is imported once; C libraries' output is taken, too."""
+    argv = sys.argv
+    sys.argv = ["irsde-deploy", *map(str, arguments)]
+    try:
+        with _taken(1, "stdout") as stdout, _taken(2, "stderr") as stderr:
+            try:
+                main()
+            except SystemExit as stop:
+                code = stop.code
+    finally:
+        sys.argv = argv
+    assert code is None or isinstance(code, int), code
+    return subprocess.CompletedProcess(sys.argv, code or 0, stdout.read(), stderr.read())
+
+
+class _Taken:
+    """What was written, once it is all there."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it has been read)
+
+    def read(self) -> str:
+        with self.file as file:
+            file.seek(0)
+            return file.read().decode()
+
+
+@contextlib.contextmanager
+def _taken(descriptor: int, name: str) -> Iterator[_Taken]:
+    """Send a descriptor, and the stream of this name in `sys`, to a file."""
+    taken, stream, kept = _Taken(), getattr(sys, name), os.dup(descriptor)
+    stream.flush()
+    os.dup2(taken.file.fileno(), descriptor)
+    try:
+        with open(descriptor, "w", encoding="utf-8", closefd=False) as replacement:  # noqa: PTH123 (no path)
+            setattr(sys, name, replacement)
+            yield taken
+    finally:
+        setattr(sys, name, stream)
+        os.dup2(kept, descriptor)
+        os.close(kept)
 
 
 def irsde_on_terminal(*arguments: object) -> tuple[int, str]:

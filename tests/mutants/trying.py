@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,7 @@ class Copy:
             try:
                 output, _ = process.communicate(timeout=LONGEST)
             finally:
-                if process.poll() is None:
+                with suppress(ProcessLookupError):  # most often nothing is left
                     os.killpg(process.pid, signal.SIGKILL)
         return subprocess.CompletedProcess(command, process.returncode, output)
 

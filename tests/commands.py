@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from irsde_deploy.__main__ import main
 
@@ -51,7 +50,7 @@ def _taken(descriptor: int, name: str) -> Iterator[_Taken]:
     stream.flush()
     os.dup2(taken.file.fileno(), descriptor)
     try:
-        with open(descriptor, "w", encoding="utf-8", closefd=False) as replacement:  # noqa: PTH123 (no path)
+        with open(descriptor, "w", encoding="utf-8", closefd=False) as replacement:
             setattr(sys, name, replacement)
             yield taken
     finally:

@@ -49,8 +49,11 @@ def test_a_repeated_call_tells_that_the_file_is_the_same(pairs: Path, source: Pa
 
 def test_options_become_settings_with_the_models_card(source: Path) -> None:
     _, card = read_model(source)
-    settings = CalibrationOptions(Sampling(steps=2, debias=True, seed=4), psnr_budget=40).settings(card)
-    assert (settings.sampler, settings.debias, settings.seed) == (card.sampler, True, 4)
+    settings = CalibrationOptions(Sampling(steps=2, debias=True, seed=4, clip=True), psnr_budget=40).settings(card)
+    assert (settings.sampler, settings.debias, settings.seed, settings.clip) == (card.sampler, True, 4, True)
+    given = CalibrationOptions(method="entropy", crop=48, most_states=99, residuals=True, rest="fp16").settings(card)
+    assert (given.method, given.crop, given.most_states, given.residuals) == ("entropy", 48, 99, True)
+    assert (given.rest, given.clip, given.states) == ("fp16", False, None)
     assert settings.timesteps == tuple(card.plan(steps=2).table.t.tolist())
     assert (settings.rest, settings.most_states) == ("fp16", 2048)
     assert CalibrationOptions().settings(card).rest == "fp32"

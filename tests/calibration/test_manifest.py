@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from hostile import changed, hostile_json, not_utf8
 from places import ASSETS
 
-from irsde_deploy.calibration.manifest import MAX_JSON, read_manifest
+from irsde_deploy.calibration.manifest import MAX_JSON, CalibrationSettings, read_manifest
 from irsde_deploy.calibration.range_table import read_table, write_table
-from irsde_deploy.errors import InputFileError
+from irsde_deploy.calibration.repeating import Original
+from irsde_deploy.errors import InputFileError, InvalidValueError
 
 FOLDER = ASSETS.parent / "calibration"
 MANIFEST = FOLDER / "derain_nafnet_w16.json"
@@ -79,6 +81,49 @@ def test_manifests_of_another_form(where: str, value: object, words: str, tmp_pa
     (tmp_path / "m.json").write_text(json.dumps(changed(json.loads(MANIFEST.read_text()), where, value)))
     with pytest.raises(InputFileError, match=words):
         read_manifest(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"crop": 16}, None),
+        ({"crop": 15}, "crop must be from 16 to 4096 pixels, not 15"),
+        ({"crop": 4096}, None),
+        ({"crop": 4097}, "crop must be"),
+        ({"states": 2}, None),
+        ({"states": 1}, "states must be at least the 2 timesteps"),
+        ({"states": 1_000_000}, None),
+        ({"states": 1_000_001}, "a million at most"),
+        ({"most_states": 1}, "states must be at least the 2 timesteps"),
+        ({"psnr_budget": 200}, None),
+        ({"psnr_budget": 201}, "up to 200 dB"),
+        ({"seed": 2**64 - 1}, None),
+        ({"seed": 2**64}, "seed must be from 0 to"),
+        ({"timesteps": (30, 30)}, "timesteps must strictly decrease"),
+        ({"timesteps": (1,)}, None),
+    ],
+)
+def test_the_ends_of_each_setting(given: dict[str, Any], words: str | None) -> None:
+    settings = {"timesteps": (60, 30), **given}
+    if words is None:
+        assert CalibrationSettings("mean", **settings) is not None
+        return
+    with pytest.raises(InvalidValueError, match=words):
+        CalibrationSettings("mean", **settings)
+
+
+def test_the_first_round_has_whole_turns_and_no_more_than_is_allowed() -> None:
+    timesteps = (90, 60, 30)
+    assert CalibrationSettings("mean", timesteps).first_states == 33
+    assert CalibrationSettings("mean", timesteps, most_states=10).first_states == 10
+    assert CalibrationSettings("mean", timesteps, states=7).first_states == 7
+
+
+def test_packages_that_were_of_another_version_are_named() -> None:
+    made = read_manifest(MANIFEST)
+    before = replace(made, packages={**made.packages, "onnx": "0"})
+    del before.packages["pillow"]
+    assert Original(MANIFEST, before).changed_packages(made) == ["onnx", "pillow"]
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,28 @@ def test_only_the_layers_asked_for_read_quantised_values() -> None:
     assert list(readers["/middle.1/Conv"].input) == ["h3", "w3", "b3"]
 
 
+def test_each_layer_has_a_pair_of_its_own() -> None:
+    """TensorRT fuses a layer with the DequantizeLinear before it, if no other layer reads that."""
+    model, _ = small_quantisable()
+    quantised = quantise(model, quantisable(model, residuals=True), RANGES)
+    readers = {node.name: node for node in quantised.graph.node}
+    made_by = {name: node for node in quantised.graph.node for name in node.output}
+    both = [made_by[readers[name].input[0]] for name in ("/middle.0/Conv", SUM)]
+    assert [node.op_type for node in both] == ["DequantizeLinear"] * 2
+    assert both[0].name != both[1].name
+    sources = [made_by[node.input[0]] for node in both]
+    assert [(node.op_type, node.input[0]) for node in sources] == [("QuantizeLinear", "h1")] * 2
+    assert sources[0].name != sources[1].name
+
+
+def test_a_convolution_whose_weights_are_computed_stays_in_float() -> None:
+    model, _ = small_quantisable()
+    at = next(k for k, node in enumerate(model.graph.node) if node.name == "/middle.1/Conv")
+    model.graph.node[at].input[1] = "computed"
+    model.graph.node.insert(at, onnx.helper.make_node("Tanh", ["w3"], ["computed"], "/weights/Tanh"))
+    assert [layer.name for layer in quantisable(model)] == [name for name in QUANTISABLE if name != "/middle.1/Conv"]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_norms_ends_attention_and_time_stay_in_float(name: str, onnx_of: Callable[[str], Path]) -> None:
     """The rule goes by structure; the names of the modules say the same."""
@@ -180,8 +202,9 @@ def test_ranges_that_cannot_be_are_refused() -> None:
     model, _ = small_quantisable()
     with pytest.raises(InvalidValueError, match="has no range for h3"):
         quantise(model, quantisable(model), {"h1": 1.0})
-    with pytest.raises(InvalidValueError, match="impossible range for h1"):
-        quantise(model, quantisable(model), {**RANGES, "h1": float("nan")})
+    for impossible in (float("nan"), float("inf"), 0, -1):
+        with pytest.raises(InvalidValueError, match="impossible range for h1"):
+            quantise(model, quantisable(model), {**RANGES, "h1": impossible})
     with pytest.raises(InvalidValueError, match="not FP32 throughout"):
         quantisable(quantise(model, quantisable(model), RANGES))
 

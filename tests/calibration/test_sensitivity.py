@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from irsde_deploy.calibration.manifest import CalibrationSettings
 from irsde_deploy.calibration.problem import Problem, search_float_layers
 from irsde_deploy.calibration.range_table import states_of
 from irsde_deploy.calibration.sensitivity import format_timesteps, measure_sensitivity
+from irsde_deploy.core.card import ModelCard
+from irsde_deploy.core.comparison import psnr
 from irsde_deploy.core.example import SEED
 from irsde_deploy.core.noise import seeded_noise
 from irsde_deploy.graphs.onnx_file import read_model
+from irsde_deploy.precision.trajectory import restore_seeded
 from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine
 
 
@@ -62,6 +66,42 @@ def test_sensitivity_is_what_one_layer_alone_does(pairs: Path, source: Path, tmp
         assert sensitivity.restored_psnr[row, 0] == pytest.approx(min(decibels), abs=2e-3), "float32 pictures"
 
 
+@dataclass(frozen=True)
+class AtOneTimestep:
+    """An engine that is another one at one timestep."""
+
+    usual: OnnxEngine
+    other: OnnxEngine
+    t: int
+    name: str = "two"
+
+    @property
+    def card(self) -> ModelCard:
+        return self.usual.card
+
+    def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+        return (self.other if t[0] == self.t else self.usual)(x, mu, t)
+
+
+def test_a_layer_is_in_int8_in_the_step_that_is_measured_alone(pairs: Path, source: Path, tmp_path: Path) -> None:
+    """Before and after it the FP32 graph answers; clipped, as the trajectory is."""
+    model, card = read_model(source)
+    settings = CalibrationSettings("mean", tuple(card.plan().table.t), crop=16, states=12, clip=True)
+    problem = Problem.of(model, card, find_data(str(pairs)), settings)
+    ranges = problem.range_table(tmp_path)[0].ranges("mse")
+    sensitivity = measure_sensitivity(problem, ranges)
+    table = settings.table(card.sde)
+    fp32 = OnnxEngine.from_bytes(model.SerializeToString(), card)
+    pictures = [mu for mu, _ in problem.pictures()[:2]]
+    expected = [restore_seeded(fp32, mu, table, True) for mu in pictures]
+    kept = frozenset(QUANTISABLE) - {QUANTISABLE[1]}
+    int8 = OnnxEngine.from_bytes(problem.quantised(ranges, kept).SerializeToString(), card)
+    for column, t in enumerate(settings.timesteps):
+        restored = [restore_seeded(AtOneTimestep(fp32, int8, t), mu, table, True) for mu in pictures]
+        worst = min(psnr(mine, theirs, 1.0) for mine, theirs in zip(restored, expected, strict=True))
+        assert sensitivity.restored_psnr[1, column] == pytest.approx(worst, abs=1e-3)
+
+
 def test_a_report_has_each_layers_error_at_each_timestep(
     pairs: Path, source: Path, calibrate: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -98,6 +138,7 @@ def test_a_report_of_a_long_trajectory_says_which_steps_it_is_of(pairs: Path, so
     problem = Problem.of(model, card, find_data(str(pairs)), settings)
     sensitivity = measure_sensitivity(problem, problem.range_table(tmp_path)[0].ranges("mse"))
     assert (len(sensitivity.timesteps), sensitivity.steps) == (10, 24)
+    assert (sensitivity.timesteps[0], sensitivity.timesteps[-1]) == (24, 1)
     assert "Single harms (at 10 of 24 steps) add up to" in format_timesteps(sensitivity)
 
 
@@ -134,6 +175,8 @@ def test_the_budget_is_kept_by_the_cheapest_layers(pairs: Path, source: Path, ca
     assert f"with {cost(kept) / cost(OPERATIONS):.1%} of the operations" in printed
     assert all(f"  {name}\n" in printed for name in kept)
     assert f"restored pictures have {measured[expected]:.1f} dB" in printed
+    again = calibrate(source, "--manifest", output.with_suffix(".json"), "-o", source.with_name("again.onnx"))
+    assert "the same file as the manifest's, byte for byte" in again, "with these layers in float, and no search"
 
 
 def cost(kept: Iterable[str]) -> float:

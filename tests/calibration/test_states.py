@@ -22,8 +22,9 @@ from irsde_deploy.calibration.states import (
 )
 from irsde_deploy.core.noise import normal_field, seeded_noise
 from irsde_deploy.core.samplers import StepTable
+from irsde_deploy.errors import NotFiniteError
 from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine
-from irsde_deploy.runtimes.loops.numpy_loop import states
+from irsde_deploy.runtimes.loops.numpy_loop import padded_evaluation, states
 
 TIMESTEPS = (100, 69, 41, 16)
 
@@ -132,6 +133,45 @@ def test_recorded_states_are_the_samplers_own(tmp_path: Path) -> None:
         y, before = table.a[k] * y + table.c[k] * eps + table.d[k] * before + table.s[k] * z, q
     assert recorded[3].t == table.t[0], "the next trajectory starts"
     assert np.abs(recorded[3].x - recorded[0].x).max() > 0.1, "with other noise"
+
+
+def test_recorded_states_are_clipped_where_it_is_asked_for() -> None:
+    model, card = small_quantisable()
+    engine = OnnxEngine.from_bytes(model.SerializeToString(), card)
+    picture = np.random.default_rng(0).random((3, 16, 16), dtype=np.float32)
+    source, table = PictureSource("a", (16, 16), lambda: (picture, None)), card.plan(sampler="mean", steps=3).table
+    for clip in (False, True):
+        recorded = islice(recorded_states([source], engine, table, 4, 64, clip), 3)
+        visited = states(
+            padded_evaluation(engine, picture[None]), picture[None], table,
+            lambda k: normal_field(4, k, (3, 16, 16))[None], clip,
+        )  # fmt: skip
+        for state, y in zip(recorded, visited, strict=False):
+            np.testing.assert_array_equal(state.x, picture[None] + y)
+        assert (np.abs(state.x - 0.5).max() <= 0.6) == clip, "within [0, 1], and a little noise"
+
+
+def test_states_that_are_not_finite_are_no_states() -> None:
+    _, card = small_quantisable()
+
+    class Untrained:
+        """An engine whose eps is infinite in one pixel."""
+
+        name = "untrained"
+
+        def __init__(self) -> None:
+            self.card = card
+
+        def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+            eps = 0 * x
+            eps[0, 0, 3, 3] = np.inf
+            return eps
+
+    table = card.plan(sampler="mean", steps=3).table
+    recorded = recorded_states([flat(0.3, 0)], Untrained(), table, 0, 64)
+    next(recorded)
+    with pytest.raises(NotFiniteError, match=rf"state at t = {table.t[1]} is not finite: are its weights trained"):
+        next(recorded)
 
 
 @pytest.mark.parametrize(("sampler", "steps", "debias"), [("mean", 4, False), ("ddim", 5, True), ("ode-2m", 4, True)])

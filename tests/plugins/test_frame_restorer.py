@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irsde_deploy import load
+from irsde_deploy import ModelCard, Restorer, load
 from irsde_deploy.core.noise import normal_field
 from irsde_deploy.core.sampling import Sampling
-from irsde_deploy.errors import InputFileError, InvalidValueError
+from irsde_deploy.errors import InputFileError, InvalidValueError, IrsdeError
 from irsde_deploy.pictures.noise_level import estimate_noise
+from irsde_deploy.plugins import frame_restorer as module
 from irsde_deploy.plugins.frame_restorer import FrameRestorer
 
 FRAMES = np.random.default_rng(1).random((4, 13, 18, 3), dtype=np.float32)
@@ -71,6 +74,42 @@ def test_threads_get_what_one_thread_gets(small_onnx: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         restored = list(pool.map(lambda n: frames(n, FRAMES[n % 4]), range(24)))
     np.testing.assert_array_equal(restored, expected)
+
+
+class OneAtATime:
+    """An engine whose calls must not overlap, as those of engines that keep buffers."""
+
+    name = "one at a time"
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+        self.inside = threading.Lock()
+
+    def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+        assert self.inside.acquire(blocking=False), "another thread is inside"
+        time.sleep(0.02)
+        self.inside.release()
+        return 0 * x
+
+
+def test_one_frame_is_restored_at_a_time(small_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = OneAtATime(load(small_onnx).card)
+    monkeypatch.setattr(module, "load", lambda *_, **__: Restorer(engine))
+    frames = module.FrameRestorer(small_onnx, Sampling(sampler="mean", steps=2))
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(lambda n: frames(n, FRAMES[n % 4]), range(8)))) == 8
+
+
+def test_what_is_said_of_the_engine_reaches_it(small_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fallback in FP32, of the same model, opened beside it; ONNX Runtime has no such provider or device."""
+    opened: list[Restorer] = []
+    monkeypatch.setattr(module, "load", lambda *given, **more: opened.append(load(*given, **more)) or opened[-1])
+    module.FrameRestorer(small_onnx, Sampling(), fallback=small_onnx)
+    assert opened[0].files == (small_onnx, small_onnx)
+    with pytest.raises(IrsdeError, match="nonsense"):
+        module.FrameRestorer(small_onnx, Sampling(), provider="nonsense")
+    with pytest.raises(IrsdeError, match="nonsense"):
+        module.FrameRestorer(small_onnx, Sampling(), device="nonsense")
 
 
 @pytest.mark.parametrize(

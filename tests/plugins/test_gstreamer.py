@@ -121,6 +121,18 @@ def test_a_file(launch: Launch, tmp_path: Path, small_onnx: Path, restorer: Rest
         np.testing.assert_array_equal(out, openvino(picture, quality="fast", clip=True))
 
 
+def test_frames_without_a_rate_are_counted_and_settings_reach_the_restorer(
+    launch: Launch, tmp_path: Path, small_onnx: Path, restorer: Restorer
+) -> None:
+    start = f"{source('RGB', 'black')} ! capssetter caps=video/x-raw,framerate=0/1"
+    element = f"irsde engine={small_onnx} noise=per-frame tile=whole clamp=true"
+    before, after = both(launch, tmp_path, start, element)
+    given, _ = frames_of(before, "RGB")
+    for n, (picture, out) in enumerate(zip(given, frames_of(after, "RGB")[0], strict=True)):
+        np.testing.assert_array_equal(out, restorer(picture, frames=[n], clip=True))
+    assert (out != restorer(picture, frames=[n])).any()
+
+
 def test_times_stay(launch: Launch, small_onnx: Path) -> None:
     def times(middle: str) -> list[str]:
         done = launch("-v", source("RGB"), middle, "! fakesink silent=false")

@@ -63,6 +63,25 @@ def test_frames_are_what_the_restorer_makes_of_them(kind: str, small_onnx: Path,
     assert np.abs(out.astype(float) - frame).max() > 0.1 * frame.max(), "the network must do something"
 
 
+@pytest.mark.parametrize(
+    ("given", "by_hand"),
+    [
+        ({"clamp": True}, {"clip": True}),
+        ({"quality": "draft"}, {"quality": "draft"}),
+        ({"sampler": "posterior", "steps": 3}, {"sampler": "posterior", "steps": 3}),
+        ({"tile": 8, "overlap": 2}, {"tile": 8, "overlap": 2}),
+        ({"device": "cpu", "provider": "onnxruntime"}, {}),
+    ],
+)
+def test_settings_reach_the_restorer(
+    given: dict[str, Any], by_hand: dict[str, Any], small_onnx: Path, restorer: Restorer
+) -> None:
+    frames = pictures("RGBS", 1)
+    out = picture_of(restore(clip_of(frames, "RGBS"), small_onnx, **given).get_frame(0))
+    np.testing.assert_array_equal(out, restorer(frames[0], **by_hand))
+    assert not by_hand or (out != restorer(frames[0])).any()
+
+
 def test_half_floats_are_the_rounded_single_floats(small_onnx: Path) -> None:
     frames = pictures("RGBH", 1)
     half = picture_of(restore(clip_of(frames, "RGBH"), small_onnx).get_frame(0))

@@ -317,6 +317,49 @@ def test_settings_of_another_kind_are_refused(tmp_path: Path) -> None:
     assert VideoSettings(batch=np.int64(2)).batch == 2  # type: ignore[arg-type]
 
 
+def test_the_ends_of_each_range_are_in_it() -> None:
+    for settings in ({"crf": 0}, {"crf": 63}, {"segment": 0.01}, {"segment": 3600}, {"batch": 1}):
+        assert VideoSettings(**settings) is not None  # type: ignore[arg-type]
+
+
+class _Small(Identity):
+    """An engine for which wide pictures are too large."""
+
+    def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+        if x.shape[-1] > 256:
+            raise MemoryError("no")
+        return super().__call__(x, mu, t)
+
+
+def test_frames_are_cut_into_tiles_where_memory_asks_for_them(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "in.mkv", planes_of(1, YUV420, SD, 16, 320), codec="ffv1")
+    outcome = restore_video(Restorer(_Small()), source, tmp_path / "out.mkv", settings=VideoSettings(codec="ffv1"))
+    assert [note.partition("restored in ")[2][:5] for note in outcome.notes] == ["tiles"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "first", "expected"),
+    [
+        ({}, Fraction(1, 2), 8),
+        ({"start": 0}, Fraction(0), 8),
+        ({"end": 0.12}, Fraction(1, 2), 3),
+        ({"start": 0.12, "end": 99}, Fraction(0), 5),
+    ],
+)
+def test_a_start_moves_the_first_frame_to_0_and_a_part_is_counted_as_such(
+    settings: dict[str, float], first: Fraction, expected: int, tmp_path: Path
+) -> None:
+    source = write_video(tmp_path / "in.mp4", planes_of(8, YUV420, SD, 16, 32), times=[500 + 40 * k for k in range(8)])
+    starts: list[VideoStart] = []
+    restore_video(
+        Restorer(Identity()), source, tmp_path / "out.mp4", settings=VideoSettings(**settings),  # type: ignore[arg-type]
+        on_start=starts.append,
+    )  # fmt: skip
+    frames = read_planes(tmp_path / "out.mp4")
+    assert (frames[0][0], len(frames)) == (first, expected)
+    assert starts[0].job.expected_frames == expected
+
+
 def test_a_float_counts_as_the_number_that_it_is_printed_as() -> None:
     assert VideoSettings(start=0.1, end=0.3).span.start == Fraction(1, 10)
     assert VideoSettings(end=Fraction(1, 3)).span.end == Fraction(1, 3)

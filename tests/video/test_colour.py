@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from sample_pictures import photograph
 
-from irsde_deploy.video.colour import WEIGHTS, Colour, Layout, clipped_off, downsampled, to_planes, to_rgb, upsampled
+from irsde_deploy.video.colour import (
+    WEIGHTS,
+    Colour,
+    Layout,
+    clipped_off,
+    downsampled,
+    guessed_matrix,
+    to_planes,
+    to_rgb,
+    upsampled,
+)
 from irsde_deploy.video.pipe_formats import PipeFormat, PipeFrame
 
 RNG = np.random.default_rng(0)
@@ -123,6 +133,44 @@ def test_what_is_clipped_off() -> None:
     assert clipped_off(tuple(codes[:1] + codes[2:] + codes[2:]), layout, colour) is None
 
 
+@pytest.mark.parametrize(
+    ("size", "matrix"),
+    [("720x576", "bt601"), ("720x578", "bt709"), ("1278x540", "bt601"), ("1280x540", "bt709"), ("720x1280", "bt709")],
+)
+def test_what_does_not_say_its_matrix_has_that_of_its_size(size: str, matrix: str) -> None:
+    width, height = map(int, size.split("x"))
+    assert guessed_matrix(height, width) == matrix
+
+
+def test_what_no_code_can_hold_is_white_or_black() -> None:
+    rgb = np.array([[[1.3, 1.3, 1.3], [-0.3, -0.3, -0.3]]], np.float32)
+    for layout in (Layout("yuv"), Layout("rgb"), Layout("grey"), Layout("grey", 12)):
+        assert to_planes(rgb, layout, Colour(full=True))[0].tolist() == [[layout.white, 0]]
+
+
+def test_grey_has_the_range_that_its_colour_says() -> None:
+    codes = np.array([[16, 235]], np.uint8)
+    limited, full = (to_rgb((codes,), Layout("grey"), Colour(full=full))[0, :, 1] for full in (False, True))
+    np.testing.assert_allclose(limited, [0, 1], atol=1e-6)
+    np.testing.assert_allclose(full, [16 / 255, 235 / 255], atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_neutral_chroma_is_no_colour(bits: int) -> None:
+    layout = Layout("yuv", bits)
+    planes = tuple(np.array([[1 << (bits - 1)]], layout.dtype) for _ in range(3))
+    for full in (False, True):
+        red, green, blue = to_rgb(planes, layout, Colour(full=full))[0, 0]
+        assert red == pytest.approx(green, abs=1e-6)
+        assert blue == pytest.approx(green, abs=1e-6)
+
+
+def test_the_last_of_an_odd_number_of_chroma_samples_is_that_of_its_pixel() -> None:
+    layout, colour = Layout("yuv", 8, 1, 0), Colour("bt709", cosited=(False, False))
+    ramp = np.arange(5, dtype=np.float32)[None]
+    assert downsampled(ramp, layout, colour).tolist() == [[0.5, 2.5, 4]]
+
+
 def test_names() -> None:
     for name in ("yuv420p", "yuv422p10le", "yuv444p16le", "gray", "gray10le", "gbrp", "gbrp12le", "yuv411p"):
         layout = Layout.of(name)
@@ -130,3 +178,4 @@ def test_names() -> None:
         assert layout.name == name
     assert Layout.of("yuvj420p") == Layout.of("yuv420p")
     assert [Layout.of(name) for name in ("nv12", "yuva420p", "rgb24", "yuv420p10be", "grayf32le")] == [None] * 5
+    assert Layout.of("gray32le") is None

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from videos import (  # noqa: E402
 )
 
 from irsde_deploy.errors import InputFileError  # noqa: E402
+from irsde_deploy.video import reading  # noqa: E402
 from irsde_deploy.video.containers import packets_in  # noqa: E402
 from irsde_deploy.video.probing import probe  # noqa: E402
 from irsde_deploy.video.reading import read_frames  # noqa: E402
@@ -56,6 +58,24 @@ def _cut(path: Path, share: float) -> Path:
 def _run(engine: Path, source: Path, target: Path, *more: object) -> subprocess.CompletedProcess[str]:
     command = ["run", "--engine", engine, source, "-o", target, "--steps", 1, "--sampler", "mean", *more]
     return subprocess.run([*PROGRAM, *map(str, command)], capture_output=True, text=True, timeout=120)
+
+
+def _of_png(path: Path, damaged: int) -> np.ndarray:
+    """30 frames of noise, ten a second, of which one is damaged; gives them all."""
+    noise = np.random.default_rng(0).integers(0, 256, (30, 16, 32, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("png", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "rgb24"
+        for picture in noise:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        out.mux(stream.encode(None))
+    content = bytearray(path.read_bytes())
+    at = -1
+    for _ in range(damaged + 1):
+        at = content.index(b"IDAT", at + 1)
+    content[at + 4 : at + 40] = bytes(36)
+    path.write_bytes(content)
+    return noise
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -180,6 +200,75 @@ def test_frames_before_0_are_kept_and_everything_is_shifted(suffix: str, tmp_pat
     )
 
 
+def test_one_packet_that_is_missing_at_the_end_is_told(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mp4", planes_of(10, YUV420, SD, 16, 32), options={"bf": "0"})
+    source = _remuxed(whole, tmp_path / "in.mp4", movflags="+faststart")
+    source.write_bytes(source.read_bytes()[:-1])
+    assert shortfall(probe(source)) == "9 of the 10 frames that its index names are there"
+
+
+def test_media_data_whose_length_has_64_bits_are_measured(tmp_path: Path) -> None:
+    """As those of more than 4 GB; it is the sound that is cut short, and the picture that is counted."""
+    whole = write_video(tmp_path / "whole.mp4", planes_of(10, YUV420, SD, 16, 32), options={"bf": "0"}, audio="aac")
+    with (
+        av.open(str(whole)) as given,
+        av.open(str(tmp_path / "in.mp4"), "w", container_options={"movflags": "+faststart"}) as out,
+    ):
+        streams = [out.add_stream_from_template(stream) for stream in given.streams]
+        for packet in given.demux():
+            if packet.size and (packet.stream_index == 1 or packet.pts * packet.time_base < Fraction(1, 4)):
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    source = tmp_path / "in.mp4"
+    content = bytearray(source.read_bytes())
+    at = content.index(b"mdat") - 4
+    assert content[at - 8 : at] == b"\0\0\0\x08free"
+    length = int.from_bytes(content[at : at + 4], "big")
+    content[at - 8 : at + 8] = b"\0\0\0\1mdat" + (length + 8).to_bytes(8, "big")
+    source.write_bytes(content)
+    assert shortfall(probe(source)) is None
+    source.write_bytes(content[:-5])
+    assert shortfall(probe(source)) == "the last 5 bytes of the part that it ends with are not there"
+
+
+def test_a_long_video_may_lack_a_share_of_its_seconds_and_no_more(tmp_path: Path) -> None:
+    """Matroska names the duration alone: 5 % of it are not told."""
+    for last, missing in ((96_000, False), (94_000, True)):
+        source = write_video(tmp_path / f"{last}.mkv", planes_of(3, YUV420, SD), codec="ffv1", times=[0, last, 100_000])
+        content, packet = source.read_bytes(), packets_of(source, "video")[-1][1]
+        source.write_bytes(content[: content.rindex(packet)])
+        assert (shortfall(probe(source)) is not None) == missing
+
+
+def test_a_part_begins_at_its_frame_though_a_seek_ends_after_it(tmp_path: Path) -> None:
+    """A keyframe every 6 s, in a container without an index."""
+    source = write_video(
+        tmp_path / "in.ts", planes_of(30, YUV420, SD, 16, 32), times=[400 * k for k in range(30)],
+        options={"crf": "0", "g": "15", "bf": "0"},
+    )  # fmt: skip
+    span, losses = Span(Fraction(5), Fraction(8)), Losses()
+    found = probe(source)
+    frames = list(read_frames(found, span, losses))
+    assert [(frame.pts * found.time_base - found.begin) / Fraction(2, 5) for frame in frames] == list(range(13, 20))
+    assert losses == Losses()
+
+
+def test_frames_of_one_time_are_told_apart(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mkv", planes_of(6, YUV420, SD), codec="ffv1")
+    source = tmp_path / "in.mkv"
+    with av.open(str(whole)) as given, av.open(str(source), "w") as out:
+        stream = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                packet.pts = packet.dts = packet.pts - 40 * (packet.pts == 120)
+                out.mux(packet)
+    losses = Losses()
+    times = [frame.pts for frame in read_frames(probe(source), Span(), losses)]
+    assert times == [0, 40, 80, 120, 160, 200]
+    assert losses.retimed == 1
+
+
 def test_a_stream_that_appears_in_the_middle_is_no_end_of_the_world() -> None:
     """PyAV's demux raises IndexError at the end of a file in which one has."""
 
@@ -203,22 +292,28 @@ def test_one_frame_of_days_has_a_usual_rate(tmp_path: Path) -> None:
 def test_a_damaged_packet_is_left_out_whatever_its_decoder_says_of_it(tmp_path: Path) -> None:
     """PNG's calls it a failure of zlib, and ProRes' a thing that nobody may do: neither ends the video."""
     source = tmp_path / "in.mov"
-    with av.open(str(source), "w") as out:
-        stream = out.add_stream("png", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 32, 16, "rgb24"
-        noise = np.random.default_rng(0).integers(0, 256, (6, 16, 32, 3), dtype=np.uint8)
-        for picture in noise:
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
-        out.mux(stream.encode(None))
-    content = bytearray(source.read_bytes())
-    at = -1
-    for _ in range(4):
-        at = content.index(b"IDAT", at + 1)
-    content[at + 4 : at + 40] = bytes(36)
-    source.write_bytes(content)
+    noise = _of_png(source, 3)
     losses = Losses()
     frames = list(read_frames(probe(source), Span(), losses))
-    assert len(frames) == 5
+    assert len(frames) == 29
     np.testing.assert_array_equal(np.stack(frames[3].planes, axis=-1), noise[4])
     assert losses.damaged == 1
     assert losses.at_end
+    later = Losses()  # read from 2 s before it on; a decoder of several threads tells of damage some packets late
+    assert len(list(read_frames(probe(source), Span(Fraction("2.2")), later))) == 8
+    assert later.damaged == 0, "what lies before the part"
+
+
+def test_damage_that_two_attempts_meet_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a faulty index, a seek ends after the time that was asked for, and reading begins again at the beginning."""
+    source = tmp_path / "in.mov"
+    _of_png(source, 25)
+
+    def too_late(container: Any, stream: Any, time: Fraction) -> bool:
+        container.seek(int(Fraction("2.5") / stream.time_base), stream=stream)
+        return True
+
+    monkeypatch.setattr(reading, "_sought", too_late)
+    losses = Losses()
+    assert len(list(read_frames(probe(source), Span(Fraction("2.2")), losses))) == 7
+    assert losses.damaged == 1

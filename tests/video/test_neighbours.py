@@ -15,9 +15,12 @@ av = pytest.importorskip("av")
 
 from videos import SD, YUV420, identity, packets_of, planes_of, read_planes, restore, write_video  # noqa: E402
 
-from irsde_deploy.video import job  # noqa: E402
+from irsde_deploy.video import job, rehearsal  # noqa: E402
+from irsde_deploy.video.copied import Retimed  # noqa: E402
+from irsde_deploy.video.describing import kept_metadata  # noqa: E402
 from irsde_deploy.video.job import JobState  # noqa: E402
 from irsde_deploy.video.muxing import Beside  # noqa: E402
+from irsde_deploy.video.source import Span  # noqa: E402
 
 FRAMES = 8
 KEYS = {"com.android.version": "14", "com.apple.quicktime.model": "Phone X", "title": "Rain"}
@@ -133,6 +136,87 @@ def test_sound_that_pyavs_template_refuses_is_kept(suffix: str, tmp_path: Path) 
     with av.open(str(target)) as result:
         sound = result.streams.audio[0].codec_context
         assert (sound.name, sound.sample_rate) == ("wmav2", 48000)
+
+
+def test_what_fits_alone_and_not_together_costs_those_that_are_missed_least(
+    with_sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sound goes before subtitles, wherever it stands in the file."""
+    named = write_video(tmp_path / "named.mkv", planes_of(FRAMES, YUV420, SD), audio="aac", subtitles="subrip")
+    source = tmp_path / "in.mkv"
+    with av.open(str(named)) as given, av.open(str(source), "w") as out:
+        order = (0, 2, 1)
+        streams = {k: out.add_stream_from_template(given.streams[k], opaque=True) for k in order}
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    write = rehearsal.mux
+
+    def one_alone(whole: Any, beside: Beside, output: Any) -> Retimed:
+        if len(beside.streams) > 1:
+            raise ValueError("one stream alone")
+        return write(whole, beside, output)
+
+    monkeypatch.setattr(rehearsal, "mux", one_alone)
+    state = restore(source, tmp_path / "out.mkv")
+    assert state.notes == ["stream 1 (subtitle, subrip) cannot be held by .mkv and is left out"]
+    assert packets_of(tmp_path / "out.mkv", "audio") == packets_of(source, "audio")
+
+
+def test_which_streams_are_the_default_and_which_for_whom_is_kept(with_sound: Path, tmp_path: Path) -> None:
+    source = tmp_path / "marked.mkv"
+    original, hearing_impaired = 1 << 2, 1 << 7
+    with av.open(str(with_sound)) as given, av.open(str(source), "w") as out:
+        streams = [out.add_stream_from_template(stream, opaque=True) for stream in given.streams]
+        streams[0].disposition, streams[1].disposition = original, hearing_impaired
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    restore(source, tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as result:
+        assert [stream.disposition.value for stream in result.streams] == [original, hearing_impaired]
+
+
+def test_metadata_of_the_old_file_and_its_streams_go_and_others_stay() -> None:
+    statistics = {"BPS-eng": "1", "NUMBER_OF_FRAMES": "3", "DURATION": "00:01", "_STATISTICS_TAGS": "BPS"}
+    old = {"ENCODER": "Lavf", "encoder": "x264", "major_brand": "isom", "compatible_brands": "mp41"} | statistics
+    assert kept_metadata(old | {"title": "Rain", "language": "fin"}) == {"title": "Rain", "language": "fin"}
+
+
+def test_metadata_that_are_not_utf8_are_carried_over_with_a_mark(with_sound: Path, tmp_path: Path) -> None:
+    source = copied(with_sound, tmp_path / "title.mkv", metadata={"title": "Caf?"})
+    source.write_bytes(source.read_bytes().replace(b"Caf?", b"Caf\xe9"))
+    restore(source, tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as result:
+        assert result.metadata["title"] == "Caf\ufffd"
+
+
+def test_streams_that_lie_one_behind_the_other_in_the_file_are_cut_at_the_same_time(
+    with_sound: Path, tmp_path: Path
+) -> None:
+    """All of one sound before all of the other, and a part that ends before both."""
+    source = tmp_path / "apart.nut"
+    with (
+        av.open(str(with_sound)) as given,
+        av.open(str(source), "w", container_options={"max_interleave_delta": "1"}) as out,
+    ):
+        picture, first = (out.add_stream_from_template(stream, opaque=True) for stream in given.streams)
+        second = out.add_stream_from_template(given.streams.audio[0], opaque=True)
+        for kind, target in (("audio", first), ("video", picture), ("audio", second)):
+            given.seek(0)
+            for packet in given.demux(**{kind: 0}):
+                if packet.size:
+                    packet.stream = target
+                    out.mux_one(packet)
+    target = tmp_path / "out.mkv"
+    restore(source, target, span=Span(Fraction(0), Fraction(1, 5)))
+    with av.open(str(target)) as result:
+        counts = [sum(packet.size > 0 for packet in result.demux(stream)) for stream in result.streams.audio[:1]]
+    with av.open(str(target)) as result:
+        counts += [sum(packet.size > 0 for packet in result.demux(result.streams.audio[1]))]
+    assert counts[0] == counts[1] > 4
 
 
 def test_a_timecode_is_written_anew(tmp_path: Path) -> None:

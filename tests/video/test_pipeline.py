@@ -124,6 +124,37 @@ def test_an_error_of_the_sink_ends_a_source_that_waits_for_ever() -> None:
     never.set()
 
 
+def test_an_error_of_the_sink_ends_work_that_waits_for_room() -> None:
+    """The first item is with the sink, the second before it; the third finds no room when the sink fails."""
+    third, raised = threading.Event(), list[type[BaseException]]()
+
+    def work(n: int) -> int:
+        if n == 2:
+            third.set()
+        return n
+
+    def sink(n: int) -> None:
+        third.wait(10)
+        raise BrokenPipeError
+
+    def run() -> None:
+        try:
+            run_pipeline(range(9), work, sink, depth=1)
+        except BrokenPipeError as error:
+            raised.append(type(error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert raised == [BrokenPipeError]
+
+
+def test_batches_can_be_left_in_the_middle() -> None:
+    batches = in_batches(range(9), 2)
+    assert next(batches) == [0, 1]
+    batches.close()
+
+
 def test_a_sink_that_never_returns_does_not_hold_an_interrupt_up() -> None:
     never = threading.Event()
 

@@ -21,7 +21,7 @@ from irsde_deploy import Restorer, load
 from irsde_deploy.errors import InputFileError, InvalidValueError
 from irsde_deploy.video.colour import Colour, Layout, Planes, to_planes, to_rgb
 from irsde_deploy.video.pipe_formats import raw_format
-from irsde_deploy.video.pipes import read_format, read_pipe_frames, write_frame, write_header
+from irsde_deploy.video.pipes import MAX_LINE, read_format, read_pipe_frames, write_frame, write_header
 
 SPACES = ["420jpeg", "420mpeg2", "420paldv", "420", "422", "444", "411", "mono", "420p10", "422p12", "444p16", "mono12"]
 
@@ -67,9 +67,15 @@ def test_the_header_says_what_the_values_mean() -> None:
     assert form("W64 H48 F25:1 C420paldv XCOLORRANGE=FULL") == Colour("bt601", True, (True, True))
     assert form("W64 H48 F25:1 C420p10 XCOLORRANGE=LIMITED") == Colour("bt601", False, (True, False))
     assert form("W64 H48 F25:1 Cmono").full
-    header = read_format(io.BytesIO(b"YUV4MPEG2 W64 H48 F30000:1001 Ib C422\n"))
-    assert header.rate == pytest.approx(30000 / 1001)
-    assert header.interlaced
+    assert not form("W64 H48 F25:1 Cmono XCOLORRANGE=LIMITED").full
+    header = read_format(io.BytesIO(b"YUV4MPEG2 W64 H48 F30000:1001 C422\n"), "bt2020")
+    assert (header.rate, header.colour.matrix) == (pytest.approx(30000 / 1001), "bt2020")
+    assert [read_format(io.BytesIO(b"YUV4MPEG2 W64 H48%s\n" % rate)).rate for rate in (b"", b" F0:0")] == [0, 0]
+
+
+@pytest.mark.parametrize(("tag", "interlaced"), [("", False), ("Ip", False), ("It", True), ("Ib", True), ("Im", True)])
+def test_which_streams_are_interlaced(tag: str, interlaced: bool) -> None:
+    assert read_format(io.BytesIO(f"YUV4MPEG2 W64 H48 F25:1 {tag}\n".encode())).interlaced == interlaced
 
 
 @pytest.mark.parametrize("pixel_format", ["rgb24", "bgr24", "rgb48le", "bgr48le"])
@@ -89,13 +95,38 @@ def test_raw_rgb(pixel_format: str) -> None:
 
 
 class Trickle(io.RawIOBase):
-    """Gives at most three bytes at a time, as pipes may."""
+    """Gives and takes at most three bytes at a time, as pipes may."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes = b"") -> None:
         self.inner = io.BytesIO(data)
 
     def read(self, size: int = -1) -> bytes:
         return self.inner.read(min(size, 3))
+
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        return self.inner.write(data[:3])
+
+
+def test_what_a_pipe_takes_a_part_at_a_time_is_written_whole() -> None:
+    data = stream_of("420p10", planes_of(2, Layout("yuv", 10, 1, 1), Colour(), 6, 8))
+    out = Trickle()
+    form = read_format(given := io.BytesIO(data))
+    write_header(out, form)  # type: ignore[arg-type]
+    for frame in read_pipe_frames(given, form):
+        write_frame(out, form, frame)  # type: ignore[arg-type]
+    assert out.inner.getvalue() == data
+
+
+def test_a_frames_own_parameters_stay_before_it() -> None:
+    data = b"YUV4MPEG2 W2 H1 F25:1 C444\nFRAME Ip\n" + bytes(6) + b"FRAME\n" + bytes(6)
+    assert restored(data) == data
+
+
+def test_white_and_a_line_as_long_as_lines_may_be_are_taken() -> None:
+    line = b"YUV4MPEG2 W1 H1 F25:1 C444p10 X"
+    data = line + (MAX_LINE - len(line) - 1) * b"x" + b"\nFRAME\n" + 3 * b"\xff\x03"
+    assert data.index(b"\n") + 1 == MAX_LINE
+    assert restored(data) == data
 
 
 def test_short_reads_and_a_torn_frame() -> None:
@@ -143,6 +174,9 @@ def test_bad_frames_and_sizes() -> None:
     next(frames)
     with pytest.raises(InputFileError, match="after 1 frames"):
         next(frames)
+    stream = io.BytesIO(b"YUV4MPEG2 W2 H2 F25:1 C444\nFRAME\n")
+    with pytest.raises(InputFileError, match="ends within frame 1: 0 of 12 bytes"):
+        list(read_pipe_frames(stream, read_format(stream)))
     stream = io.BytesIO(b"YUV4MPEG2 W1 H1 F25:1 C444p10\nFRAME\n" + b"\x00\x04" * 3)
     with pytest.raises(InputFileError, match="above 1023"):
         list(read_pipe_frames(stream, read_format(stream)))
@@ -151,6 +185,9 @@ def test_bad_frames_and_sizes() -> None:
             raw_format(size, "rgb24")
     with pytest.raises(InvalidValueError, match="rgb24"):
         raw_format("4x4", "yuv420p")
+    with pytest.raises(InputFileError, match="`size`: 20000x5001 pixels are more than the limit of 100 megapixels"):
+        raw_format("20000x5001", "rgb24")
+    assert raw_format("20000x5000", "rgb24").width == 20000
 
 
 def command(unet_onnx: Path, *more: str) -> list[str]:

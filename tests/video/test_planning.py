@@ -27,6 +27,8 @@ def planned(folder: Path, names: list[str], output: str) -> list[str]:
 def test_outputs_keep_their_names_and_a_container_that_is_written(folder: Path) -> None:
     assert planned(folder, ["a.mp4"], "out.webm") == ["out.webm"]
     assert planned(folder, ["a.mp4", "b.avi", "c.mp4"], "out") == ["out/a.mp4", "out/b.mkv", "out/c.mp4"]
+    (folder / "E.MKV").write_bytes(b"any")
+    assert planned(folder, ["E.MKV"], "out") == ["out/E.MKV"]
     (folder / "made.mp4").mkdir()
     assert planned(folder, ["a.mp4"], "made.mp4") == ["made.mp4/a.mp4"]
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +35,13 @@ from irsde_deploy import load  # noqa: E402
 from irsde_deploy.cli import cli  # noqa: E402
 from irsde_deploy.errors import EngineError, InputFileError, IrsdeError, OutputFileError  # noqa: E402
 from irsde_deploy.video import VideoSettings, restore_video  # noqa: E402
+from irsde_deploy.video.encoding import choose_encoding  # noqa: E402
 from irsde_deploy.video.job import JobState  # noqa: E402
-from irsde_deploy.video.pieces import PieceEncoder  # noqa: E402
+from irsde_deploy.video.piece_files import Piece  # noqa: E402
+from irsde_deploy.video.pieces import PieceEncoder, PieceWriter  # noqa: E402
 from irsde_deploy.video.probing import probe  # noqa: E402
 from irsde_deploy.video.reading import read_frames  # noqa: E402
-from irsde_deploy.video.source import Losses, Span  # noqa: E402
+from irsde_deploy.video.source import Losses, Span, TimedFrame  # noqa: E402
 from irsde_deploy.video.work_folder import WorkFolder  # noqa: E402
 
 PROGRAM = [sys.executable, "-m", "irsde_deploy"]
@@ -143,16 +145,18 @@ def test_a_partial_file_of_somebody_else_stays(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "clip.partial.mp4", "in.mp4"]
 
 
-def test_a_partial_file_that_was_changed_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("same_size", [False, True])
+def test_a_partial_file_that_was_changed_stays(same_size: bool, tmp_path: Path) -> None:
     source = write_video(tmp_path / "in.mp4", planes_of(8, YUV420, SD))
     with pytest.raises(KeyboardInterrupt):
         restore(source, tmp_path / "out.mp4", stopping_at(5), segment=0.1)
     partial = tmp_path / "out.partial.mp4"
-    partial.write_bytes(b"my own")
+    content = partial.read_bytes()[::-1] if same_size else b"my own"
+    partial.write_bytes(content)
     with pytest.raises(KeyboardInterrupt):
         restore(source, tmp_path / "out.mp4", stopping_at(6), segment=0.1, resume=True)
     restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
-    assert partial.read_bytes() == b"my own"
+    assert partial.read_bytes() == content
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -196,6 +200,51 @@ def test_an_encoder_that_fails_leaves_the_whole_segments(tmp_path: Path, monkeyp
     assert len(read_planes(tmp_path / "out.partial.mp4")) == 4
     monkeypatch.undo()
     assert restore(source, tmp_path / "out.mp4", segment=0.1, resume=True).resumed == 4
+
+
+def test_an_encoder_that_loses_a_frame_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_video(tmp_path / "in.mp4", planes_of(4, YUV420, SD))
+    mux, lost = PieceEncoder._mux, list[object]()
+
+    def losing(encoder: PieceEncoder, packets: Iterable[object]) -> None:
+        left = list(packets)
+        if left and encoder.frames == 2 and not lost:
+            lost.append(left.pop())
+        mux(encoder, left)
+
+    monkeypatch.setattr(PieceEncoder, "_mux", losing)
+    with pytest.raises(EngineError, match="^libx264 made 1 packets of 2 frames: choose another `codec`"):
+        restore(source, tmp_path / "out.mp4", segment=0.1)
+
+
+def test_an_interrupt_waits_for_the_frame_that_is_being_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes in another thread than the one that encodes."""
+    source = probe(write_video(tmp_path / "in.mp4", planes_of(2, YUV420, SD)))
+    work = WorkFolder(tmp_path / "out.mp4")
+    work.folder.mkdir()
+    writer = PieceWriter(work, [], choose_encoding(source, tmp_path / "out.mp4"), source, 9, Losses())
+    frames = [(frame, source.to_rgb(frame)) for frame in read_frames(source, Span(), Losses())]
+    writer.add(frames[:1])
+    inside, go_on, add = threading.Event(), threading.Event(), PieceEncoder.add
+
+    def slowly(encoder: PieceEncoder, frame: TimedFrame, rgb: np.ndarray) -> None:
+        inside.set()
+        go_on.wait(20)
+        add(encoder, frame, rgb)
+
+    monkeypatch.setattr(PieceEncoder, "add", slowly)
+    tails: list[Piece | None] = []
+    adding = threading.Thread(target=writer.add, args=(frames[1:],))
+    ending = threading.Thread(target=lambda: tails.append(writer.tail()))
+    adding.start()
+    inside.wait(20)
+    ending.start()
+    ending.join(0.2)
+    assert tails == []
+    go_on.set()
+    adding.join(20)
+    ending.join(20)
+    assert [len(piece.times) for piece in tails if piece is not None] == [2]
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, IrsdeError])

@@ -6,11 +6,13 @@ import io
 import re
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from videos import planes_of
+from videos import Identity, planes_of
 
 from irsde_deploy import Restorer, load
 from irsde_deploy.core.sampling import Sampling
@@ -124,6 +126,97 @@ class _Closing(io.RawIOBase):
 def test_a_reader_that_closes_the_pipe_ends_it_well(restorer: Restorer) -> None:
     outcome = restore_pipe(restorer, io.BytesIO(stream(6)), _Closing(2), sampling=ONE_STEP)  # type: ignore[arg-type]
     assert (outcome.frames, outcome.closed) == (2, True)
+
+
+class _Counting(Identity):
+    """An engine that keeps how many pictures it is given at a time, and is interrupted at one of its calls."""
+
+    def __init__(self, interrupted_at: int | None = None) -> None:
+        super().__init__()
+        self.interrupted_at = interrupted_at
+        self.batches: list[int] = []
+
+    def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+        self.batches.append(len(x))
+        if len(self.batches) == self.interrupted_at:
+            raise KeyboardInterrupt
+        return super().__call__(x, mu, t)
+
+
+def test_what_is_said_of_a_stream_reaches_its_frames() -> None:
+    engine, starts = _Counting(), list[PipeStart]()
+    settings = PipeSettings(batch=2, matrix="bt2020")
+    restore_pipe(
+        Restorer(engine), io.BytesIO(stream(5)), io.BytesIO(), settings=settings, sampling=ONE_STEP,
+        on_start=starts.append,
+    )  # fmt: skip
+    assert engine.batches == [2, 2, 1]
+    assert starts[0].form.colour.matrix == "bt2020"
+
+
+def test_a_target_is_measured_on_whole_batches() -> None:
+    engine = _Counting()
+    restore_pipe(
+        Restorer(engine), io.BytesIO(stream(3)), io.BytesIO(), settings=PipeSettings(batch=3), target_seconds=1e-9
+    )
+    assert set(engine.batches) == {3}
+
+
+class _Stuck(io.RawIOBase):
+    """A pipe whose reader takes the header and then nothing, until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def write(self, data: object) -> int:
+        assert isinstance(data, memoryview)
+        if bytes(data).startswith(b"FRAME"):
+            self.let_go.wait(60)
+        return len(data)
+
+
+class _Watched(io.BytesIO):
+    """A stream that tells when more of it was read than a number of bytes."""
+
+    def __init__(self, data: bytes, bound: int) -> None:
+        super().__init__(data)
+        self.bound, self.passed = bound, threading.Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if self.tell() > self.bound:
+            self.passed.set()
+        return data
+
+
+def test_no_more_than_one_frame_waits_before_each_stage() -> None:
+    """One is written and one restored, one waits before each of the two, and one has been read."""
+    data, out = stream(12), _Stuck()
+    given = _Watched(data, len(stream(0)) + 5 * (len(stream(1)) - len(stream(0))))
+    run = threading.Thread(
+        target=restore_pipe, args=(Restorer(Identity()), given, out), kwargs={"sampling": ONE_STEP}, daemon=True
+    )
+    run.start()
+    assert not given.passed.wait(0.5)
+    out.let_go.set()
+    run.join(60)
+    assert given.passed.is_set()
+
+
+def test_an_interrupt_does_not_wait_for_a_reader_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("irsde_deploy.video.streaming._PATIENCE", 0.05)
+    out, left = _Stuck(), list[PipeOutcome]()
+
+    def run() -> None:
+        with suppress(KeyboardInterrupt):
+            restore_pipe(Restorer(_Counting(3)), io.BytesIO(stream(9)), out, sampling=ONE_STEP, on_cut_off=left.append)  # type: ignore[arg-type]
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert [outcome.frames for outcome in left] == [0]
+    out.let_go.set()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -63,6 +64,44 @@ def test_a_second_run_of_one_output_touches_nothing(option: list[str], small_onn
     assert second[0].stderr.endswith("out.mp4: another run is writing this file: wait for its end, or stop it\n")
     assert len(read_planes(target)) == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_a_bit_that_has_turned_is_found(source: Path, cut_off: Path, tmp_path: Path) -> None:
+    content = bytearray((cut_off / "000000.mp4").read_bytes())
+    content[content.index(b"mdat") + 200] ^= 1
+    (cut_off / "000000.mp4").write_bytes(content)
+    with pytest.raises(InputFileError, match=r"000000.mp4: is damaged, and .*: pass `overwrite` to begin anew$"):
+        restore(source, tmp_path / "out.mp4", segment=0.1, resume=True)
+
+
+def test_what_is_relied_on_is_on_the_disk_first(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece before what describes it, both before the next, and the output before the pieces go."""
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.lstrip(".")[:10])
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    restore(source, tmp_path / "out.mp4", segment=0.2)
+    assert [name.partition(".")[0] for name in flushed] == ["000000", "000000", "000001", "000001", "out"]
+    assert flushed[0] == flushed[2].replace("1", "0") == "000000.mp4"
+
+
+def test_what_a_folder_is_known_by_goes_last(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[str] = []
+    unlink = Path.unlink
+
+    def noted(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == ".out.mp4.irsde" and path.exists():
+            gone.append(path.name)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    restore(source, tmp_path / "out.mp4", segment=0.1)
+    assert [name for name in gone if name.endswith(".json")][-2:] == ["finished.json", "manifest.json"]
+    assert gone.index("finished.json") > gone.index("000003.mp4")
 
 
 def test_a_replaced_segment_is_found(source: Path, cut_off: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 av = pytest.importorskip("av")
 
+from commands import irsde  # noqa: E402
 from videos import (  # noqa: E402
     SD,
     YUV420,
@@ -29,8 +30,6 @@ from irsde_deploy.pictures.files import Picture, write_picture  # noqa: E402
 from irsde_deploy.pictures.noise_level import estimate_noise  # noqa: E402
 from irsde_deploy.video.colour import Layout, to_planes, to_rgb  # noqa: E402
 
-PROGRAM = [sys.executable, "-m", "irsde_deploy"]
-
 
 @pytest.mark.parametrize("per_frame", [False, True])
 def test_each_frame_is_what_the_restorer_makes_of_it(unet_onnx: Path, per_frame: bool, tmp_path: Path) -> None:
@@ -39,7 +38,7 @@ def test_each_frame_is_what_the_restorer_makes_of_it(unet_onnx: Path, per_frame:
     source = write_video(tmp_path / "in.mp4", frames, "yuv444p")
     command = ["run", "--engine", unet_onnx, source, "-o", tmp_path / "out.mp4", "--steps", 2, "--crf", 0]
     noise = ["--noise", "per-frame"] if per_frame else []
-    result = subprocess.run([*PROGRAM, *map(str, command), *noise], capture_output=True, text=True, timeout=120)
+    result = irsde(*command, *noise)
     assert result.returncode == 0, result.stderr
     assert result.stderr == "", "progress is for terminals only"
     assert "4 frames" in result.stdout
@@ -56,7 +55,7 @@ def test_damaged_packets_are_left_out_and_told(unet_onnx: Path, tmp_path: Path) 
     content[where : where + len(packet)] = bytes(len(packet))
     source.write_bytes(content)
     command = ["run", "--engine", unet_onnx, source, "-o", tmp_path / "out.mkv", "--steps", 1, "--sampler", "mean"]
-    result = subprocess.run([*PROGRAM, *map(str, command)], capture_output=True, text=True, timeout=120)
+    result = irsde(*command)
     assert result.returncode == 4, result.stderr
     assert "1 damaged packet could not be decoded" in result.stderr
     assert [float(seconds) for seconds, _ in read_planes(tmp_path / "out.mkv")] == [0, 0.04, 0.08, 0.16, 0.2]
@@ -72,7 +71,7 @@ def test_a_denoising_model_takes_the_first_frames_noise_for_all(onnx_of: Callabl
     ]
     source = write_video(tmp_path / "in.mp4", frames, "yuv444p")
     command = ["run", "--engine", engine, source, "-o", tmp_path / "out.mp4", "--crf", 0, "--target-seconds", 100]
-    result = subprocess.run([*PROGRAM, *map(str, command)], capture_output=True, text=True, timeout=120)
+    result = irsde(*command)
     assert result.returncode == 0, result.stderr
     assert "an evaluation at 32x32 takes" in result.stdout
     assert "estimated on the first frame, is used for all" in result.stderr
@@ -90,12 +89,12 @@ def test_several_videos_to_a_folder(unet_onnx: Path, tmp_path: Path, fails_with:
     (tmp_path / "broken.mp4").write_bytes(b"nothing of a video")
     command = ["run", "--engine", unet_onnx, *(tmp_path / name for name in ("a.mp4", "broken.mp4", "b.mkv"))]
     command += ["-o", tmp_path / "out", "--steps", 1, "--sampler", "mean"]
-    result = subprocess.run([*PROGRAM, *map(str, command)], capture_output=True, text=True, timeout=120)
+    result = irsde(*command)
     assert result.returncode == 4
     assert "broken.mp4: not a video file" in result.stderr
     assert "2 written, 1 failed, 0 skipped" in result.stdout
     assert [len(read_planes(tmp_path / "out" / name)) for name in ("a.mp4", "b.mkv")] == [2, 2]
-    again = subprocess.run([*PROGRAM, *map(str, command), "--skip-existing"], capture_output=True, text=True)
+    again = irsde(*command, "--skip-existing")
     assert "0 written, 1 failed, 2 skipped" in again.stdout
 
 

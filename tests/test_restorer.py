@@ -25,6 +25,7 @@ from irsde_deploy.runtimes.device.drivers.probe import devices
 from irsde_deploy.runtimes.engines.onnx_session import require_provider
 from irsde_deploy.runtimes.opening import open_engine
 from irsde_deploy.runtimes.protocol import Engine
+from irsde_deploy.system.files import file_sha256
 
 RNG = np.random.default_rng(0)
 
@@ -164,6 +165,7 @@ def test_our_own_checkpoints_run_in_pytorch_and_agree_with_onnx(restorer: Restor
         save_checkpoint(tmp_path / name, weights, restorer.card)
         reference = load(tmp_path / name)
         assert reference.engine.name.startswith("PyTorch")
+        assert reference.card.checkpoint_sha256 == file_sha256(tmp_path / name), "as an engine exported from it says"
         assert np.abs(reference(picture, steps=6, seed=4) - expected).max() < 2e-5 * np.abs(expected).max()
 
 

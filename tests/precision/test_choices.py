@@ -55,7 +55,13 @@ def test_ends_stay_in_the_pictures_own_precision_and_the_time_is_never_lowered(
     assert lowerable_nodes(model) == {"/0/Sub", "/1/Conv", "/4/Add", "/5/Conv", "/6/Relu", "/7/Conv", "/8/Tanh"}
     assert kept_nodes(model, "mixed") == {"/0/Sub", "/1/Conv", "/7/Conv", "/8/Tanh"}
     assert kept_nodes(model, "fp16") == frozenset()
-    types = types_of(lower(model, kept_nodes(model, "mixed")))
+    lowered = lower(model, kept_nodes(model, "mixed"))
+    names = {tensor.name for tensor in lowered.graph.initializer}
+    assert names == {"w", "hundred", "axes", "v", "v_fp16"}, (
+        "the first convolution's, and both of two that share theirs"
+    )
+    assert {tensor.name for tensor in lower(model, ()).graph.initializer} == {"w_fp16", "hundred", "axes", "v_fp16"}
+    types = types_of(lowered)
     halves = {name for name, kind in types.items() if kind == TensorProto.FLOAT16}
     assert {"sum", "middle", "positive"} <= halves
     assert not {"y", "features", "more", "eps", "times"} & halves
@@ -102,6 +108,17 @@ def test_the_worst_picture_counts(named: tuple[onnx.ModelProto, ModelCard]) -> N
     assert quality(nodes) == np.inf
     assert 40 < quality(frozenset()) < 90
     assert quality(nodes) > quality(frozenset(kept_nodes(model, "mixed")))
+
+
+def test_a_candidate_that_overflows_is_the_worst_of_all(named: tuple[onnx.ModelProto, ModelCard]) -> None:
+    """Its features are beyond FP16's range, of both signs: NaN behind the next convolution."""
+    model, card = named
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
+    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(6e4), "w"))
+    picture = np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)
+    quality = TrajectoryQuality.of(model, card, [picture], card.plan().table)
+    assert quality(frozenset()) == -np.inf
+    assert quality(frozenset(lowerable_nodes(model))) == np.inf
 
 
 def test_a_clip_is_measured_too(named: tuple[onnx.ModelProto, ModelCard]) -> None:
@@ -179,12 +196,23 @@ def test_a_group_costs_its_operations_and_at_least_one(named: tuple[onnx.ModelPr
 
 
 def test_a_budget_that_is_just_reached_is_reached() -> None:
-    assert cheapest_set({"a": 1.0}, lambda kept: 30.0, 30).kept == ()
+    nothing = cheapest_set({"a": 1.0}, lambda kept: 30.0, 30)
+    assert (nothing.kept, nothing.quality, nothing.trials) == ((), 30.0, 1)
     assert cheapest_set({"a": 1.0, "b": 1.0}, lambda kept: 30.0 if "a" in kept else 20.0, 30).kept == ("a",)
     told: list[tuple[int, int]] = []
     result = cheapest_set({"a": 1.0}, lambda kept: 30.0 * len(kept), 30, lambda done, about: told.append((done, about)))
     assert [done for done, _ in told] == list(range(1, result.trials + 1)), "each set is measured once"
     assert all(about >= done for done, about in told)
+
+
+def test_what_turns_out_not_to_be_needed_is_released() -> None:
+    """`b` harms only while `c` is kept, which it never is: harms that are measured one by one cannot tell."""
+
+    def quality(kept: frozenset[str]) -> float:
+        power = 100.0 * ("a" not in kept) + 1.0 * ("b" not in kept and "c" in kept) + 0.6 * ("d" not in kept)
+        return -10 * np.log10(power) if power else np.inf
+
+    assert cheapest_set({"a": 1.0, "b": 1.0, "c": 1.0, "d": 2.0}, quality, 3).kept == ("a", "d")
 
 
 def test_pictures_to_measure_on(named: tuple[onnx.ModelProto, ModelCard], tmp_path: Path) -> None:

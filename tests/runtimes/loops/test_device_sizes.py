@@ -61,6 +61,25 @@ def test_a_device_that_takes_its_time_gives_the_same(
             assert_same(loop, shape, clip=clip, tiling=tiling)
 
 
+class HalfMixing(Mixing):
+    """As a device with half-precision tensors computes: x, mu and eps carry 11 bits."""
+
+    def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+        rounded = (array.astype(np.float16).astype(np.float32) for array in (x, mu))
+        return mixed(*rounded, t).astype(np.float16).astype(np.float32)
+
+
+def test_tiles_of_half_precision_fill_the_whole(driver: LazyDriver) -> None:
+    """Their sum is rounded once more than NumPy's."""
+    loop = DeviceLoop(MixingOnDevice(driver, io_type=np.float16))
+    for shape in ((1, 70, 30, 3), (2, 70, 90, 3)):
+        arguments = (batch_of(shape), CARD.plan(sampler="mean", steps=3, t0=60), given(shape))
+        for tiling in (None, Tiling(48, 16)):
+            expected = NumpyLoop(HalfMixing())(*arguments, tiling=tiling)
+            found = loop(*arguments, tiling=tiling)
+            assert np.abs(found - expected).max() < 5e-3 * np.abs(expected).max()
+
+
 def test_the_size_unused_for_longest_goes_and_its_graphs_with_it(driver: LazyDriver) -> None:
     engine = MixingOnDevice(driver)
     loop = DeviceLoop(engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,11 @@ import onnx
 import pytest
 
 from irsde_deploy.core.card import ModelCard
-from irsde_deploy.errors import EngineError, InvalidValueError
+from irsde_deploy.errors import EngineError, InvalidValueError, MissingPackageError
 from irsde_deploy.graphs.onnx_file import read_model
 from irsde_deploy.runtimes.device.drivers.probe import Device
 from irsde_deploy.runtimes.tensorrt import rebuild as rebuilding
-from irsde_deploy.runtimes.tensorrt.backend import make_logger
+from irsde_deploy.runtimes.tensorrt.backend import load_backend, make_logger
 from irsde_deploy.runtimes.tensorrt.builder import _capabilities, _Work, require_builder
 from irsde_deploy.runtimes.tensorrt.options import BuildOptions
 from irsde_deploy.runtimes.tensorrt.plan_card import PlanCard
@@ -164,3 +165,71 @@ def test_a_rebuild_is_for_this_gpu_from_the_same_graph_in_the_plans_precision(
     with pytest.raises(EngineError, match="must be there, which it was built from"):
         rebuild(plan, lower, build)
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("backend", "module", "old", "new"),
+    [
+        ("tensorrt", "tensorrt", ("10.12.0.36", "9.99.0"), ("10.13.0.35", "11.0.0")),
+        ("tensorrt-rtx", "tensorrt_rtx", ("1.2.0.54", "0.9.0"), ("1.3.0.35", "1.10.0.1")),
+    ],
+)
+def test_versions_that_lack_what_is_called_are_refused(
+    backend: str, module: str, old: tuple[str, ...], new: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in (*old, *new):
+        there = SimpleNamespace(__version__=version)
+        monkeypatch.setitem(sys.modules, module, there)  # type: ignore[arg-type]
+        if version in new:
+            assert load_backend(backend) is there
+            continue
+        with pytest.raises(MissingPackageError, match=f"{backend} {version} is too old: .* or later is needed"):
+            load_backend(backend)
+
+
+class Logging:
+    """TensorRT's base class of loggers."""
+
+    Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3)
+
+
+def test_errors_of_both_kinds_are_kept_and_nothing_else() -> None:
+    logger = make_logger(SimpleNamespace(ILogger=Logging))
+    for severity, message in enumerate(("assertion", "out of memory", "slow", "hello")):
+        logger.log(severity, message)
+    assert logger.errors == ["assertion", "out of memory"]
+
+
+class Timing:
+    """A configuration that knows kernel timings, and takes those of this GPU alone."""
+
+    def __init__(self) -> None:
+        self.used: list[tuple[bytes, bool]] = []
+
+    def create_timing_cache(self, content: bytes) -> Any:
+        if content == b"garbage":
+            return None
+        return SimpleNamespace(content=content)
+
+    def set_timing_cache(self, timings: Any, ignore_mismatch: bool) -> bool:
+        self.used.append((timings.content, ignore_mismatch))
+        return bool(timings.content != b"another GPU")
+
+
+@pytest.mark.parametrize(
+    ("kept", "used"),
+    [
+        (b"this GPU", [(b"this GPU", False)]), (b"another GPU", [(b"another GPU", False), (b"", False)]),
+        (b"garbage", [(b"", False)]), (None, [(b"", False)]),
+    ],
+)  # fmt: skip
+def test_timings_of_another_gpu_are_not_used(kept: bytes | None, used: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "a.timing"
+    if kept is not None:
+        file.write_bytes(kept)
+    work, config = _Work(SimpleNamespace(IProgressMonitor=Monitored), options(), file), Timing()
+    work._logger = SimpleNamespace(errors=["the old one does not fit"] if kept else [])
+    assert work._use_timings(config).content == used[-1][0]
+    assert config.used == used
+    assert work._why() == ("the old one does not fit" if kept == b"this GPU" else "it gives no reason")
+    assert _Work(SimpleNamespace(IProgressMonitor=Monitored), options(), None)._use_timings(config) is None

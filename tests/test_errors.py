@@ -66,6 +66,8 @@ def test_a_mistyped_name_leads_to_the_file(tmp_path: Path) -> None:
     with pytest.raises(errors.InputFileError) as caught:
         require_readable(tmp_path / "derain.onn")
     assert str(caught.value) == f"{tmp_path}/derain.onn: no such file: did you mean {tmp_path}/derain.onnx?"
+    (tmp_path / ".deblur.onnx").write_bytes(b"hidden")
+    assert str(missing(tmp_path / "deblur.onnx")) == f"{tmp_path}/deblur.onnx: no such file"
     assert str(missing(tmp_path / "else.png")) == f"{tmp_path}/else.png: no such file"
     assert str(missing(tmp_path / "no" / "derain.onnx")) == f"{tmp_path}/no/derain.onnx: no such file"
 

@@ -17,7 +17,9 @@ import pytest
 from sample_pictures import photograph
 
 from irsde_deploy import load
-from irsde_deploy.cli.video_options import _seconds
+from irsde_deploy.cli.common import read_sources
+from irsde_deploy.cli.video_options import VideoOptions, _seconds
+from irsde_deploy.core.comparison import psnr
 from irsde_deploy.errors import InvalidValueError
 from irsde_deploy.graphs.onnx_file import read_model, write_model
 from irsde_deploy.pictures import batch, targets
@@ -129,6 +131,12 @@ def test_what_does_not_go_together_is_refused(
     fails_with(2, "--resume is for videos", *run, "--resume")
     fails_with(2, "only a plan can be built again: leave out --rebuild", *run, "--rebuild")
     fails_with(2, "nan is not a number", *run, "--crf", "nan")
+    fails_with(2, "the path is empty", "run", small_onnx, picture, "-o", "")
+    resume = ("train", "--resume", tmp_path)
+    fails_with(
+        2, "a resumed run keeps its settings (only --iterations may change): leave out --seed", *resume, "--seed", 0
+    )
+    fails_with(2, "written HxW", "build", small_onnx, "-o", tmp_path / "a.plan", "--opt", "64")
     video = ("run", small_onnx, "in.mp4", "-o", tmp_path / "out.mp4")
     fails_with(2, "--format is for pictures", *video, "--format", "png")
     fails_with(2, "--size is for raw RGB on a pipe", *video, "--size", "8x8")
@@ -141,6 +149,46 @@ def test_what_does_not_go_together_is_refused(
     pack = ("pack", small_onnx, "-o", tmp_path / "pack")
     fails_with(2, "--size is of the synthetic reference", *pack, "--size", "8x8", "--picture", picture)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png"]
+
+
+def test_evaluate_leaves_out_the_border_that_it_was_told_to(
+    small_onnx: Path, tmp_path: Path, succeeds: Succeeds
+) -> None:
+    clean = photograph(1, 24, 32)
+    write_picture(tmp_path / "GT" / "a.png", Picture(clean))
+    write_picture(tmp_path / "LQ" / "a.png", Picture(photograph(0, 24, 32)))
+    options = ("--crop-border", 2, "--save-pictures", "--worst", 0, "--seed", 3, "--quality", "draft")
+    said = json.loads(
+        succeeds("evaluate", small_onnx, "--data", tmp_path, "-o", tmp_path / "report", *options, "--json")[0]
+    )
+    restored = load(small_onnx)(read_picture(tmp_path / "LQ" / "a.png").rgb, quality="draft", seed=3)
+    inner = (slice(2, -2), slice(2, -2))
+    assert said["files"][0]["psnr"] == pytest.approx(psnr(restored[inner], clean[inner]))
+    np.testing.assert_array_equal(read_picture(tmp_path / "report" / "restored" / "a.png").rgb, restored)
+    assert not (tmp_path / "report" / "worst.png").exists()
+
+
+def test_what_is_there_already_is_skipped_and_counted(small_onnx: Path, tmp_path: Path, succeeds: Succeeds) -> None:
+    for number in range(2):
+        write_picture(tmp_path / "in" / f"{number}.png", Picture(photograph(number, 8, 12)))
+    run = ("run", small_onnx, tmp_path / "in", "-o", tmp_path / "out")
+    assert succeeds(*run)[0].splitlines()[-1].startswith("2 written, 0 failed in ")
+    (tmp_path / "out" / "0.png").write_bytes(b"kept")
+    (tmp_path / "out" / "1.png").unlink()
+    last = succeeds(*run, "--skip-existing")[0].splitlines()[-1]
+    assert last.startswith("1 written, 0 failed in ")
+    assert last.endswith(" s, 1 skipped")
+    assert (tmp_path / "out" / "0.png").read_bytes() == b"kept"
+
+
+def test_what_is_given_counts_and_what_is_not_does_not() -> None:
+    given = VideoOptions(crf=0.0, start=Fraction(0), preset=None, resume=False)
+    assert given.given == {"crf": 0.0, "start": 0}
+    names = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task", "margin")
+    model = {**dict.fromkeys(names), "recipe": "derain", "max_sigma": 7.0, "timesteps": 9, "margin": 0}
+    flags, recipe = read_sources(model)
+    assert flags.values == {"max_sigma": 7.0, "T": 9, "margin": 0}
+    assert recipe.values["max_sigma"] == 10
 
 
 def test_verify_compares_with_one_thing_and_replaces_no_input(

@@ -39,13 +39,15 @@ def test_closed_descriptors_change_nothing(closed: str, small_onnx: Path, expect
 def test_what_is_written_to_a_closed_stderr_goes_into_no_file(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
-        "from irsde_deploy.__main__ import _occupy_standard_descriptors\n"
-        "_occupy_standard_descriptors()\n"
-        "file = open('picture', 'wb')\n"
-        "file.write(b'pixels')\n"
-        "file.flush()\n"
-        "os.write(2, b'warning of a library')\n"
-        "print('hidden', file=sys.stderr)\n"
+        "from irsde_deploy import __main__ as program, cli\n"
+        "def work(**_):\n"
+        "    file = open('picture', 'wb')\n"
+        "    file.write(b'pixels')\n"
+        "    file.flush()\n"
+        "    os.write(2, b'warning of a library')\n"
+        "    print('hidden', file=sys.stderr)\n"
+        "cli.cli.main = work\n"
+        "program.main()\n"
     )
     done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{script}" 2>&-'], cwd=tmp_path)
     assert (done.returncode, (tmp_path / "picture").read_bytes()) == (0, b"pixels")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -142,8 +143,11 @@ def test_what_a_library_printed_is_written_before_a_command_ends_well() -> None:
         "cli.cli.main = lambda **_: print('by a library')\n"
         "program.main()"
     )
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, env=buffered
+        )
     assert (done.returncode, done.stderr) == (1, "irsde-deploy: output: No space left on device\n")
 
 

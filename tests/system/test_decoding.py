@@ -118,8 +118,8 @@ def test_numbers_may_be_written_as_text_by_people() -> None:
     def read(**values: Any) -> Numbers:
         return convert(numbers_from_text(values, Numbers), Numbers, "the numbers")
 
-    assert read(rate="5e-3", count="1e5", steps=["5", 1e1], most=" 4", name="7") == Numbers(
-        5e-3, 100_000, (5, 10), 4, "7"
+    assert read(rate="5e-3", count="1e5", steps=["5", 1e1, " 20"], most=" 4", name="7") == Numbers(
+        5e-3, 100_000, (5, 10, 20), 4, "7"
     )
     assert isinstance(read(rate=1).rate, float)
     assert read(count=f"{2**63 - 1}").count == 2**63 - 1, "no float on the way"

@@ -114,7 +114,8 @@ def test_a_report_of_engines_qualities_and_psnr(
     rng = np.random.default_rng(0)
     for folder in ("LQ", "GT"):
         write_picture(tmp_path / "data" / folder / "a.png", Picture(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)))
-    options = ["--size", "16x16", "--size", "24x32", "--repeats", "2", "--quality", "draft", "--quality", "fast"]
+    options = ["--size", "16x16", "--size", "24x32", "--batch", "2", "--repeats", "2"]
+    options += ["--quality", "draft", "--quality", "fast"]
     report = ["--data", str(tmp_path / "data"), "-o", str(tmp_path / "report")]
     monkeypatch.setattr(sys, "argv", ["irsde-deploy", "bench", str(unet_onnx), *options, *report])
     with pytest.raises(SystemExit) as stop:
@@ -123,6 +124,7 @@ def test_a_report_of_engines_qualities_and_psnr(
     assert "| unet.onnx | 24x32 |" in capfd.readouterr().out
     found = json.loads((tmp_path / "report" / "bench.json").read_text())
     assert [(t["size"], t["quality"]) for t in found["pictures"]] == [("24x32", "draft"), ("24x32", "fast")]
+    assert [(t["size"], t["batch"]) for t in found["evaluations"]] == [("16x16", 2), ("24x32", 2)]
     for timing in found["evaluations"]:
         assert timing["gflops"] / (found["matrix_product_peak_gflops"] * timing["share"]) == pytest.approx(1)
         assert timing["median"] <= timing["p95"]

@@ -450,6 +450,7 @@ def test_a_bad_tag_of_a_tiff_costs_a_note(tmp_path: Path, tag: int, value: tuple
     write_tiff(tmp_path / "in.tif", RGB.astype(int), 8, 2, tags={tag: value})
     picture = read_picture(tmp_path / "in.tif")
     np.testing.assert_array_equal(picture.rgb, RGB)
+    assert picture_size(tmp_path / "in.tif") == (16, 24)
     assert words in " ".join(picture.notes)
     assert len(picture.notes) == bool(words)
     for suffix in OUTPUTS:

@@ -28,9 +28,10 @@ class Toy:
     name = "toy"
 
     def __init__(self, card: ModelCard, pixels: int = 10**9) -> None:
-        self.card, self.pixels = card, pixels
+        self.card, self.pixels, self.calls = card, pixels, 0
 
     def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+        self.calls += 1
         if x[0, 0].size > self.pixels:
             raise OutOfMemoryError("there is no memory left")
         return np.tanh(x + 0.5 * np.roll(x, 1, axis=3) - t[:, None, None, None] / 100).astype(np.float32)
@@ -112,8 +113,10 @@ def test_the_first_way_of_cutting_is_kept_size_by_size() -> None:
 
 
 @pytest.mark.parametrize("tile", [None, 128])
-def test_what_was_asked_for_is_not_cut_otherwise(tile: int | None) -> None:
-    restoring = Restoring(Restorer(Toy(KNOWING, pixels=50)), Sampling(sampler="mean", steps=1, tile=tile))
+def test_what_was_asked_for_is_not_tried_again_otherwise(tile: int | None) -> None:
+    engine = Toy(KNOWING, pixels=50)
+    restoring = Restoring(Restorer(engine), Sampling(sampler="mean", steps=1, tile=tile))
     restoring.way((1, 160, 200, 3))
     with pytest.raises(OutOfMemoryError):
         restoring(RNG.random((160, 200, 3), dtype=np.float32))
+    assert engine.calls == 1, "what does not fit once is not tried a second time"

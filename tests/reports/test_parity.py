@@ -26,7 +26,6 @@ from irsde_deploy.runtimes.protocol import Engine
 from irsde_deploy.system.files import file_sha256
 from irsde_deploy.system.listener import Listener
 
-pytest.importorskip("matplotlib", reason="Matplotlib is not installed (extra export)")
 SETTINGS = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1], "img_channel": 3}
 THREE_STEPS = Sampling(sampler="mean", steps=3, seed=5)
 
@@ -66,8 +65,12 @@ Verify = Callable[..., tuple[Trajectory, list[str], list[str]]]
 
 
 @pytest.fixture
-def verify(weights: Path, tmp_path: Path) -> Verify:
-    """Verify an engine with some settings; gives the trajectory, the lines and the notes."""
+def verify(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Verify:
+    """Verify an engine with some settings; gives the trajectory, the lines and the notes.
+
+    Nothing is drawn, which takes a second each time: test_verify.py holds the plot against the command's.
+    """
+    monkeypatch.setattr("irsde_deploy.reports.parity.write_trajectory_plot", lambda *_: None)
 
     def verified(engine: Engine, **settings: object) -> tuple[Trajectory, list[str], list[str]]:
         lines: list[str] = []

@@ -17,7 +17,7 @@ from irsde_deploy.errors import InvalidValueError
 from irsde_deploy.export.sources import SettingsSource
 from irsde_deploy.networks.checkpoints import read_checkpoint
 from irsde_deploy.pictures.files import read_picture
-from irsde_deploy.pictures.metrics import RING, ring_error
+from irsde_deploy.pictures.metrics import RING
 from irsde_deploy.training import session
 from irsde_deploy.training.margins import CANDIDATES, MarginError, cheapest_sufficient, measured_until_good
 from irsde_deploy.training.plan import DataPlan, TrainingPlan, make_plan
@@ -102,18 +102,6 @@ def test_examples_without_an_interior_tell_nothing() -> None:
     assert results is not None
     assert results[0].interior is None
     assert margin_error(0, results).as_good
-
-
-def test_the_ring_is_the_outermost_pixels() -> None:
-    reference = np.full((40, 50, 3), 100, np.uint8)
-    image = reference.copy()
-    image[:RING] += 10
-    image[20, 20] += 30
-    ring, interior = ring_error(image, reference)
-    assert ring == pytest.approx(10 * RING * 50 / (40 * 50 - 24 * 34))
-    assert interior == pytest.approx(30 / (24 * 34))
-    assert ring_error(image.astype(np.uint16) * 257, reference.astype(np.uint16) * 257)[0] == pytest.approx(ring)
-    assert ring_error(image[:16], reference[:16]) == (pytest.approx(5.0), None)
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_quiet_prints_errors_alone(small_onnx: Path, photos: Path, tmp_path: Path, run: Run) -> None:
+    write_picture(photos / "0.png", Picture(photograph(0, 24, 32).astype("uint16") * 257))  # of which a note is to say
     command = ("run", small_onnx, photos, "-o", tmp_path / "out", "--steps", 1, "--format", "jpg")
     code, stdout, stderr = run(*command, "-q")
     assert (code, stdout) == (4, "")

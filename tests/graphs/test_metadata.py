@@ -12,12 +12,15 @@ import pytest
 from onnx import helper
 
 from irsde_deploy.core.card import METADATA_KEY, ModelCard
+from irsde_deploy.core.margin import surround
 from irsde_deploy.core.sde import DenoisingSDE
 from irsde_deploy.errors import EngineError, IrsdeError
+from irsde_deploy.graphs import border_nodes
 from irsde_deploy.graphs.flops import count_flops, counter, operations
 from irsde_deploy.graphs.metadata import checked_card
 from irsde_deploy.graphs.onnx_file import read_model, set_metadata, write_model
 from irsde_deploy.graphs.writer import GraphWriter
+from irsde_deploy.runtimes.engines.onnx_session import open_session
 
 PICTURE = ("batch", 3, "height", "width")
 TENSORS = [("x", True, PICTURE), ("mu", True, PICTURE), ("t", True, ("batch",)), ("eps", True, PICTURE)]
@@ -135,3 +138,20 @@ def test_constants_are_the_same_only_with_type_and_shape() -> None:
     assert len(set(names)) == 4
     assert w.constant(0, np.int64) == names[0]
     assert list(w.constants) == names
+
+
+@pytest.mark.parametrize("margin", [0, 1, 7])
+def test_a_margin_in_a_graph_is_the_margin_of_numpy(margin: int) -> None:
+    """Mirrored again and again where it is wider than the picture; also far away, where a small network cannot look."""
+    w = GraphWriter("g")
+    w("Identity", border_nodes.surround(w, "x", margin), output="y")
+    ends = [
+        helper.make_tensor_value_info("x", 1, ["b", "c", "h", "w"]),
+        helper.make_tensor_value_info("y", 1, [None] * 4),
+    ]
+    graph = helper.make_graph(w.nodes, "g", ends[:1], ends[1:], list(w.constants.values()))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    session = open_session(model.SerializeToString())
+    for height, width in ((1, 2), (3, 1), (8, 16)):
+        picture = np.random.default_rng(0).random((2, 3, height, width), dtype=np.float32)
+        np.testing.assert_array_equal(session.run(None, {"x": picture})[0], surround(picture, margin))

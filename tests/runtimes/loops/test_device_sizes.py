@@ -174,7 +174,7 @@ def test_what_is_not_finite_is_found_where_it_began(driver: LazyDriver, capturab
         with pytest.raises(InvalidValueError, match="the picture has NaN or infinite values"):
             loop(picture, plan, given(B))
         picture[0, 20, 33, 2] = 3e38  # finite, and times t it is not
-        with pytest.raises(NotFiniteError, match="after step 1 of 3 .* in fp32 on mixing: the weights or the engine"):
+        with pytest.raises(NotFiniteError, match=r"after step 1 of 3 \(t = 100\) .* in fp32 on mixing: the weights or"):
             loop(picture, plan, given(B))
     low = DeviceLoop(MixingOnDevice(driver, replace(CARD, precision="fp16")))
     with pytest.raises(NotFiniteError, match="in fp16 on mixing: give an FP32 engine as fallback"):

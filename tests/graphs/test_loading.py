@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +242,15 @@ def test_nodes_without_names_go_into_a_whole_loop(whole: Path, tmp_path: Path) -
     model, card = read_model(whole)
     assert not any(node.name for node in model.graph.node)
     export_whole_loop(model, card, plan_loop(card), tmp_path / "l.onnx")
+
+
+def test_a_card_is_given_to_a_graph_that_has_none(whole: Path, tmp_path: Path) -> None:
+    own = read_model(whole)[1]
+    other = replace(own, task="given")
+    assert read_model(whole, other)[1] == own
+    model = onnx.load(whole)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    assert read_model(tmp_path / "bare.onnx", other)[1] == other
+    with pytest.raises(EngineError, match="no model card inside"):
+        read_model(tmp_path / "bare.onnx")

@@ -27,6 +27,7 @@ from irsde_deploy.embedding.pack import FP32_TOLERANCE, cpp_folder, write_pack
 from irsde_deploy.embedding.selftest import selftest
 from irsde_deploy.embedding.steps_file import PackSettings, read_steps_file, to_text
 from irsde_deploy.errors import EngineError, InputFileError, InvalidValueError, OutputFileError
+from irsde_deploy.graphs.cpu_rewrites import REWRITES, for_cpu
 from irsde_deploy.graphs.onnx_file import read_model, write_model
 from irsde_deploy.system.files import write_folder_atomically
 
@@ -142,6 +143,7 @@ def test_a_pack_holds_what_python_restores(unet_onnx: Path, unet_pack: Path) -> 
     np.testing.assert_array_equal(arrays["noise"], np.concatenate([source(k) for k in range(5)]))
     assert_same_table(read_steps_file(unet_pack / "steps.txt").table, restorer.plan(sampler="sde-2m", steps=4).table)
     assert load(unet_pack / "engine.onnx").card == restorer.card
+    assert (unet_pack / "engine.onnx").read_bytes() == for_cpu(unet_onnx, REWRITES["openvino"], strict=True)
     assert (unet_pack / "card.json").read_text() == restorer.card.to_json() + "\n"
     assert (unet_pack / "irsde.h").read_bytes() == (cpp_folder() / "include" / "irsde.h").read_bytes()
     found = selftest(unet_pack)

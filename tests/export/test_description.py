@@ -351,6 +351,7 @@ def test_all_of_a_checkpoints_own_card_is_kept(tmp_path: Path) -> None:
     said = flags(**SDE, task="t", sampler="ddim", steps=6, t0=50, margin=16, form="latent")
     card = describe(checkpoint(model), [said]).card
     assert (card.t0, card.margin, card.steps, card.checkpoint_sha256) == (50, 16, 6, "00")
+    assert (card.pad_mode, card.multiple_of, card.channels, card.global_operators) == ("zero", 2, 3, True)
     save_checkpoint(tmp_path / "own.pt", model.state_dict(), card)
     read = read_checkpoint(tmp_path / "own.pt")
     assert describe(read, []).card == replace(card, checkpoint_sha256=read.sha256)

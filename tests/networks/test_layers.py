@@ -15,8 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from irsde_deploy import MeanRevertingSDE, ModelCard
+from irsde_deploy.core.card import METADATA_KEY
 from irsde_deploy.errors import CheckpointError
 from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet, LatentUNet
+from irsde_deploy.networks.checkpoints import OWN_FORMAT, read_checkpoint, save_checkpoint
 from irsde_deploy.networks.detection import build_network, detect_network
 from irsde_deploy.networks.layers import ChannelNorm
 from irsde_deploy.networks.perceptual import FrechetDistance
@@ -163,3 +166,34 @@ def test_fid_counts_pictures_and_knows_which_are_clean() -> None:
         distance.add(restored, clean)
         assert distance.value() == expected
     assert told == [(7, False), (9, True)] * 2
+
+
+def test_a_tensor_in_two_places_is_read(tmp_path: Path) -> None:
+    weights = weights_of()
+    tied = {**weights, "encoders.0.0.conv2.weight": torch.rand(300, 300), "decoders.0.0.conv2.weight": torch.rand(1)}
+    tied["decoders.0.0.conv2.weight"] = tied["encoders.0.0.conv2.weight"]
+    torch.save(tied, tmp_path / "c.pt")
+    read = read_checkpoint(tmp_path / "c.pt").weights
+    assert torch.equal(read["decoders.0.0.conv2.weight"], tied["encoders.0.0.conv2.weight"])
+
+
+def test_a_card_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    torch.save({"format": OWN_FORMAT, METADATA_KEY: {"network": "x"}, "weights": weights_of()}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"a\.pt: "):
+        read_checkpoint(tmp_path / "a.pt")
+    torch.save({METADATA_KEY: "no card", "weights": weights_of()}, tmp_path / "b.pt")
+    read = read_checkpoint(tmp_path / "b.pt")
+    assert (read.card, read.notes) == (None, ("took the weights in 'weights'",))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_with_strides_are_written(suffix: str, tmp_path: Path) -> None:
+    card = ModelCard("x", {}, 3, 1, "zero", MeanRevertingSDE(30, 20, "cosine", 0.02))
+    turned = torch.arange(6.0).reshape(2, 3).T
+    save_checkpoint(tmp_path / f"c{suffix}", {"w": turned}, card)
+    assert torch.equal(read_checkpoint(tmp_path / f"c{suffix}").weights["w"], turned)
+
+
+def test_parts_called_module_stay_in_unknown_networks() -> None:
+    weights = {"first.module.weight": torch.ones(2), "second.weight": torch.ones(2)}
+    assert select_weights(weights, []).keys() == weights.keys()

@@ -15,7 +15,7 @@ from sample_pictures import write_photographs
 from irsde_deploy.errors import InvalidValueError, OutputFileError
 from irsde_deploy.export.sources import SettingsSource
 from irsde_deploy.training import session
-from irsde_deploy.training.data import Batch
+from irsde_deploy.training.data import Batch, TrainingSamples
 from irsde_deploy.training.plan import DataPlan, TrainingPlan, make_plan
 from irsde_deploy.training.processes import Process
 from irsde_deploy.training.run import Ending, train
@@ -83,6 +83,19 @@ def test_the_best_validation_is_kept_through_worse_and_equal_ones_and_a_pause(
     assert RunFolder(folder).best_validation() == (2, 23.0)
     assert [row["psnr"] for row in log_of(folder)] == [20, 23, 21, 23, 22]
     assert read_run(folder)[1]["tally"]["psnr"] == 22
+
+
+def test_batches_are_of_the_samples_that_the_settings_ask_for(photographs: Path, tmp_path: Path) -> None:
+    settings = {"flip": False, "start_share": 0.5, "seed": 9}
+    opened = session.Session.open(plan(photographs, 8, **settings), tmp_path / "run", Process(), None, None, "cpu")
+    samples = TrainingSamples(opened.pairs, 8, opened.plan.card.sde, 9, flip=False, rotate=True, start_share=0.5)
+    loader = opened.loader(0, None)
+    assert len(loader) == 8
+    for number, given in enumerate(loader):
+        for row, sample in enumerate((samples[2 * number], samples[2 * number + 1])):
+            for name, value in sample._asdict().items():
+                assert torch.equal(getattr(given, name)[row], value), name
+    opened.folder.close()
 
 
 def test_time_adds_up_over_the_processes_that_continue_a_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from c_library import opened
 from damaged_packs import DAMAGES
 from packs import UNET_SAMPLING
 
@@ -20,6 +22,7 @@ from irsde_deploy import ModelCard, load
 from irsde_deploy.core.noise import seeded_noise
 from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.embedding.pack import cpp_folder, write_pack
+from irsde_deploy.embedding.selftest import selftest
 from irsde_deploy.embedding.steps_file import PackSettings, read_steps_file, to_text
 from irsde_deploy.graphs.onnx_file import read_model, write_model
 from irsde_deploy.runtimes.loops.numpy_loop import NumpyLoop
@@ -329,3 +332,148 @@ def test_plans_that_the_tensorrt_backend_refuses(tensorrt_build: Path, unet_pack
     stderr = run(tensorrt_build / "irsde_selftest", tmp_path / "rtx", code=1).stderr
     assert "needs tensorrt-rtx, which this library was built without" in stderr
     assert "needs openvino" in run(tensorrt_build / "irsde_selftest", unet_pack, code=1).stderr
+
+
+@pytest.fixture
+def instrumented() -> None:
+    """Skip where the library cannot be loaded into Python."""
+    if os.environ.get("IRSDE_CPP_FLAGS"):
+        pytest.skip("the library is instrumented")
+
+
+@pytest.fixture
+def small_pack(small_onnx: Path, tmp_path: Path) -> Path:
+    """A pack of a network of one convolution, to be changed: `sde-2m`, 3 steps, seed 5, reference 6x10."""
+    write_pack(small_onnx, tmp_path / "small", Sampling(seed=5), (6, 10))
+    return tmp_path / "small"
+
+
+@pytest.mark.usefixtures("instrumented")
+def test_descriptions_say_what_steps_txt_says(build: Path, small_onnx: Path, tmp_path: Path) -> None:
+    for sampler, clip, stochastic in (("mean", True, 0), ("sde-2m", False, 1)):
+        sampling = Sampling(sampler=sampler, steps=2, clip=clip, seed=2**64 - 1)
+        write_pack(small_onnx, tmp_path / sampler, sampling, (4, 4))
+        with opened(build / "libirsde.so", tmp_path / sampler) as handle:
+            found = handle.description()
+        card = json.loads(found.pop("card_json"))
+        assert (card["network"], found.pop("engine").split(" ")[0]) == ("small", "OpenVINO")
+        assert {name: value for name, value in found.items() if name != "struct_size"} == {
+            "channels": 3, "multiple_of": 4, "steps": 2, "stochastic": stochastic, "latent": 0, "clip": int(clip),
+            "seed": 2**64 - 1, "sampler": sampler, "task": "", "precision": "fp32",
+        }  # fmt: skip
+
+
+@pytest.mark.usefixtures("instrumented")
+def test_one_handle_restores_pictures_of_all_sizes_and_types(build: Path, small_pack: Path, small_onnx: Path) -> None:
+    """Larger and smaller than the one before, more of them than compiled sizes are kept; planes by one stride alone."""
+    restorer = load(small_onnx, provider="openvino")
+    rng = np.random.default_rng(0)
+    with opened(build / "libirsde.so", small_pack) as handle:
+        for height, width in ((9, 6), (1, 1), (20, 31), (4, 8), (3, 50), (9, 6), (20, 31)):
+            picture = rng.random((height, width, 3), dtype=np.float32)
+            expected = restorer(picture, seed=5)
+            np.testing.assert_allclose(handle.restored(picture), expected, atol=TOLERANCE)
+            planes = handle.restored(picture.transpose(2, 0, 1), channel_stride=4 * height * width)
+            np.testing.assert_allclose(planes.transpose(1, 2, 0), expected, atol=TOLERANCE)
+        for white, kind in ((255, np.uint8), (65535, np.uint16)):
+            picture = rng.integers(0, white + 1, (7, 9, 3), dtype=kind)
+            found = handle.restored(picture).astype(int)
+            assert np.abs(found - restorer(picture, seed=5)).max() <= 1
+            assert found.max() > white // 2
+        with pytest.raises(ValueError, match=r"floating-point pictures are in \[0, 1\], and this one goes to 9"):
+            handle.restored(np.full((4, 4, 3), -9, np.float32))
+
+
+@pytest.mark.usefixtures("instrumented")
+def test_latents_are_floating_point(build: Path, small_onnx: Path, tmp_path: Path) -> None:
+    model, card = read_model(small_onnx)
+    write_model(model, replace(card, value_range=None), tmp_path / "latent.onnx")
+    write_pack(tmp_path / "latent.onnx", tmp_path / "pack", Sampling(seed=5), (4, 4))
+    latent = np.random.default_rng(0).normal(0, 5, (5, 6, 3)).astype(np.float32)
+    with opened(build / "libirsde.so", tmp_path / "pack") as handle:
+        expected = load(tmp_path / "latent.onnx", provider="openvino")(latent, seed=5)
+        np.testing.assert_allclose(handle.restored(latent), expected, rtol=1e-4, atol=1e-4)
+        for kind in (np.uint8, np.uint16):
+            with pytest.raises(ValueError, match="a latent must be IRSDE_F32"):
+                handle.restored(latent.astype(kind))
+
+
+@pytest.mark.usefixtures("instrumented")
+def test_the_selftests_numbers_are_pythons(build: Path, small_pack: Path) -> None:
+    """Also where the output is small, where it is large, and where the noise of a later step differs."""
+    output, noise = small_pack / "reference_output.npy", small_pack / "reference_noise.npy"
+    for path, change in (
+        (output, lambda array: array * np.float32(0.25)),
+        (output, lambda array: array * np.float32(40)),
+        (noise, lambda array: array + (np.arange(4) == 3).reshape(-1, 1, 1, 1) * np.float32(0.5)),
+    ):
+        np.save(path, change(np.load(path)))
+        expected = selftest(small_pack)
+        with opened(build / "libirsde.so", small_pack) as handle:
+            found = handle.selftest()
+        assert expected.output_error > 1e-3
+        assert found.output_error == pytest.approx(expected.output_error, rel=1e-3)
+        assert found.noise_error == pytest.approx(expected.noise_error, rel=1e-3, abs=1e-6)
+        assert found.tolerance == expected.tolerance
+
+
+def test_packs_of_earlier_versions_are_read(build: Path, small_pack: Path) -> None:
+    """No hash in steps.txt, and no field in card.json that was not known then; numbers and texts in other words."""
+    steps, card = small_pack / "steps.txt", small_pack / "card.json"
+    steps.write_text(re.sub("engine_sha256 .*\n", "", steps.read_text()))
+    fields = json.loads(card.read_text())
+    for name in ("t0", "calibrated"):
+        fields.pop(name, None)
+    fields["sde"]["max_sigma"] = float(fields["sde"]["max_sigma"])
+    fields["steps"] = int(fields["steps"])
+    card.write_text(json.dumps(fields, indent=2).replace('"small"', '"\\u0073mall"'))
+    run(build / "irsde_selftest", small_pack)
+
+
+def test_a_cards_texts_may_have_escapes(build: Path, small_onnx: Path, tmp_path: Path) -> None:
+    model, card = read_model(small_onnx)
+    write_model(model, replace(card, task='a\tb\\"c\n/\u96e8\U0001f327'), tmp_path / "escapes.onnx")
+    write_pack(tmp_path / "escapes.onnx", tmp_path / "pack", Sampling(steps=1), (4, 4))
+    run(build / "irsde_selftest", tmp_path / "pack")
+    path = tmp_path / "pack" / "card.json"
+    path.write_text(path.read_text().replace("\\t", "\\u0009").replace("\\n", "\\u000a").replace("/", "\\/"))
+    run(build / "irsde_selftest", tmp_path / "pack")
+
+
+@pytest.mark.parametrize(("seed", "code"), [(2**64 - 1, 3), (2**64, 1), (10**20 - 1, 1)])
+def test_seeds_at_their_limits(seed: int, code: int, build: Path, small_pack: Path) -> None:
+    path = small_pack / "steps.txt"
+    path.write_text(path.read_text().replace("\nseed 5\n", f"\nseed {seed}\n"))
+    message = "the seed's noise differs" if code == 3 else f"its 'seed' is '{seed}'"
+    assert message in run(build / "irsde_selftest", small_pack, code=code).stderr
+
+
+def test_programs_refuse_what_they_do_not_read(build: Path, small_pack: Path, tmp_path: Path) -> None:
+    pixels = bytes(range(4 * 5 * 3))
+    out = tmp_path / "out"
+    for content in (b"P6\n4 5\n65535\n" + pixels * 2, b"P6\n4 5\n255\n" + pixels[:-1], b"P5\n4 5\n255\n" + pixels):
+        (tmp_path / "in").write_bytes(content)
+        stderr = run(build / "restore_c", small_pack, tmp_path / "in", out, code=1).stderr
+        assert stderr == "restore_c: IN must be a binary 8-bit PPM or a colour PFM\n"
+    picture = np.zeros((4, 5, 3), np.float32)
+    picture[0, 0, 0] = np.nan
+    write_pfm(tmp_path / "in", picture)
+    for program in PROGRAMS:
+        stderr = run(build / program, small_pack, tmp_path / "in", out, code=1).stderr
+        assert stderr == f"{program}: the picture has NaN or infinite values: every value must be finite\n"
+    (tmp_path / "in").write_bytes((tmp_path / "in").read_bytes()[:-4])
+    assert "cut off" in run(build / "restore_cpp", small_pack, tmp_path / "in", out, code=1).stderr
+    assert not out.exists()
+    assert run(build / "irsde_selftest", code=2).stderr == "usage: irsde_selftest FOLDER\n"
+
+
+@pytest.mark.usefixtures("instrumented")
+def test_a_frame_of_another_size_on_a_stand_in(tensorrt_build: Path, unet_pack: Path, tmp_path: Path) -> None:
+    """One handle: the size that the context was told changes with the picture, in both sides or in one."""
+    settings = plan_pack(unet_pack, tmp_path / "pack", "stand-in float 16 64")
+    loop = NumpyLoop(NumpyPlan(load(unet_pack / "engine.onnx").card, False))
+    with opened(tensorrt_build / "libirsde.so", tmp_path / "pack") as handle:
+        for height, width in ((37, 53), (20, 53), (20, 20), (37, 53)):
+            picture = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
+            expected = loop(picture[None], settings.plan, seeded_noise(5, (1, 3, height, width)))[0]
+            np.testing.assert_allclose(handle.restored(picture), expected, rtol=0, atol=1e-6)

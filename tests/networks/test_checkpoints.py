@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import zipfile
 from pathlib import Path
@@ -113,6 +114,7 @@ def test_our_own_files_carry_the_card(weights: Weights, suffix: str, tmp_path: P
     save_checkpoint(path, weights, card, half=True)
     read = read_checkpoint(path)
     assert read.card == card
+    assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert all(torch.equal(read.weights[key], weights[key].half().float()) for key in weights)
     # and describing it again needs no flags, and changes nothing but the file's own hash
     again = describe(read, []).card

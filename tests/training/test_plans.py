@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,11 @@ def test_a_fingerprint_is_of_all_pictures_trained_on_or_held_out(tmp_path: Path)
     data = DataPlan(str(small_pictures(tmp_path, 4)))
     known = data.fingerprinted(*data.open())
     assert known.fingerprinted(*known.open()) == known
+    others = replace(data, validation_gt=str(small_pictures(tmp_path.with_name(f"{tmp_path.name}v"), 2)))
+    apart = others.fingerprinted(*others.open())
+    (Path(apart.validation_gt or "") / "p01.png").unlink()
+    with pytest.raises(InvalidValueError, match="are not those that the run started with"):
+        apart.fingerprinted(*apart.open())
     for number in (3, 0):  # trained on, held out
         path = tmp_path / f"p{number:02d}.png"
         path.rename(tmp_path / "p99.png")

@@ -133,6 +133,12 @@ def test_archives_end_as_pytorchs_and_hold_their_arrays(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="an array of 16 bytes has 15"):
         load_safely(archive_of(tmp_path / "d.pt", bytes(15)))
     assert load_safely(archive_of(tmp_path / "e.pt", bytes(16), pickled="c/DATA.PKL")).tolist() == [0.0] * 4
+    end = (tmp_path / "e.pt").read_bytes()[:-2] + b"\1\0"
+    (tmp_path / "e.pt").write_bytes(end)  # a comment that is announced, and is not there
+    with pytest.raises(CheckpointError, match="does not end as one"):
+        load_safely(tmp_path / "e.pt")
+    torch.save(torch.arange(4.0)[4:].reshape(3, 0), tmp_path / "f.pt")
+    assert load_safely(tmp_path / "f.pt").shape == (3, 0), "nothing, at the end of an array"
     torch.save(torch.ones(2), tmp_path / "f.pt")
     content = (tmp_path / "f.pt").read_bytes()
     assert content[-98:].startswith(b"PK\x06\x06"), "PyTorch writes the directory of large archives, always"

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from irsde_deploy.errors import InputFileError
 from irsde_deploy.pictures.files import Picture, picture_size, read_picture, write_picture
@@ -306,9 +306,22 @@ def test_an_avif_may_name_another_brand_first_and_its_colours_by_numbers(tmp_pat
 
 def test_an_avif_is_turned_and_keeps_what_is_beside_it(tmp_path: Path) -> None:
     data = Image.Exif()
-    data[0x0112] = 6
-    picture = read(tmp_path, saved("AVIF", exif=data))
+    data.update({0x0112: 6, 0x013B: "Somebody"})
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = read(tmp_path, saved("AVIF", exif=data, icc_profile=profile, xmp=b"<x/>"))
     assert picture.rgb.shape == (64, 48, 3)
+    assert (picture.metadata.profile, picture.metadata.xmp) == (profile, b"<x/>")
+    assert (picture.metadata.exif or b"")[:2] in (b"II", b"MM"), "without the word Exif, which is no part of them"
+    write_picture(tmp_path / "out.jpg", picture)
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.getexif()[0x013B] == "Somebody"
+
+
+def test_the_resolution_of_a_bitmap_is_kept(tmp_path: Path) -> None:
+    density = read(tmp_path, saved("BMP", dpi=(300, 150))).metadata.density
+    assert density is not None
+    assert (density.unit, round(density.x), round(density.y)) == ("inch", 300, 150)
+    assert read(tmp_path, saved("GIF")).metadata.density is None
 
 
 @pytest.mark.parametrize("white", [1, 3, 100, 255, 256, 1023, 65535])
@@ -365,6 +378,12 @@ def test_portable_bitmaps(tmp_path: Path) -> None:
         (b"\0\0\0\x18ftypisom\0\0\0\0isommp41", "not a PNG, JPEG, WebP"),
         (b"8BPS\0\1", "is a Photoshop file, which is not read"),
         (b"Pf\n3 3\n-1\n", "is a PFM picture"),
+        (b"v/1\1\2\0\0\0", "is an OpenEXR picture"),
+        (b"#?RADIANCE\n", "is a Radiance HDR picture"),
+        (b"\xff\x0a\xfa\x1f", "is a JPEG XL picture"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "is a JPEG XL picture"),
+        (b"<svg xmlns=''>", "is an SVG drawing"),
+        (b"FUJIFILMCCD-RAW ", "is a camera's raw file"),
         (b"%PDF-1.4 ...", "is a PDF file"),
         (b"BM" + bytes(60), "the picture is damaged"),
         (b"GIF89a\0\0\0\0", "the picture is damaged"),

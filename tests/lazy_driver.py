@@ -101,10 +101,17 @@ class LazyDriver(HostDriver):
 
 
 def mixed(x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """What the network computes: eps = x / 2 + t mu / 100, of each entry with its own t; NaN where t mu overflows."""
+    """What the network computes: eps = x' / 2 + t mu' / 100, of each entry with its own t; NaN where t mu overflows.
+
+    Of x' and mu' a part is of the neighbours to the right and below, which at a picture's border are its padding.
+    """
     with np.errstate(all="ignore"):
-        product = t[:, None, None, None] * mu
-        return x / np.float32(2) + product / np.float32(100) + (product - product)
+        product = t[:, None, None, None] * _blurred(mu)
+        return _blurred(x) / np.float32(2) + product / np.float32(100) + (product - product)
+
+
+def _blurred(planes: np.ndarray) -> np.ndarray:
+    return (np.float32(2) * planes + np.roll(planes, -1, -1) + np.roll(planes, -1, -2)) / np.float32(4)
 
 
 class Mixing:

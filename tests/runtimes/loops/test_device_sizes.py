@@ -300,5 +300,5 @@ def test_tiles_of_the_numpy_loop_cover_the_padding_too() -> None:
     """One tile that is larger than the padded picture is the whole picture."""
     card: ModelCard = replace(CARD, pad_mode="zero")
     arguments = (batch_of(B), card.plan(), given(B))
-    whole, tiled = (NumpyLoop(Mixing(card))(*arguments, tiling=way) for way in (None, Tiling(32, 0)))
+    whole, tiled = (NumpyLoop(Mixing(card))(*arguments, tiling=way) for way in (None, Tiling(48, 0)))
     np.testing.assert_allclose(tiled, whole, rtol=1e-5, atol=1e-5)

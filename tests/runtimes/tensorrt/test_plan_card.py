@@ -68,7 +68,7 @@ FULL = plan_card(
 def test_the_card_is_found_in_any_bytes(card: PlanCard, tmp_path: Path) -> None:
     plan = tmp_path / "a.plan"
     noise = bytes(range(256)) * 40
-    decoy = b"irsde-card:{not a card"
+    decoy = b"irsde-card:{not a card" + b'irsde-card:7 irsde-card:["schema"]'
     plan.write_bytes(noise + decoy + noise + card.network_name().encode() + b"\0\xff" + noise)
     assert read_plan_card(plan) == card
 

@@ -94,6 +94,9 @@ def test_crops_of_trajectories_spread_over_each_picture() -> None:
         tops = [window((300, 500), visit, pictures - 1, 0, 9, 100)[0].start / 200 for visit in range(32)]
         assert np.diff(np.sort([0, *tops, 1])).max() < 0.15
     assert window((20, 30), 7, 0, 0, 0, 100) == (slice(0, 20), slice(0, 30))
+    crops = [window((20, 18), visit, 0, 0, 9, 16) for visit in range(32)]
+    assert {rows.start for rows, _ in crops} == {0, 1, 2, 3, 4}, "to the last row"
+    assert {columns.stop for _, columns in crops} == {16, 17, 18}
 
 
 def test_a_state_hangs_on_seed_and_number_alone() -> None:

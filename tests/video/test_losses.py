@@ -317,3 +317,12 @@ def test_damage_that_two_attempts_meet_is_counted_once(tmp_path: Path, monkeypat
     losses = Losses()
     assert len(list(read_frames(probe(source), Span(Fraction("2.2")), losses))) == 7
     assert losses.damaged == 1
+
+
+def test_the_last_frame_lasts_as_long_as_the_others_where_the_source_does_not_say(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "in.ts", planes_of(8, YUV420, SD, 16, 32), options={"crf": "0", "bf": "0"})
+    assert {frame.duration for frame in read_frames(probe(source), Span(), Losses())} == {0}
+    restore(source, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as result:
+        picture = result.streams.video[0]
+        assert picture.duration * picture.time_base == Fraction(8, 25)

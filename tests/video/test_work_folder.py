@@ -186,6 +186,15 @@ def test_runs_that_are_refused_leave_no_folder(source: Path, cut_off: Path, tmp_
     assert manifest["segment"] == 2
 
 
+def test_a_folder_in_which_nothing_was_begun_goes_and_another_stays(cut_off: Path, tmp_path: Path) -> None:
+    for target, stays in ((tmp_path / "other.mp4", False), (tmp_path / "out.mp4", True)):
+        work = WorkFolder(target)
+        work.claim()
+        assert work.folder.is_dir()
+        work.release()
+        assert work.folder.exists() == stays
+
+
 def test_a_full_disk_is_told_with_what_helps(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise av.error.OSError(errno.ENOSPC, "No space left on device", "file:/somewhere/else.part")

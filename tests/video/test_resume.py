@@ -307,7 +307,7 @@ def test_an_interrupt_during_the_last_segment_keeps_it(tmp_path: Path, monkeypat
 
 
 def test_frames_with_times_made_up_are_continued_where_they_were(tmp_path: Path) -> None:
-    """The clock begins anew after the frames that the choice of a clock looks at; a seek would end in the first part."""
+    """The clock begins anew after the frames that the choice of a clock looks at; a seek would end before that."""
     one = write_video(tmp_path / "one.ts", planes_of(110, YUV420, SD, 16, 32), options={"crf": "0", "g": "10"})
     source = tmp_path / "in.ts"
     source.write_bytes(2 * one.read_bytes())

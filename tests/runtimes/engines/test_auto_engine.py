@@ -6,6 +6,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,14 +20,17 @@ SHAPE = (1, 3, 8, 8)
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache_and_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that engines alone put forward, so that no choice hangs on what else the machine does."""
     monkeypatch.setenv("IRSDE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(auto_engine, "time", SimpleNamespace(perf_counter=lambda: Timed.now))
 
 
 class Timed:
     """An engine that takes some time, counts its calls, and fails from one of them on."""
 
     card = None
+    now = 0.0
 
     def __init__(self, name: str, seconds: float, fails_from: int = 10**9) -> None:
         self.name, self.seconds, self.fails_from, self.calls = name, seconds, fails_from, 0
@@ -35,12 +39,20 @@ class Timed:
         self.calls += 1
         if self.calls >= self.fails_from:
             raise EngineError(f"{self.name} cannot")
-        time.sleep(self.seconds)
+        Timed.now += self.seconds
         return x
 
 
+class Patient(Timed):
+    """Gives other threads time to come in."""
+
+    def __call__(self, x: np.ndarray, mu: np.ndarray, t: np.ndarray) -> np.ndarray:
+        time.sleep(0.005)
+        return super().__call__(x, mu, t)
+
+
 def test_threads_that_ask_at_once_measure_once() -> None:
-    engines = [Timed("A", 0.002), Timed("B", 0.02)]
+    engines = [Patient("A", 0.002), Patient("B", 0.02)]
     auto = AutoEngine(engines, "a model")
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(auto.engine_for, [SHAPE] * 4))

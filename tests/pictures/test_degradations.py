@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 from sample_pictures import photograph
 
 from irsde_deploy.errors import InvalidValueError
@@ -100,6 +101,23 @@ def test_blur_keeps_the_light_and_its_kernel_has_the_stated_size(kind: str) -> N
     assert blurred.sum() == pytest.approx(1, rel=1e-4)
     rows = np.flatnonzero(blurred.sum(axis=1) > 1e-6)
     assert rows[-1] - rows[0] + 1 == (21 if "motion" in kind else 11)
+
+
+@pytest.mark.parametrize("kind", ["motion-blur", "defocus-blur"])
+def test_a_blurred_picture_has_a_sensors_noise(kind: str) -> None:
+    grey = np.full((100, 100, 3), 0.5, np.float32)
+    noise = degradation(kind, {"noise": 5})(grey, 0) - degradation(kind, {"noise": 0})(grey, 0)
+    assert noise.std() * 255 == pytest.approx(5, rel=0.02)
+
+
+def test_low_resolution_rounds_the_smaller_size() -> None:
+    """Eleven pixels become three, not two: 2.75."""
+    point = np.zeros((11, 11, 3), np.float32)
+    point[:, 5] = 1
+    whole = Image.fromarray(point[:, :, 0])
+    small = whole.resize((3, 3), Image.Resampling.BICUBIC).resize((11, 11), Image.Resampling.BICUBIC)
+    found = degradation("low-resolution", {"scale": 4})(point, 0)[:, :, 0]
+    np.testing.assert_allclose(found, np.clip(np.asarray(small), 0, 1), atol=1e-6)
 
 
 def test_low_resolution_keeps_what_a_quarter_of_the_pixels_can_hold() -> None:

@@ -45,7 +45,6 @@ class FrameRestorer:
         restorer = load(engine, device, fallback=fallback, provider=provider)
         require_rgb_pictures(restorer.card, engine)
         self._restoring = Restoring(restorer, sampling)
-        self._restoring.way((1, 4096, 4096, 3))  # raises for wrong tiles, which a small picture does not show
         self._numbered = noise == "per-frame"
         self._lock = threading.Lock()  # engines keep buffers, and frameworks ask from several threads
 

@@ -104,6 +104,25 @@ def test_an_export_that_differs_fails_and_leaves_no_file(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_export_that_is_wrong_for_batches_alone_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first entry's timestep for all of them: a trajectory of one picture does not show it."""
+
+    def write_wrong(model: torch.nn.Module, card: ModelCard, path: Path, opset: int) -> None:
+        to_onnx.write_onnx(model, card, path, opset)
+        graph = onnx.load(path)
+        for node in graph.graph.node:
+            node.input[:] = ["first" if name == "t" else name for name in node.input]
+        graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "zero"))
+        graph.graph.node.insert(0, onnx.helper.make_node("Gather", ["t", "zero"], ["first"]))
+        onnx.save(graph, path)
+
+    monkeypatch.setattr(exporter, "write_onnx", write_wrong)
+    _, checkpoint, description = describe_random("nafnet pixel")
+    with pytest.raises(ParityError, match="the exported graph differs from PyTorch: eps 3x3x4x8 t=1,10,20 is off by"):
+        exporter.export_checkpoint(checkpoint, description.card, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_failed_exports_leave_an_older_file_alone(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"older")
     _, checkpoint, description = describe_random("unet depth 1")

@@ -137,7 +137,7 @@ def test_nothing_is_compared_beyond_where_the_reference_diverges() -> None:
 
 def test_the_worst_state_is_named_and_nan_is_worse_than_any() -> None:
     one = np.ones(3)
-    steps = [compare(str(by), one + by, one, 1e-3) for by in (0.0, 2e-4, 5e-2, 1e-2)]
+    steps = [compare(str(by), one + by, one, 1e-3) for by in (0.0, 2e-4, 1e-2, 5e-2)]
     assert Trajectory(steps, [3, 2, 1, 0]).worst.case == "0.05"
     with pytest.raises(ParityError, match="0.05 is off by 0.05 of the largest value, and 1e-03 is allowed"):
         require(steps, "this")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ def test_exported_without_mu_and_equal_to_pytorch(name: str, tmp_path: Path) -> 
     card = describe(checkpoint, [flags(max_sigma=75, T=30)]).card
     assert card.sde == DenoisingSDE(75, 30, "cosine", 0.04)
     export_checkpoint(checkpoint, card, tmp_path / "x.onnx")
+    assert [given.name for given in onnx.load(tmp_path / "x.onnx").graph.input] == ["x", "t"]
     restorer = load(tmp_path / "x.onnx")
     x, mu = np.random.default_rng(0).random((2, 1, 3, 16, 24), dtype=np.float32)
     t = np.array([7], np.float32)

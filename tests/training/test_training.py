@@ -438,6 +438,7 @@ def test_a_reference_checkpoint_is_where_training_starts(photographs: Path, tmp_
     initial = read_checkpoint(case.weights)
     data = DataPlan(str(photographs), degradation={"kind": "rain"}, side=32)
     started = make_plan([flags(**case.sde, steps=2)], data, {**SETTINGS, "iterations": 1, "patch": 16}, initial)
+    assert (len(initial.sha256), started.card.checkpoint_sha256) == (64, "")
     train(started, tmp_path / "run", Process(), initial=initial, stop_at=1)
     learned = weights_of(tmp_path / "run")
     largest = max(float((learned[key] - value).abs().max()) for key, value in initial.weights.items())

@@ -136,6 +136,7 @@ def test_what_does_not_go_together_is_refused(
     fails_with(
         2, "a resumed run keeps its settings (only --iterations may change): leave out --seed", *resume, "--seed", 0
     )
+    fails_with(1, str(tmp_path), *resume, "-q", "--device", "cpu")
     fails_with(2, "written HxW", "build", small_onnx, "-o", tmp_path / "a.plan", "--opt", "64")
     video = ("run", small_onnx, "in.mp4", "-o", tmp_path / "out.mp4")
     fails_with(2, "--format is for pictures", *video, "--format", "png")
@@ -201,8 +202,10 @@ def test_verify_compares_with_one_thing_and_replaces_no_input(
     fails_with(2, "--tolerance is for --against", *verify, *tiled, "--picture", picture, "--tolerance", 0.1)
     for tolerance in (0, -1, 1.01, "nan"):
         fails_with(2, "--tolerance must be above 0 and at most 1", *verify, *against, "--tolerance", tolerance)
-    fails_with(2, "neither be an input", *verify, *tiled, "--picture", picture, "--plot", picture)
-    fails_with(2, "--csv must end in .csv", *verify, *against, "--csv", tmp_path / "a.txt")
+    csv, plot = small_onnx.with_suffix(".tiles.csv"), small_onnx.with_suffix(".parity.png")
+    replaced = (*verify, *tiled, "--picture", picture, "--plot", picture)
+    fails_with(2, f"neither be an input, not {csv} and {picture}", *replaced)
+    fails_with(2, f"a.txt and {plot}", *verify, *against, "--csv", tmp_path / "a.txt")
     fails_with(1, "a.pt: no such file", *verify, *against, "--tolerance", 1)
 
 
@@ -211,6 +214,7 @@ def test_export_refuses_options_of_what_is_not_asked_for(small_onnx: Path, tmp_p
     fails_with(2, "--opt-level: for a plan: add --engine FILE.plan", *export, "--opt-level", 3)
     fails_with(2, "--timing-cache: for a plan", *export, "--no-timing-cache")
     fails_with(2, "--steps, --clip: for a whole loop: add --whole-loop", *export, "--steps", 3, "--clip")
+    fails_with(2, "--noise-input: for a whole loop", *export, "--noise-input", "noise")  # its default
     fails_with(2, "--engine builds from the score graph", *export, "--whole-loop", "--engine", tmp_path / "a.plan")
     fails_with(2, "a plan's name must end in .plan", *export, "--engine", tmp_path / "a.engine")
     (tmp_path / "a.onnx").touch()

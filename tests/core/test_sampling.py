@@ -42,6 +42,7 @@ DENOISING = ModelCard(
         ({"quality": ["fast"]}, "quality must be one of draft"),
         ({"t0": 0}, "t0 must be a whole number from 1"),
         ({"t0": 1.5}, "t0 must be a whole number from 1"),
+        ({"tile": 64, "overlap": 1.5}, "^overlap must be a whole number, not 1.5$"),
         ({"noise_level": 0.0}, "noise_level must be a number above 0"),
         ({"noise_level": True}, "noise_level must be a number above 0"),
         ({"noise_level": float("nan")}, "noise_level must be a number above 0"),
@@ -64,6 +65,7 @@ def test_the_keywords_are_the_fields() -> None:
 def test_the_limits_themselves_are_taken() -> None:
     assert Sampling(seed=2**64 - 1, tile=64, overlap=32).seed == 2**64 - 1
     assert Sampling(tile="auto", overlap=1024).overlap == 1024
+    assert (Sampling(steps=1).steps, Sampling(t0=1).t0, Sampling(tile=1, overlap=0).tile) == (1, 1, 1)
 
 
 def test_numpys_numbers_become_plain_ones() -> None:

@@ -1,4 +1,5 @@
 # make demo: set up, export the committed checkpoint, restore a rainy picture. make test: set up, lint, types, arrows, tests.
+# make test-all: that, the slow tests, all of them in a random order, and a few mutants (docs/testing.md).
 # make fuzz: damaged files of every kind for 10 minutes (tests/fuzz/README.md); SEED=7 KIND=onnx NUMBER=12 MINUTES=1
 # make mutants: small faults, each of which some test must notice (docs/testing.md); ROOM=core NUMBER=20 SEED=7 JOBS=1
 # make docs: the site of the documentation, with the reference of the Python interface: site/index.html.
@@ -9,8 +10,9 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test mutants fuzz test-vapoursynth kill docs clean
+.PHONY: demo test test-all mutants fuzz test-vapoursynth kill docs clean
 
 demo: .venv/run.stamp
 	$(BIN)/irsde-deploy export assets/derain_nafnet_w16.safetensors -o demo/derain.onnx --overwrite
@@ -25,7 +27,12 @@ test: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
+
+# And what takes longer: the slow tests with all others in a random order, and mutants that are drawn anew each day.
+test-all: test
+	$(BIN)/python -m pytest $(WORKERS) -p randomly -p no:cacheprovider
+	PYTHONPATH=tests $(BIN)/python -m mutants --jobs 2 --number 12 --seed $$(date +%j)
 
 JOBS ?= 2
 mutants: .venv/dev.stamp
@@ -63,4 +70,4 @@ docs: .venv-docs/stamp
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vapoursynth .venv-docs demo site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-vapoursynth .venv-docs demo site .test_cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads cost small networks more than they bring
@@ -13,8 +15,31 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for the tests that use ON
 
 import pytest
 from golden import NETWORK_CASES, GoldenCase, load_case
+from places import TESTS
 
 from irsde_deploy.__main__ import main
+
+LONGEST = (
+    "embedding/test_cpp.py",
+    "training/test_training.py",
+    "test_libraries.py",
+    "kill/test_kill.py",
+    "test_import_weight.py",
+    "runtimes/tensorrt/test_builder.py",
+    "cli/test_commands.py",
+    "cli/test_train.py",
+    "cli/test_run_video.py",
+    "export/test_export.py",
+    "calibration/test_calibrate.py",
+    "graphs/test_whole_loop.py",
+    "runtimes/loops/test_device_loop.py",
+)
+"""Files that take longest: two workers take whole files in turn, and the last one must not be long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {str(TESTS / name): place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(str(item.path), len(places)))
 
 
 @pytest.fixture(params=NETWORK_CASES)
@@ -25,15 +50,9 @@ def case(request: pytest.FixtureRequest) -> GoldenCase:
 @pytest.fixture(scope="session")
 def unet_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The golden U-Net exported by the command's own code: (folder)/unet.onnx."""
-    from irsde_deploy.export.description import describe, flags
-    from irsde_deploy.export.exporter import export_checkpoint
-    from irsde_deploy.networks.checkpoints import read_checkpoint
+    from exports import exported_unet
 
-    golden = load_case("unet_nf8_depth4")
-    checkpoint = read_checkpoint(golden.weights)
-    path = tmp_path_factory.mktemp("engines") / "unet.onnx"
-    export_checkpoint(checkpoint, describe(checkpoint, [flags(task="derain", **golden.sde)]).card, path)
-    return path
+    return Path(shutil.copy(exported_unet(), tmp_path_factory.mktemp("engines")))
 
 
 @pytest.fixture(scope="session")
@@ -47,43 +66,34 @@ def small_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def onnx_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Name of a golden case or of a random network that does not see mu -> its FP32 ONNX file, written once."""
-    from golden import torch_engine
-    from unconditional import CASES, random_network
-
-    from irsde_deploy.core.card import ModelCard
-    from irsde_deploy.core.sde import DenoisingSDE
-    from irsde_deploy.export.to_onnx import write_onnx
+    from exports import exported
 
     folder = tmp_path_factory.mktemp("onnx")
 
     def path_of(name: str) -> Path:
         path = folder / f"{name}.onnx"
-        if path.exists():
-            return path
-        if name in CASES:
-            model = random_network(name)
-            sde = DenoisingSDE(max_sigma=75, T=100, schedule="cosine")
-            card = ModelCard(name, CASES[name], 3, model.multiple_of, model.pad_mode, sde, sampler="mean", steps=4)
-        else:
-            engine = torch_engine(load_case(name))
-            model, card = engine.model, engine.card
-        write_onnx(model, card, path)
-        return path
+        return path if path.exists() else Path(shutil.copy(exported(name), folder))
 
     return path_of
 
 
 @pytest.fixture(scope="session")
-def unet_pack(unet_onnx: Path) -> Path:
-    """A pack of the golden U-Net (`packs.UNET_SAMPLING`), not to be changed."""
+def whole_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of the small network (`packs.PACK_SAMPLING`), not to be changed."""
     pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
-    from packs import UNET_SAMPLING, UNET_SIZE
+    from exports import packed_small
 
-    from irsde_deploy.embedding.pack import write_pack
+    return Path(shutil.copytree(packed_small(), tmp_path_factory.mktemp("packs") / "small.pack"))
 
-    folder = unet_onnx.with_name("unet.pack")
-    write_pack(unet_onnx, folder, UNET_SAMPLING, UNET_SIZE)
-    return folder
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A command that ends with an error ignores signals from then on; the next test shall not, nor its processes."""
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = [signal.getsignal(name) for name in names]
+    yield
+    for name, handler in zip(names, handlers, strict=True):
+        signal.signal(name, handler)
 
 
 @pytest.fixture

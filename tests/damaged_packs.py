@@ -359,19 +359,19 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "card of another task": (with_card(lambda card: card.update(task="dehaze")), 1, "are of different models"),
     "card of another SDE": (with_card(lambda card: card["sde"].update(max_sigma=11)), 1, "are of different models"),
     "card of another width": (with_card(lambda card: card["settings"].update(nf=4)), 1, "are of different models"),
-    "card of other steps": (with_card(lambda card: card.update(steps=3)), 1, "are of different models"),
+    "card of other steps": (with_card(lambda card: card.update(steps=7)), 1, "are of different models"),
     "card of other channels": (in_card('"channels":3,"m', '"channels":4,"m'), 1, "are of different models"),
     "card of another precision": (in_card('"precision":"fp32"', '"precision":"fp16"'), 1, "are of different models"),
     "another precision": (edit("precision fp32", "precision fp16"), 1, "are of different models"),
     "another padding": (edit("pad_mode reflect", "pad_mode zero"), 1, "are of different models"),
-    "another multiple": (edit("multiple_of 16", "multiple_of 32"), 1, "are of different models"),
+    "another multiple": (edit("multiple_of 4", "multiple_of 8"), 1, "are of different models"),
     "latent": (edit("latent 0", "latent 1"), 1, "are of different models"),
-    "huge multiple": (edit("multiple_of 16", "multiple_of 4096"), 1, "its 'multiple_of' is"),
+    "huge multiple": (edit("multiple_of 4", "multiple_of 4096"), 1, "its 'multiple_of' is"),
     "huge multiple in both": (
-        both(edit("multiple_of 16", "multiple_of 512"), in_card('f":16,', 'f":512,')),
+        both(edit("multiple_of 4", "multiple_of 512"), in_card('f":4,', 'f":512,')),
         1,
         "its 'multiple_of' is",
     ),
     "not finite": (with_nan, 1, "after step 1 of 4 (t = 100) the state is not finite (NaN or infinity), in fp32 on "),
 }
-"""Name -> damage to a pack of the U-Net: sde-2m, 4 steps, seed 5, reference 21x35."""
+"""Name -> damage to the pack of the small network: sde-2m, 4 steps, seed 5, reference 21x35."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from irsde_deploy.networks.detection import NETWORKS
+if TYPE_CHECKING:
+    import torch
 
 CASES = {
     "ConditionalNAFNet": {
@@ -27,6 +28,10 @@ CASES = {
 
 
 def random_network(name: str) -> torch.nn.Module:
+    import torch
+
+    from irsde_deploy.networks.detection import NETWORKS
+
     torch.manual_seed(0)
     network = NETWORKS[name](**CASES[name])
     with torch.no_grad():

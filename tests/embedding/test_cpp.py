@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,56 +13,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c_library import opened
+from cpp_builds import (
+    QUICK,
+    RELEASE,
+    SOURCE,
+    configure,
+    openvino_build,
+    require_openvino,
+    require_tools,
+    run,
+    stand_in_build,
+    tool,
+)
 from damaged_packs import DAMAGES
-from packs import UNET_SAMPLING
+from packs import PACK_SAMPLING
 
 from irsde_deploy import ModelCard, load
 from irsde_deploy.core.noise import seeded_noise
 from irsde_deploy.core.sampling import Sampling
-from irsde_deploy.embedding.pack import cpp_folder, write_pack
+from irsde_deploy.embedding.pack import write_pack
 from irsde_deploy.embedding.selftest import selftest
 from irsde_deploy.embedding.steps_file import PackSettings, read_steps_file, to_text
 from irsde_deploy.graphs.onnx_file import read_model, write_model
 from irsde_deploy.runtimes.loops.numpy_loop import NumpyLoop
 from irsde_deploy.system.libraries import import_openvino
 
-SOURCE = cpp_folder()
 TOLERANCE = 1e-5
 PROGRAMS = ("restore_c", "restore_cpp")
-
-
-def tool(name: str) -> str | None:
-    """A program on the path, or beside this Python, where the packages cmake and ninja put theirs."""
-    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-
-
-def run(*command: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done
-
-
-def configure(source: Path, build: Path, *options: str) -> None:
-    """Configure and build a CMake project; IRSDE_CPP_FLAGS are further flags, such as -fsanitize=address,undefined."""
-    generator = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}") if tool("ninja") else ()
-    flags = os.environ.get("IRSDE_CPP_FLAGS", "")
-    extra = [f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}"] if flags else []
-    run(tool("cmake"), "-S", source, "-B", build, *generator, *extra, *options)
-    done = run(tool("cmake"), "--build", build, "--parallel", 2)
-    assert "warning" not in done.stdout + done.stderr, done.stdout
-
-
-def missing(reason: str) -> None:
-    """Skip for this reason, or fail where IRSDE_REQUIRE_CPP says that these tests must run."""
-    if os.environ.get("IRSDE_REQUIRE_CPP"):
-        pytest.fail(f"IRSDE_REQUIRE_CPP is set: {reason}")
-    pytest.skip(reason)
-
-
-def require_tools() -> None:
-    for name in ("cmake", "g++"):
-        if tool(name) is None:
-            missing(f"{name} is not installed (pip install cmake ninja; a C++ compiler from the system)")
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
@@ -78,15 +53,10 @@ def test_a_missing_compiler_fails_where_it_is_required(
 
 
 @pytest.fixture(scope="session")
-def build(unet_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build() -> Path:
     """The library, its programs and tests."""
-    require_tools()
-    if not import_openvino().utils.get_cmake_path():
-        missing("this OpenVINO has no CMake package (its wheels from PyPI have)")
-    folder = tmp_path_factory.mktemp("cpp") / "build"
-    python = f"-DPython3_EXECUTABLE={sys.executable}"  # in whose packages CMake finds OpenVINO
-    configure(SOURCE, folder, python, "-DIRSDE_BUILD_TESTS=ON", f"-DIRSDE_TEST_PACK={unet_pack}")
-    return folder
+    require_openvino()
+    return openvino_build(QUICK)
 
 
 def write_pfm(path: Path, picture: np.ndarray) -> None:
@@ -102,7 +72,7 @@ def read_pnm(path: Path, dtype: str) -> np.ndarray:
 
 
 CASES = {
-    "unet_nf8_depth4": UNET_SAMPLING,
+    "unet_nf8_depth4": PACK_SAMPLING,
     "nafnet_w16": Sampling(sampler="posterior", steps=3, seed=2**40 + 1),
     "ConditionalUNet": Sampling(sampler="mean", steps=3, clip=True, t0=40),
 }
@@ -130,39 +100,37 @@ def test_programs_restore_what_python_does(
 
 
 @pytest.mark.parametrize("size", [(37, 53), (4, 9)])
-def test_programs_honour_the_margin(
-    size: tuple[int, int], build: Path, onnx_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_programs_honour_the_margin(size: tuple[int, int], build: Path, small_onnx: Path, tmp_path: Path) -> None:
     """One that both sides of the larger picture can be mirrored over, and neither of the smaller one's."""
-    model, card = read_model(onnx_of("nafnet_w16"))
+    model, card = read_model(small_onnx)
     engine, sampling = tmp_path / "wide.onnx", Sampling(sampler="posterior", steps=3, seed=4)
-    write_model(model, replace(card, margin=10), engine)
+    write_model(model, replace(card, margin=10, pad_mode="zero"), engine)
     write_pack(engine, tmp_path / "pack", sampling, (9, 17))
     picture = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
     write_pfm(tmp_path / "in.pfm", picture)
     expected = load(engine, provider="openvino")(picture, sampling)
-    assert np.abs(expected - load(onnx_of("nafnet_w16"))(picture, sampling)).max() > 0.01, "a margin changes pictures"
+    assert np.abs(expected - load(small_onnx)(picture, sampling)).max() > 0.01, "a margin changes pictures"
     for program in PROGRAMS:
         run(build / program, tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm")
         assert np.abs(read_pnm(tmp_path / "out.pfm", "<f4") - expected).max() < TOLERANCE
     run(build / "irsde_selftest", tmp_path / "pack")
 
 
-def test_eight_bit_pictures(build: Path, unet_onnx: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_eight_bit_pictures(build: Path, small_onnx: Path, whole_pack: Path, tmp_path: Path) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (21, 34, 3), dtype=np.uint8)
     (tmp_path / "in.ppm").write_bytes(b"P6\n34 21\n255\n" + picture.tobytes())
-    run(build / "restore_c", unet_pack, tmp_path / "in.ppm", tmp_path / "out.ppm")
-    expected = load(unet_onnx, provider="openvino")(picture, sampler="sde-2m", steps=4, seed=5)
+    run(build / "restore_c", whole_pack, tmp_path / "in.ppm", tmp_path / "out.ppm")
+    expected = load(small_onnx, provider="openvino")(picture, sampler="sde-2m", steps=4, seed=5)
     found = read_pnm(tmp_path / "out.ppm", "u1")
     assert np.abs(found.astype(int) - expected).max() <= 1
     assert len(np.unique(found)) > 10
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_packs_are_one_sentence(damage: str, build: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_damaged_packs_are_one_sentence(damage: str, build: Path, whole_pack: Path, tmp_path: Path) -> None:
     spoil, code, message = DAMAGES[damage]
     pack = tmp_path / "pack"
-    shutil.copytree(unet_pack, pack)
+    shutil.copytree(whole_pack, pack)
     spoil(pack)
     stderr = run(build / "irsde_selftest", pack, code=code).stderr
     assert message in stderr
@@ -173,15 +141,15 @@ def test_damaged_packs_are_one_sentence(damage: str, build: Path, unet_pack: Pat
     assert "nan" not in stderr
 
 
-def test_files_may_be_links(build: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_files_may_be_links(build: Path, whole_pack: Path, tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
-    for path in unet_pack.iterdir():
+    for path in whole_pack.iterdir():
         (tmp_path / "pack" / path.name).symlink_to(path)
     run(build / "irsde_selftest", tmp_path / "pack")
 
 
-def test_a_file_is_no_pack(build: Path, unet_pack: Path) -> None:
-    stderr = run(build / "irsde_selftest", unet_pack / "steps.txt", code=1).stderr
+def test_a_file_is_no_pack(build: Path, whole_pack: Path) -> None:
+    stderr = run(build / "irsde_selftest", whole_pack / "steps.txt", code=1).stderr
     assert "steps.txt: this is a file, and a pack is a folder: make one with 'irsde-deploy pack'" in stderr
 
 
@@ -204,6 +172,13 @@ def test_ctest(build: Path) -> None:
         assert f"{name} ." in report
 
 
+@pytest.mark.slow
+def test_release_builds_have_no_warnings_and_pass_their_tests() -> None:
+    require_openvino()
+    assert "100% tests passed" in run(tool("ctest"), "--test-dir", openvino_build(RELEASE)).stdout
+    stand_in_build(RELEASE)
+
+
 def test_the_library_shows_its_interface_alone(build: Path) -> None:
     if tool("nm") is None or os.environ.get("IRSDE_CPP_FLAGS"):
         pytest.skip("nm is not installed, or the library is instrumented")
@@ -221,21 +196,21 @@ target_link_libraries(consumer PRIVATE irsde::irsde)
 """
 
 
-def test_installed_it_is_found_by_cmake(build: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_installed_it_is_found_by_cmake(build: Path, whole_pack: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
     run(tool("cmake"), "--install", build, "--prefix", prefix)
     assert (prefix / "include" / "irsde.h").read_bytes() == (SOURCE / "include" / "irsde.h").read_bytes()
-    run(prefix / "bin" / "irsde_selftest", unet_pack)
+    run(prefix / "bin" / "irsde_selftest", whole_pack)
     (tmp_path / "consumer").mkdir()
     (tmp_path / "consumer" / "CMakeLists.txt").write_text(CONSUMER.format(source=SOURCE))
     configure(tmp_path / "consumer", tmp_path / "built", f"-DCMAKE_PREFIX_PATH={prefix}")
-    report = run(tmp_path / "built" / "consumer", unet_pack).stdout
+    report = run(tmp_path / "built" / "consumer", whole_pack).stdout
     assert "sde-2m, 4 steps: largest error" in report
 
 
-def test_a_plan_without_tensorrt_is_one_sentence(build: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_a_plan_without_tensorrt_is_one_sentence(build: Path, whole_pack: Path, tmp_path: Path) -> None:
     pack = tmp_path / "pack"
-    shutil.copytree(unet_pack, pack)
+    shutil.copytree(whole_pack, pack)
     (pack / "engine.onnx").rename(pack / "engine.plan")
     text = (pack / "steps.txt").read_text().replace("backend openvino", "backend tensorrt")
     (pack / "steps.txt").write_text(text)
@@ -243,7 +218,7 @@ def test_a_plan_without_tensorrt_is_one_sentence(build: Path, unet_pack: Path, t
     assert "this pack needs tensorrt, which this library was built without" in stderr
 
 
-def test_an_openvino_that_does_not_start_is_one_sentence(build: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_an_openvino_that_does_not_start_is_one_sentence(build: Path, whole_pack: Path, tmp_path: Path) -> None:
     for library in (
         Path(import_openvino().__file__).parent / "libs"
     ).iterdir():  # it looks for plugins.xml beside itself
@@ -252,7 +227,7 @@ def test_an_openvino_that_does_not_start_is_one_sentence(build: Path, unet_pack:
         else:
             (tmp_path / library.name).symlink_to(library)
     (tmp_path / "plugins.xml").write_text('<ie><plugins><plugin name="CPU"')
-    command = ["env", f"LD_LIBRARY_PATH={tmp_path}", build / "irsde_selftest", unet_pack]
+    command = ["env", f"LD_LIBRARY_PATH={tmp_path}", build / "irsde_selftest", whole_pack]
     stderr = run(*command, code=1).stderr
     assert stderr.startswith("irsde_selftest: OpenVINO cannot start (Error loading XML file")
     assert stderr.count("\n") == 1
@@ -272,20 +247,15 @@ class NumpyPlan:
 
 
 @pytest.fixture(scope="session")
-def tensorrt_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tensorrt_build() -> Path:
     """The library on stand-ins for TensorRT and CUDA, without OpenVINO."""
     require_tools()
-    folder = tmp_path_factory.mktemp("tensorrt")
-    configure(SOURCE / "tests" / "stand_in", folder / "stand_in")
-    run(tool("cmake"), "--install", folder / "stand_in", "--prefix", folder / "root")
-    roots = (f"-D{name}={folder / 'root'}" for name in ("TensorRT_ROOT", "CUDAToolkit_ROOT"))
-    configure(SOURCE, folder / "build", *roots, "-DIRSDE_WITH_OPENVINO=OFF", "-DIRSDE_WITH_TENSORRT=ON")
-    return folder / "build"
+    return stand_in_build(QUICK)
 
 
-def plan_pack(unet_pack: Path, folder: Path, plan: str, backend: str = "tensorrt") -> PackSettings:
-    """The U-Net's pack with a stand-in's plan in the engine's place."""
-    shutil.copytree(unet_pack, folder)
+def plan_pack(whole_pack: Path, folder: Path, plan: str, backend: str = "tensorrt") -> PackSettings:
+    """The small network's pack with a stand-in's plan in the engine's place."""
+    shutil.copytree(whole_pack, folder)
     (folder / "engine.onnx").unlink()
     (folder / "engine.plan").write_text(plan)
     changes = {"backend": backend, "engine_bytes": len(plan), "engine_sha256": "", "clip": True}
@@ -295,10 +265,10 @@ def plan_pack(unet_pack: Path, folder: Path, plan: str, backend: str = "tensorrt
 
 
 @pytest.mark.parametrize("kind", ["float", "half"])
-def test_the_tensorrt_backend_on_a_stand_in(kind: str, tensorrt_build: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_the_tensorrt_backend_on_a_stand_in(kind: str, tensorrt_build: Path, whole_pack: Path, tmp_path: Path) -> None:
     """Sizes, profiles, copies and conversions; TensorRT itself needs a GPU."""
-    settings = plan_pack(unet_pack, tmp_path / "pack", f"stand-in {kind} 16 64")
-    loop = NumpyLoop(NumpyPlan(load(unet_pack / "engine.onnx").card, kind == "half"))
+    settings = plan_pack(whole_pack, tmp_path / "pack", f"stand-in {kind} 12 64")
+    loop = NumpyLoop(NumpyPlan(load(whole_pack / "engine.onnx").card, kind == "half"))
     for height, width in ((37, 53), (9, 20)):  # the second profile takes the first size
         picture = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
         write_pfm(tmp_path / "in.pfm", picture)
@@ -310,28 +280,28 @@ def test_the_tensorrt_backend_on_a_stand_in(kind: str, tensorrt_build: Path, une
 
 @pytest.mark.parametrize(("kind", "size"), [("float", 4), ("half", 2)])
 def test_mu_goes_to_the_gpu_once_a_frame(
-    kind: str, size: int, tensorrt_build: Path, unet_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, size: int, tensorrt_build: Path, whole_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = len(plan_pack(unet_pack, tmp_path / "pack", f"stand-in {kind} 16 64").table)
+    steps = len(plan_pack(whole_pack, tmp_path / "pack", f"stand-in {kind} 12 64").table)
     write_pfm(tmp_path / "in.pfm", np.full((9, 20, 3), 0.5, np.float32))
     monkeypatch.setenv("IRSDE_STAND_IN_UPLOADS", str(tmp_path / "uploads"))
     run(tensorrt_build / "restore_cpp", tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm")
-    padded = 3 * 16 * 32 * size
+    padded = 3 * 12 * 20 * size
     assert int((tmp_path / "uploads").read_text()) == padded + steps * (padded + 4)
 
 
-def test_plans_that_the_tensorrt_backend_refuses(tensorrt_build: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_plans_that_the_tensorrt_backend_refuses(tensorrt_build: Path, whole_pack: Path, tmp_path: Path) -> None:
     refused = {
         "no plan at all": "tensorrt cannot load the plan, which is for one version of it and one kind of GPU (this is",
-        "stand-in float 16 24": "the plan takes no picture of 48 x 32",
+        "stand-in float 12 24": "the plan takes no picture of 36 x 24",
     }
     for i, (plan, message) in enumerate(refused.items()):
-        plan_pack(unet_pack, tmp_path / str(i), plan)
+        plan_pack(whole_pack, tmp_path / str(i), plan)
         assert message in run(tensorrt_build / "irsde_selftest", tmp_path / str(i), code=1).stderr
-    plan_pack(unet_pack, tmp_path / "rtx", "stand-in float 16 64", "tensorrt-rtx")
+    plan_pack(whole_pack, tmp_path / "rtx", "stand-in float 12 64", "tensorrt-rtx")
     stderr = run(tensorrt_build / "irsde_selftest", tmp_path / "rtx", code=1).stderr
     assert "needs tensorrt-rtx, which this library was built without" in stderr
-    assert "needs openvino" in run(tensorrt_build / "irsde_selftest", unet_pack, code=1).stderr
+    assert "needs openvino" in run(tensorrt_build / "irsde_selftest", whole_pack, code=1).stderr
 
 
 @pytest.fixture
@@ -468,10 +438,10 @@ def test_programs_refuse_what_they_do_not_read(build: Path, small_pack: Path, tm
 
 
 @pytest.mark.usefixtures("instrumented")
-def test_a_frame_of_another_size_on_a_stand_in(tensorrt_build: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_a_frame_of_another_size_on_a_stand_in(tensorrt_build: Path, whole_pack: Path, tmp_path: Path) -> None:
     """One handle: the size that the context was told changes with the picture, in both sides or in one."""
-    settings = plan_pack(unet_pack, tmp_path / "pack", "stand-in float 16 64")
-    loop = NumpyLoop(NumpyPlan(load(unet_pack / "engine.onnx").card, False))
+    settings = plan_pack(whole_pack, tmp_path / "pack", "stand-in float 12 64")
+    loop = NumpyLoop(NumpyPlan(load(whole_pack / "engine.onnx").card, False))
     with opened(tensorrt_build / "libirsde.so", tmp_path / "pack") as handle:
         for height, width in ((37, 53), (20, 53), (20, 20), (37, 53)):
             picture = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from damaged_packs import DAMAGES
-from packs import UNET_SAMPLING, UNET_SIZE
+from packs import PACK_SAMPLING, PACK_SIZE
 
 from irsde_deploy import MeanRevertingSDE, StepTable, load, plan_steps
 from irsde_deploy.cli import cli
@@ -87,13 +87,13 @@ def test_any_number_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_texts_have_the_same_line_ends_on_every_system(
-    unet_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def windows(path: Path, data: str, encoding: str, newline: str | None = None) -> None:
         path.write_bytes(data.replace("\n", newline or "\r\n").encode(encoding))
 
     monkeypatch.setattr(Path, "write_text", windows)
-    write_pack(unet_onnx, tmp_path / "pack", Sampling(steps=2), (8, 8))
+    write_pack(small_onnx, tmp_path / "pack", Sampling(steps=2), (8, 8))
     for name in ("steps.txt", "card.json", "README.txt"):
         assert b"\r" not in (tmp_path / "pack" / name).read_bytes()
 
@@ -105,7 +105,7 @@ def test_tasks_are_plain_text(tmp_path: Path) -> None:
     assert read_steps_file(tmp_path / "steps.txt").task == "de rain , \u96e8 " + 188 * "x"
 
 
-def test_an_engine_is_opened_once(unet_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_is_opened_once(small_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
 
     def counted(path: Path, **settings: object) -> object:
@@ -113,15 +113,15 @@ def test_an_engine_is_opened_once(unet_onnx: Path, tmp_path: Path, monkeypatch: 
         return load(path, **settings)
 
     monkeypatch.setattr("irsde_deploy.embedding.selftest.load", counted)
-    write_pack(unet_onnx, tmp_path / "pack", Sampling(steps=2), (8, 8))
+    write_pack(small_onnx, tmp_path / "pack", Sampling(steps=2), (8, 8))
     assert opened == ["engine.onnx"]
 
 
 def test_an_engine_that_cannot_be_opened_is_named(
-    unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]
+    small_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]
 ) -> None:
     pytest.importorskip("openvino")
-    model = onnx.load(unet_onnx)
+    model = onnx.load(small_onnx)
     for tensor in (*model.graph.input, *model.graph.output):
         tensor.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
     (tmp_path / "double.onnx").write_bytes(model.SerializeToString())
@@ -129,8 +129,11 @@ def test_an_engine_that_cannot_be_opened_is_named(
     assert [path.name for path in tmp_path.iterdir()] == ["double.onnx"]
 
 
-def test_a_pack_holds_what_python_restores(unet_onnx: Path, unet_pack: Path) -> None:
+def test_a_pack_holds_what_python_restores(unet_onnx: Path, tmp_path: Path) -> None:
     """Its reference is the Restorer's on the engine as exported, and the noise the seed's."""
+    pytest.importorskip("openvino")
+    unet_pack = tmp_path / "pack"
+    write_pack(unet_onnx, unet_pack, PACK_SAMPLING, PACK_SIZE)
     restorer = load(unet_onnx, provider="openvino")
     arrays = {name: np.load(unet_pack / f"reference_{name}.npy") for name in ("input", "noise", "output")}
     expected = restorer(arrays["input"], sampler="sde-2m", steps=4, seed=5)
@@ -151,24 +154,24 @@ def test_a_pack_holds_what_python_restores(unet_onnx: Path, unet_pack: Path) -> 
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_selftest_finds_damage(damage: str, unet_pack: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+def test_selftest_finds_damage(damage: str, whole_pack: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
     spoil, code, message = DAMAGES[damage]
     pack = tmp_path / "pack"
-    shutil.copytree(unet_pack, pack)
+    shutil.copytree(whole_pack, pack)
     spoil(pack)
     fails_with(code, message, "selftest", pack)
 
 
-def test_from_the_command_line(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+def test_from_the_command_line(small_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
     pytest.importorskip("openvino")
     picture = np.random.default_rng(0).integers(0, 256, (17, 20, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "in.png"), picture[:, :, ::-1])
     pack = tmp_path / "new" / "pack"
-    arguments = ("pack", unet_onnx, "-o", pack, "--quality", "draft", "--t0", 60, "--debias", "--clip", "--seed", 3)
+    arguments = ("pack", small_onnx, "-o", pack, "--quality", "draft", "--t0", 60, "--debias", "--clip", "--seed", 3)
     succeeds(*arguments, "--picture", tmp_path / "in.png")
     np.testing.assert_array_equal(np.load(pack / "reference_input.npy"), picture.astype(np.float32) / 255)
     settings = read_steps_file(pack / "steps.txt")
-    restorer = load(unet_onnx)
+    restorer = load(small_onnx)
     assert_same_table(settings.table, restorer.plan(sampler="mean", steps=2, debias=True, t0=60).table)
     assert (settings.sampler, settings.clip, settings.seed) == ("mean", True, 3)
     assert "largest error 0 " in succeeds("selftest", pack)
@@ -181,11 +184,11 @@ def test_from_the_command_line(unet_onnx: Path, tmp_path: Path, fails_with: Call
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["pack"]
 
 
-def test_sizes_of_no_pixels(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+def test_sizes_of_no_pixels(small_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
     pytest.importorskip("openvino")
     for size in ("0x5", "5x0", "99999x99999"):
         message = f"a reference has sides of 1 to 8192 pixels, not {size}: give another"
-        fails_with(2, message, "pack", unet_onnx, "-o", tmp_path / "pack", "--size", size)
+        fails_with(2, message, "pack", small_onnx, "-o", tmp_path / "pack", "--size", size)
     assert not list(tmp_path.iterdir())
 
 
@@ -197,12 +200,12 @@ def test_a_denoising_model_needs_a_flag(
     fails_with(2, message, "pack", onnx_of("ConditionalUNet"), "-o", tmp_path / "pack", "--steps", 2)
 
 
-def test_a_network_of_larger_multiples_is_refused(unet_onnx: Path, tmp_path: Path) -> None:
+def test_a_network_of_larger_multiples_is_refused(small_onnx: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    model, card = read_model(unet_onnx)
+    model, card = read_model(small_onnx)
     write_model(model, replace(card, multiple_of=512), tmp_path / "large.onnx")
     with pytest.raises(InvalidValueError, match="multiples of 512 pixels, and a pack's of up to 256"):
-        write_pack(tmp_path / "large.onnx", tmp_path / "pack", UNET_SAMPLING, UNET_SIZE)
+        write_pack(tmp_path / "large.onnx", tmp_path / "pack", PACK_SAMPLING, PACK_SIZE)
     assert [path.name for path in tmp_path.iterdir()] == ["large.onnx"]
 
 
@@ -216,18 +219,18 @@ def test_what_is_no_onnx_is_said_once(tmp_path: Path, fails_with: Callable[..., 
     assert str(error.value).count("not an ONNX model") == str(error.value).count("text.onnx") == 1
 
 
-def test_folders_that_are_none(unet_pack: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+def test_folders_that_are_none(whole_pack: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
     message = "steps.txt: this is a file, and a pack is a folder: make one with 'irsde-deploy pack'"
-    fails_with(1, message, "selftest", unet_pack / "steps.txt")
+    fails_with(1, message, "selftest", whole_pack / "steps.txt")
     fails_with(1, "none: there is no such folder: make one with", "selftest", tmp_path / "none")
     fails_with(1, "steps.txt: no such file: pack the engine again with 'irsde-deploy pack'", "selftest", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["engine.onnx", "card.json", "reference_noise.npy"])
 def test_missing_files_say_what_to_do(
-    name: str, unet_pack: Path, tmp_path: Path, fails_with: Callable[..., None]
+    name: str, whole_pack: Path, tmp_path: Path, fails_with: Callable[..., None]
 ) -> None:
-    shutil.copytree(unet_pack, tmp_path / "pack")
+    shutil.copytree(whole_pack, tmp_path / "pack")
     (tmp_path / "pack" / name).unlink()
     fails_with(1, f"{name}: no such file: pack the engine again with", "selftest", tmp_path / "pack")
 
@@ -244,30 +247,30 @@ def test_a_denoising_model_needs_a_start(onnx_of: Callable[[str], Path], tmp_pat
     assert selftest(tmp_path / "pack").output_error == 0
 
 
-def test_a_pack_is_there_whole_or_not_at_all(unet_onnx: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_a_pack_is_there_whole_or_not_at_all(small_onnx: Path, whole_pack: Path, tmp_path: Path) -> None:
     def interrupt(done: int, steps: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
     pack = tmp_path / "pack"
     with pytest.raises(KeyboardInterrupt):
-        write_pack(unet_onnx, pack, UNET_SAMPLING, UNET_SIZE, on_step=interrupt)
+        write_pack(small_onnx, pack, PACK_SAMPLING, PACK_SIZE, on_step=interrupt)
     assert not list(tmp_path.iterdir())
-    shutil.copytree(unet_pack, pack)
+    shutil.copytree(whole_pack, pack)
     with pytest.raises(KeyboardInterrupt):
-        write_pack(unet_onnx, pack, replace(UNET_SAMPLING, seed=6), UNET_SIZE, overwrite=True, on_step=interrupt)
+        write_pack(small_onnx, pack, replace(PACK_SAMPLING, seed=6), PACK_SIZE, overwrite=True, on_step=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["pack"]
     assert read_steps_file(pack / "steps.txt").seed == 5
-    write_pack(unet_onnx, pack, replace(UNET_SAMPLING, seed=6), UNET_SIZE, overwrite=True)
+    write_pack(small_onnx, pack, replace(PACK_SAMPLING, seed=6), PACK_SIZE, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["pack"]
     assert read_steps_file(pack / "steps.txt").seed == 6
 
 
-def test_overwriting_replaces_packs_alone(unet_onnx: Path, tmp_path: Path) -> None:
+def test_overwriting_replaces_packs_alone(small_onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputFileError, match=r"holds something else than a pack, thesis\.txt"):
-        write_pack(unet_onnx, tmp_path / "mine", UNET_SAMPLING, UNET_SIZE, overwrite=True)
+        write_pack(small_onnx, tmp_path / "mine", PACK_SAMPLING, PACK_SIZE, overwrite=True)
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     with pytest.raises(OutputFileError), write_folder_atomically(tmp_path / "link", True):
         pass
@@ -331,15 +334,15 @@ def a_pack_without_steps(folder: Path) -> str:
     ],
 )
 def test_overwriting_deletes_nothing_foreign(
-    spoil: Callable[[Path], str], unet_onnx: Path, unet_pack: Path, tmp_path: Path
+    spoil: Callable[[Path], str], small_onnx: Path, whole_pack: Path, tmp_path: Path
 ) -> None:
     pack = tmp_path / "pack"
-    shutil.copytree(unet_pack, pack)
+    shutil.copytree(whole_pack, pack)
     name = spoil(pack)
     before = contents(tmp_path)
     for overwrite in (True, False):
         with pytest.raises(OutputFileError, match=f"holds something else than a pack, {name}: choose another place"):
-            write_pack(unet_onnx, pack, UNET_SAMPLING, UNET_SIZE, overwrite)
+            write_pack(small_onnx, pack, PACK_SAMPLING, PACK_SIZE, overwrite)
     assert contents(tmp_path) == before
 
 
@@ -347,28 +350,28 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def test_overwriting_never_deletes_the_engine(unet_onnx: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_overwriting_never_deletes_the_engine(small_onnx: Path, whole_pack: Path, tmp_path: Path) -> None:
     pack = tmp_path / "pack"
-    shutil.copytree(unet_pack, pack)
-    shutil.copyfile(unet_onnx, pack / "derain.onnx")
+    shutil.copytree(whole_pack, pack)
+    shutil.copyfile(small_onnx, pack / "derain.onnx")
     with pytest.raises(OutputFileError, match=r"something else than a pack, derain\.onnx"):
-        write_pack(pack / "derain.onnx", pack, UNET_SAMPLING, UNET_SIZE, overwrite=True)
-    assert (pack / "derain.onnx").read_bytes() == unet_onnx.read_bytes()
+        write_pack(pack / "derain.onnx", pack, PACK_SAMPLING, PACK_SIZE, overwrite=True)
+    assert (pack / "derain.onnx").read_bytes() == small_onnx.read_bytes()
     (pack / "derain.onnx").unlink()
     before = (pack / "engine.onnx").read_bytes()
-    write_pack(pack / "engine.onnx", pack, UNET_SAMPLING, UNET_SIZE, overwrite=True)  # its own engine, which stays
+    write_pack(pack / "engine.onnx", pack, PACK_SAMPLING, PACK_SIZE, overwrite=True)  # its own engine, which stays
     assert (pack / "engine.onnx").read_bytes() == before
 
 
-def test_what_comes_while_the_reference_is_restored_stays(unet_onnx: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_what_comes_while_the_reference_is_restored_stays(small_onnx: Path, whole_pack: Path, tmp_path: Path) -> None:
     pack = tmp_path / "pack"
-    shutil.copytree(unet_pack, pack)
+    shutil.copytree(whole_pack, pack)
     with pytest.raises(OutputFileError, match=r"mynotes\.txt"):
         write_pack(
-            unet_onnx,
+            small_onnx,
             pack,
-            UNET_SAMPLING,
-            UNET_SIZE,
+            PACK_SAMPLING,
+            PACK_SIZE,
             True,
             lambda done, steps: (pack / "mynotes.txt").write_text("new"),
         )
@@ -376,26 +379,26 @@ def test_what_comes_while_the_reference_is_restored_stays(unet_onnx: Path, unet_
     assert [path.name for path in tmp_path.iterdir()] == ["pack"]
 
 
-def test_damaged_packs_can_be_replaced(unet_onnx: Path, unet_pack: Path, tmp_path: Path) -> None:
+def test_damaged_packs_can_be_replaced(small_onnx: Path, whole_pack: Path, tmp_path: Path) -> None:
     pack = tmp_path / "pack"
-    shutil.copytree(unet_pack, pack)
+    shutil.copytree(whole_pack, pack)
     (pack / "steps.txt").write_text("irsde-steps 2\n")
     (pack / "engine.onnx").unlink()
-    write_pack(unet_onnx, pack, UNET_SAMPLING, UNET_SIZE, overwrite=True)
-    assert contents(pack).keys() == {pack / path.name for path in unet_pack.iterdir()}
+    write_pack(small_onnx, pack, PACK_SAMPLING, PACK_SIZE, overwrite=True)
+    assert contents(pack).keys() == {pack / path.name for path in whole_pack.iterdir()}
 
 
 def test_a_file_or_a_link_is_never_replaced(
-    unet_onnx: Path, unet_pack: Path, tmp_path: Path, fails_with: Callable[..., None]
+    small_onnx: Path, whole_pack: Path, tmp_path: Path, fails_with: Callable[..., None]
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    (tmp_path / "link").symlink_to(unet_pack)
+    (tmp_path / "link").symlink_to(whole_pack)
     (tmp_path / "nowhere").symlink_to(tmp_path / "none")
     before = sorted(tmp_path.iterdir())
     for name in ("file", "link", "nowhere"):
         for flags in ((), ("--overwrite",)):
             message = f"{name}: exists already and is no folder: choose another place"
-            fails_with(1, message, "pack", unet_onnx, "-o", tmp_path / name, *flags)
+            fails_with(1, message, "pack", small_onnx, "-o", tmp_path / name, *flags)
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -59,14 +59,14 @@ print(round(float(table.p[0] * 0.005), 9), heavy)
     assert result.stdout.strip() == "1.0 []", result.stderr
 
 
-def test_run_restores_without_pytorch(unet_onnx: Path, tmp_path: Path) -> None:
+def test_run_restores_without_pytorch(small_onnx: Path, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "in.png"), picture)
     code = "from irsde_deploy.__main__ import main; main()"
     command = [
         "run",
         "--engine",
-        str(unet_onnx),
+        str(small_onnx),
         str(tmp_path / "in.png"),
         "-o",
         str(tmp_path / "out.png"),
@@ -77,14 +77,14 @@ def test_run_restores_without_pytorch(unet_onnx: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     from irsde_deploy import load
 
-    expected = load(unet_onnx)(picture[:, :, ::-1], steps=3)
+    expected = load(small_onnx)(picture[:, :, ::-1], steps=3)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out.png"))[:, :, ::-1], expected)
 
 
-def test_a_missing_package_is_one_sentence_with_the_command_that_installs_it(unet_onnx: Path, tmp_path: Path) -> None:
+def test_a_missing_package_is_one_sentence_with_the_command_that_installs_it(small_onnx: Path, tmp_path: Path) -> None:
     code = "from irsde_deploy.__main__ import main; main()"
     cv2.imwrite(str(tmp_path / "in.png"), np.zeros((16, 16, 3), np.uint8))
-    command = ["run", "--engine", str(unet_onnx), str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png")]
+    command = ["run", "--engine", str(small_onnx), str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png")]
     result = run_without(["onnxruntime"], code, *command)
     assert result.returncode == 5
     assert install_command("cpu") in result.stderr
@@ -99,15 +99,15 @@ def test_a_missing_package_is_one_sentence_with_the_command_that_installs_it(une
     assert install_command("export") in result.stderr
 
 
-def test_videos_name_their_extra_and_pipes_need_none(unet_onnx: Path, tmp_path: Path) -> None:
+def test_videos_name_their_extra_and_pipes_need_none(small_onnx: Path, tmp_path: Path) -> None:
     code = "from irsde_deploy.__main__ import main; main()"
     (tmp_path / "in.mp4").write_bytes(b"any")
-    command = ["run", "--engine", str(unet_onnx), str(tmp_path / "in.mp4"), "-o", str(tmp_path / "out.mp4")]
+    command = ["run", "--engine", str(small_onnx), str(tmp_path / "in.mp4"), "-o", str(tmp_path / "out.mp4")]
     result = run_without(["av"], code, *command)
     assert (result.returncode, result.stderr.count("\n")) == (5, 1), result.stderr
     assert install_command("video") in result.stderr
     program = BLOCKER.format(blocked=["av", "torch"]) + code
-    command = ["run", "--engine", str(unet_onnx), "-", "-o", "-", "--steps", "1", "--sampler", "mean"]
+    command = ["run", "--engine", str(small_onnx), "-", "-o", "-", "--steps", "1", "--sampler", "mean"]
     stream = b"YUV4MPEG2 W4 H2 F25:1 C444\nFRAME\n" + bytes(range(24))
     piped = subprocess.run([sys.executable, "-c", program, *command], input=stream, capture_output=True, timeout=300)
     assert (piped.returncode, len(piped.stdout)) == (0, len(stream)), piped.stderr

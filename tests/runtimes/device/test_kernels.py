@@ -177,7 +177,10 @@ def test_signatures_are_the_headers() -> None:
     assert {line.split()[-1] for line in symbols.splitlines() if " T irsde_" in line} == set(kernels.SIGNATURES)
 
 
-@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0)])
+BETWEEN = [pytest.param(capability, marks=pytest.mark.slow) for capability in ((8, 0), (8, 6), (8, 9), (9, 0))]
+
+
+@pytest.mark.parametrize("capability", [(7, 5), *BETWEEN, (12, 0)])
 def test_nvrtc_compiles_for_every_generation(capability: tuple[int, int], tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed (extra rtx or gpu)")
     monkeypatch.setenv("IRSDE_CACHE", str(tmp_path))

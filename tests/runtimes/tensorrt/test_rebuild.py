@@ -24,14 +24,20 @@ from irsde_deploy.system.listener import Listener
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)")
 
 
-@pytest.fixture
-def plan(onnx_of: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A plan in mixed precision for a GPU that is not here, and small.onnx beside it."""
-    source = Path(shutil.copy(onnx_of("nafnet_w16"), tmp_path / "small.onnx"))
+@pytest.fixture(scope="module")
+def built(onnx_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a plan in mixed precision for a GPU that is not here, and small.onnx beside it."""
+    folder = tmp_path_factory.mktemp("built")
+    source = Path(shutil.copy(onnx_of("nafnet_w16"), folder / "small.onnx"))
     model, card = for_plan(*read_model(source), None, source)
     options = BuildOptions("tensorrt-rtx", (Profile(*[(1, 64, 64)] * 3),), compute_capabilities=("8.9",))
-    build_plan(model, card, source, tmp_path / "small.plan", options)
-    return tmp_path / "small.plan"
+    build_plan(model, card, source, folder / "small.plan", options)
+    return folder
+
+
+@pytest.fixture
+def plan(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path, dirs_exist_ok=True)) / "small.plan"
 
 
 def test_the_build_is_given_what_the_card_says(plan: Path) -> None:

@@ -19,7 +19,7 @@ from tiff_writer import write_tiff
 
 from irsde_deploy.errors import InputFileError
 from irsde_deploy.pictures.files import Picture, losses, picture_size, read_picture, write_picture
-from irsde_deploy.pictures.formats.exif import upright
+from irsde_deploy.pictures.formats.exif import orientation, upright
 from irsde_deploy.pictures.formats.metadata import Metadata
 from irsde_deploy.pictures.formats.tiff_directories import read_directory, read_head
 
@@ -123,6 +123,11 @@ def test_the_resolution_inside_of_exif_is_turned_as_well(tmp_path: Path, target:
     write_picture(tmp_path / f"out{target}", read_picture(tmp_path / "in.jpg"))
     found = opened(tmp_path / f"out{target}").getexif()
     assert (round(found[0x011A]), round(found[0x011B])) == (150, 300)
+
+
+def test_of_two_equal_tags_the_first_counts() -> None:
+    entries = struct.pack("<HHIHH", ORIENTATION, 3, 1, 6, 0) + struct.pack("<HHIHH", ORIENTATION, 3, 1, 1, 0)
+    assert orientation(b"II*\0\x08\0\0\0" + struct.pack("<H", 2) + entries + bytes(4)) == 6
 
 
 @pytest.mark.parametrize("order", [b"II", b"MM"])

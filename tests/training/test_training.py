@@ -146,10 +146,13 @@ def test_a_picture_that_breaks_ends_the_run_in_one_sentence_and_saves(tmp_path: 
     whole = victim.read_bytes()
     victim.write_bytes(whole[: len(whole) // 2])
     folder = tmp_path / "run"
+    done = [0]
+    broken = plan(pictures, 20, batch=1, save_every=1000)
     with pytest.raises(InputFileError, match=r"p4.png: the picture is damaged") as caught:
-        train(plan(pictures, 20, batch=1, save_every=1000), folder, Process(), workers=workers)
+        train(broken, folder, Process(), workers=workers, on_progress=lambda state: done.append(state.iteration))
     assert "\n" not in str(caught.value)
     saved, state = read_run(folder)
+    assert state["iteration"] == done[-1] > 0
     victim.write_bytes(whole)
     assert train(TrainingPlan.from_dict(saved), folder, Process(), resumed=state) is Ending.COMPLETE
     victim.unlink()

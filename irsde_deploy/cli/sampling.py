@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from ..pictures.targets import QualityChoice
     from ..restorer import Restorer
 
+    _IntOrWord = click.ParamType[int | str | None]
+else:
+    _IntOrWord = click.ParamType  # which click before 8.4 cannot subscript
 
-class _TileType(click.ParamType[Any]):
+
+class _TileType(_IntOrWord):
     """A side in pixels, `auto` or `whole`; gives what `Restorer` takes."""
 
     name = "tile"

@@ -96,6 +96,7 @@ def _box_muller(w: GraphWriter, word0: str, word1: str) -> tuple[str, str]:
     uniform = w("Mul", w("Add", w("Cast", word0, to=_FLOAT64), number(0.5)), number(1 / _WORD))
     radius = w("Sqrt", w("Mul", w("Log", uniform), number(-2)))
     angle = w("Mul", w("Cast", word1, to=_FLOAT64), number(2 * math.pi / _WORD))
-    even = w("Cast", w("Mul", radius, w("Cos", angle)), to=_FLOAT32)
+    cosine = w("Sin", w("Sub", number(math.pi / 2), angle))  # ONNX Runtime before 1.29 has no Cos of float64
+    even = w("Cast", w("Mul", radius, cosine), to=_FLOAT32)
     odd = w("Cast", w("Mul", radius, w("Sin", angle)), to=_FLOAT32)
     return even, odd

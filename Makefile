@@ -4,6 +4,8 @@
 # make mutants: small faults, each of which some test must notice (docs/testing.md); ROOM=core NUMBER=20 SEED=7 JOBS=1
 # make docs: the site of the documentation, with the reference of the Python interface: site/index.html.
 # make test-vapoursynth: the tests with the real VapourSynth, whose wheels need Python 3.12 or later.
+# make test-oldest: the tests with the lowest versions that pyproject.toml promises; make test-newest: with the newest, on
+# the newest Python, without PyTorch; TESTS="tests/core tests/cli". make test-wheel: wheel and sdist (docs/testing.md).
 # make kill: kills commands at random moments, and compares what they leave with an unbroken run (docs/reliability.md).
 # Another interpreter or PyTorch build: make demo PYTHON=python3.12 TORCH="torch==2.13.0 --index-url ..."
 
@@ -12,7 +14,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all mutants fuzz test-vapoursynth kill docs clean
+.PHONY: demo test test-all test-oldest test-newest test-wheel mutants fuzz test-vapoursynth kill docs clean
 
 demo: .venv/run.stamp
 	$(BIN)/irsde-deploy export assets/derain_nafnet_w16.safetensors -o demo/derain.onnx --overwrite
@@ -47,6 +49,34 @@ fuzz: .venv/dev.stamp
 test-vapoursynth: .venv-vapoursynth/stamp
 	.venv-vapoursynth/bin/python -m pytest tests/plugins/test_vapoursynth.py
 
+python = $(lastword python$(1) $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(1).*/bin/python)))
+OLDEST ?= $(call python,3.11)
+NEWEST ?= $(call python,3.13)
+UV := $(BIN)/uv pip install --quiet
+TESTS ?= tests
+
+test-oldest: .venv-oldest/stamp
+	.venv-oldest/bin/python -m pytest $(WORKERS) -m "not slow" $(TESTS)
+
+test-newest: .venv-newest/stamp
+	PYTHONPATH=tests .venv-newest/bin/python -m pytest -p without_pytorch $(WORKERS) -m "not slow" $(TESTS)
+
+test-wheel: .venv/dev.stamp
+	$(BIN)/python -m pytest tests/package -m slow
+
+.venv-oldest/stamp: .venv/dev.stamp tests/package/oldest.txt
+	$(OLDEST) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check --no-deps $(TORCH)
+	$(UV) --python .venv-oldest/bin/python --resolution lowest-direct --constraint tests/package/oldest.txt \
+		-e ".[cpu,openvino,train,evaluate,video,rtx,dev]"
+	touch $@
+
+.venv-newest/stamp: .venv/dev.stamp tests/package/without_pytorch.txt
+	$(NEWEST) -m venv .venv-newest
+	$(UV) --python .venv-newest/bin/python --override tests/package/without_pytorch.txt \
+		-e ".[cpu,openvino,train,evaluate,video,rtx,vapoursynth,dev]"
+	touch $@
+
 docs: .venv-docs/stamp
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 
@@ -70,4 +100,5 @@ docs: .venv-docs/stamp
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vapoursynth .venv-docs demo site .test_cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-oldest .venv-newest .venv-vapoursynth .venv-docs demo site .test_cache .mypy_cache .pytest_cache \
+		.ruff_cache .import_linter_cache

@@ -23,6 +23,7 @@ from places import ASSETS, ROOT
 from irsde_deploy import __version__
 
 pytestmark = pytest.mark.slow
+pytest.importorskip("uv", reason="uv is not installed (extra dev)")
 
 BROUGHT = {
     "export/": "irsde_deploy/export/recipes/",

@@ -92,12 +92,14 @@ def test_gradients_are_those_of_one_batch_alone() -> None:
     assert norm_of_gradients(twice) == pytest.approx(norm_of_gradients(once), rel=1e-6)
 
 
-def test_a_state_comes_back_whole() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_state_comes_back_whole(precision: str) -> None:
     """Weights, averages, the optimizer's moments, the scale of fp16 gradients and the count."""
-    first, second = trainer_of(precision="fp16"), trainer_of(precision="fp16")
+    first, second = trainer_of(precision=precision), trainer_of(precision=precision)
     for seed in range(2):
         first.step(batch(seed))
-    first._scaler.update(1024.0)
+    if precision == "fp16":
+        first._scaler.update(1024.0)
     second.load_state(copy.deepcopy(first.state()))
     assert second.iteration == 2
     assert second.state()["scaler"] == first.state()["scaler"]

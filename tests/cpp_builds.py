@@ -1,4 +1,8 @@
-"""runtimes/cpp built by CMake, kept in `.test_cache` (`made_once.py`)."""
+"""runtimes/cpp built by CMake, kept in `.test_cache` (`made_once.py`).
+
+IRSDE_CPP_BUILD is a folder to build in instead, where CMake and ninja look each time for what has changed: a changed
+line is compiled in seconds then. Two processes may not share it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -72,7 +77,7 @@ def openvino_build(options: tuple[str, ...]) -> Path:
     def make(folder: Path) -> None:
         configure(SOURCE, folder, python, *tests, *options)
 
-    return _built("cpp", make, python, str(pack), versions("openvino"), *options)
+    return _built("cpp", make, options, python, str(pack), versions("openvino"))
 
 
 def stand_in_build(options: tuple[str, ...]) -> Path:
@@ -85,10 +90,15 @@ def stand_in_build(options: tuple[str, ...]) -> Path:
         backends = ("-DIRSDE_WITH_OPENVINO=OFF", "-DIRSDE_WITH_TENSORRT=ON")
         configure(SOURCE, folder / "build", *roots, *backends, *options)
 
-    return _built("cpp-tensorrt", make, *options) / "build"
+    return _built("cpp-tensorrt", make, options) / "build"
 
 
-def _built(name: str, make: Callable[[Path], None], *parts: str) -> Path:
+def _built(name: str, make: Callable[[Path], None], options: tuple[str, ...], *parts: str) -> Path:
+    if fixed := os.environ.get("IRSDE_CPP_BUILD"):
+        folder = Path(fixed) / "-".join((name, sha256("\0".join(options).encode()).hexdigest()[:8]))
+        folder.mkdir(parents=True, exist_ok=True)
+        make(folder)
+        return folder
     tools = [run(tool(program), "--version").stdout for program in ("cmake", "g++")]
     environment = [os.environ.get(variable, "") for variable in ("IRSDE_CPP_FLAGS", "CFLAGS", "CXXFLAGS", "CC", "CXX")]
-    return made_once(name, make, SOURCE, KERNELS.parent, str(SOURCE), *tools, *environment, *parts)
+    return made_once(name, make, SOURCE, KERNELS.parent, str(SOURCE), *tools, *environment, *options, *parts)

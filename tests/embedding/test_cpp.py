@@ -52,6 +52,18 @@ def test_a_missing_compiler_fails_where_it_is_required(
         require_tools()
 
 
+def test_a_build_folder_of_ones_own_is_built_in_each_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A changed line must not hide behind what was built before; other options have a folder of their own."""
+    monkeypatch.setenv("IRSDE_CPP_BUILD", str(tmp_path))
+    monkeypatch.setattr("cpp_builds.configure", lambda source, build, *options: made.append(build))
+    monkeypatch.setattr("cpp_builds.run", lambda *command: None)
+    made: list[Path] = []
+    for options in (QUICK, QUICK, RELEASE):
+        stand_in_build(options)
+    assert made[:2] == made[2:4] != made[4:]
+    assert all(tmp_path in build.parents for build in made)
+
+
 @pytest.fixture(scope="session")
 def build() -> Path:
     """The library, its programs and tests."""
@@ -443,7 +455,7 @@ def test_a_frame_of_another_size_on_a_stand_in(tensorrt_build: Path, whole_pack:
     settings = plan_pack(whole_pack, tmp_path / "pack", "stand-in float 12 64")
     loop = NumpyLoop(NumpyPlan(load(whole_pack / "engine.onnx").card, False))
     with opened(tensorrt_build / "libirsde.so", tmp_path / "pack") as handle:
-        for height, width in ((37, 53), (20, 53), (20, 20), (37, 53)):
+        for height, width in ((20, 20), (37, 53), (20, 53), (20, 20), (37, 53)):
             picture = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
             expected = loop(picture[None], settings.plan, seeded_noise(5, (1, 3, height, width)))[0]
             np.testing.assert_allclose(handle.restored(picture), expected, rtol=0, atol=1e-6)

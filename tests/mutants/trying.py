@@ -76,6 +76,7 @@ class Copy:
             "PYTHONPATH": str(self.root),
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": "1",
+            "IRSDE_CPP_BUILD": str(self.root.parent / "cpp-build"),  # where a fault is one file to compile
         }
         command = [sys.executable, *arguments]
         with subprocess.Popen(

@@ -101,4 +101,4 @@ docs: .venv-docs/stamp
 
 clean:
 	rm -rf .venv .venv-oldest .venv-newest .venv-vapoursynth .venv-docs demo site .test_cache .mypy_cache .pytest_cache \
-		.ruff_cache .import_linter_cache
+		.ruff_cache .import_linter_cache .hypothesis

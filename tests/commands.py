@@ -8,7 +8,7 @@ import pty
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from irsde_deploy.__main__ import main
 
@@ -59,10 +59,10 @@ def _taken(descriptor: int, name: str) -> Iterator[_Taken]:
         os.close(kept)
 
 
-def irsde_on_terminal(*arguments: object) -> tuple[int, str]:
+def irsde_on_terminal(*arguments: object, program: Sequence[str] = PROGRAM) -> tuple[int, str]:
     """Run a command whose output goes to a terminal; gives its exit code and all that the terminal was sent."""
     controller, terminal = pty.openpty()
-    with subprocess.Popen([*PROGRAM, *map(str, arguments)], stdout=terminal, stderr=terminal) as process:
+    with subprocess.Popen([*program, *map(str, arguments)], stdout=terminal, stderr=terminal) as process:
         os.close(terminal)
         shown = b""
         with contextlib.suppress(OSError):  # how Linux ends a terminal whose other side is closed

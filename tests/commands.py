@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 
 from irsde_deploy.__main__ import main
@@ -17,6 +18,28 @@ PROGRAM = [sys.executable, "-m", "irsde_deploy"]
 
 def irsde(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command in this process, where PyTorch is imported once; C libraries' output is taken, too."""
+    done = _run(arguments)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def irsde_piped(given: bytes, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+    """The same with bytes on stdin, where a file will do for a pipe."""
+    stdin, kept = sys.stdin, os.dup(0)
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(given)
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
+            with open(0, closefd=False) as sys.stdin, warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)  # a pipe's descriptors end with their process
+                return _run(arguments)
+    finally:
+        sys.stdin = stdin
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
+def _run(arguments: Sequence[object]) -> subprocess.CompletedProcess[bytes]:
     argv = sys.argv
     sys.argv = ["irsde-deploy", *map(str, arguments)]
     try:
@@ -37,10 +60,10 @@ class _Taken:
     def __init__(self) -> None:
         self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it has been read)
 
-    def read(self) -> str:
+    def read(self) -> bytes:
         with self.file as file:
             file.seek(0)
-            return file.read().decode()
+            return file.read()
 
 
 @contextlib.contextmanager

@@ -32,11 +32,11 @@ from irsde_deploy.video.colour import Layout, to_planes, to_rgb  # noqa: E402
 
 
 @pytest.mark.parametrize("per_frame", [False, True])
-def test_each_frame_is_what_the_restorer_makes_of_it(unet_onnx: Path, per_frame: bool, tmp_path: Path) -> None:
-    layout, restorer = Layout("yuv"), load(unet_onnx)
+def test_each_frame_is_what_the_restorer_makes_of_it(small_onnx: Path, per_frame: bool, tmp_path: Path) -> None:
+    layout, restorer = Layout("yuv"), load(small_onnx)
     frames = planes_of(4, layout, SD, 16, 32)
     source = write_video(tmp_path / "in.mp4", frames, "yuv444p")
-    command = ["run", "--engine", unet_onnx, source, "-o", tmp_path / "out.mp4", "--steps", 2, "--crf", 0]
+    command = ["run", "--engine", small_onnx, source, "-o", tmp_path / "out.mp4", "--steps", 2, "--crf", 0]
     noise = ["--noise", "per-frame"] if per_frame else []
     result = irsde(*command, *noise)
     assert result.returncode == 0, result.stderr
@@ -47,14 +47,14 @@ def test_each_frame_is_what_the_restorer_makes_of_it(unet_onnx: Path, per_frame:
         assert_same(to_planes(rgb, layout, SD), theirs)
 
 
-def test_damaged_packets_are_left_out_and_told(unet_onnx: Path, tmp_path: Path) -> None:
+def test_damaged_packets_are_left_out_and_told(small_onnx: Path, tmp_path: Path) -> None:
     source = write_video(tmp_path / "in.mkv", planes_of(6, YUV420, SD, 16, 32), options={"crf": "10", "g": "1"})
     content = bytearray(source.read_bytes())
     packet = packets_of(source, "video")[3][1]
     where = content.index(packet)
     content[where : where + len(packet)] = bytes(len(packet))
     source.write_bytes(content)
-    command = ["run", "--engine", unet_onnx, source, "-o", tmp_path / "out.mkv", "--steps", 1, "--sampler", "mean"]
+    command = ["run", "--engine", small_onnx, source, "-o", tmp_path / "out.mkv", "--steps", 1, "--sampler", "mean"]
     result = irsde(*command)
     assert result.returncode == 4, result.stderr
     assert "1 damaged packet could not be decoded" in result.stderr
@@ -83,11 +83,11 @@ def test_a_denoising_model_takes_the_first_frames_noise_for_all(onnx_of: Callabl
         assert_same(to_planes(rgb, layout, SD), theirs)
 
 
-def test_several_videos_to_a_folder(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+def test_several_videos_to_a_folder(small_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
     for name in ("a.mp4", "b.mkv"):
         write_video(tmp_path / name, planes_of(2, YUV420, SD, 16, 32))
     (tmp_path / "broken.mp4").write_bytes(b"nothing of a video")
-    command = ["run", "--engine", unet_onnx, *(tmp_path / name for name in ("a.mp4", "broken.mp4", "b.mkv"))]
+    command = ["run", "--engine", small_onnx, *(tmp_path / name for name in ("a.mp4", "broken.mp4", "b.mkv"))]
     command += ["-o", tmp_path / "out", "--steps", 1, "--sampler", "mean"]
     result = irsde(*command)
     assert result.returncode == 4
@@ -98,11 +98,11 @@ def test_several_videos_to_a_folder(unet_onnx: Path, tmp_path: Path, fails_with:
     assert "0 written, 1 failed, 2 skipped" in again.stdout
 
 
-def test_what_is_refused(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
+def test_what_is_refused(small_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]) -> None:
     source = write_video(tmp_path / "in.mp4", planes_of(2, YUV420, SD, 16, 32))
     picture, out = tmp_path / "p.png", tmp_path / "out.mp4"
     write_picture(picture, Picture(np.zeros((16, 16, 3), np.uint8)))
-    run = ("run", "--engine", unet_onnx)
+    run = ("run", "--engine", small_onnx)
     fails_with(2, "in calls of their own", *run, source, picture, "-o", tmp_path)
     fails_with(2, "--crf is for videos", *run, picture, "-o", tmp_path / "q.png", "--crf", 20)
     fails_with(2, "--format is for pictures", *run, source, "-o", out, "--format", "png")
@@ -137,14 +137,14 @@ def test_a_folder_of_videos_is_told_how_they_are_given(
     fails_with(1, message, "run", "--engine", small_onnx, folder, "-o", tmp_path / "out")
 
 
-def test_nothing_is_fetched(unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None], free_port: int) -> None:
+def test_nothing_is_fetched(small_onnx: Path, tmp_path: Path, fails_with: Callable[..., None], free_port: int) -> None:
     """Neither addresses on the command line nor playlists with a video's name make FFmpeg open anything else."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", free_port))
         server.listen()
         server.settimeout(0.3)
         address = f"http://127.0.0.1:{free_port}/in.mp4"
-        run = ("run", "--engine", unet_onnx, "-o", tmp_path / "out.mp4")
+        run = ("run", "--engine", small_onnx, "-o", tmp_path / "out.mp4")
         fails_with(1, "no such file", *run, address)
         fails_with(1, "no such file", *run, f"concat:{tmp_path}/a.mp4|{tmp_path}/b.mp4")
         playlist = tmp_path / "list.ts"
@@ -156,12 +156,12 @@ def test_nothing_is_fetched(unet_onnx: Path, tmp_path: Path, fails_with: Callabl
             pass
 
 
-def test_a_full_disk_ends_one_of_several_videos_alone(unet_onnx: Path, tmp_path: Path) -> None:
+def test_a_full_disk_ends_one_of_several_videos_alone(small_onnx: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = [(rng.integers(0, 256, (64, 64)).astype(np.uint8),) * 3 for _ in range(8)]
     write_video(tmp_path / "a.mkv", noise, "yuv444p")
     write_video(tmp_path / "b.mkv", planes_of(2, YUV420, SD, 16, 32))
-    command = ["run", "--engine", unet_onnx, tmp_path / "a.mkv", tmp_path / "b.mkv", "-o", tmp_path / "out"]
+    command = ["run", "--engine", small_onnx, tmp_path / "a.mkv", tmp_path / "b.mkv", "-o", tmp_path / "out"]
     command += ["--steps", 1, "--sampler", "mean", "--crf", 0]
     limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
     limited += "runpy.run_module('irsde_deploy', run_name='__main__')"
@@ -175,7 +175,7 @@ def test_a_full_disk_ends_one_of_several_videos_alone(unet_onnx: Path, tmp_path:
 
 
 def test_outputs_named_like_partial_files_are_refused_together(
-    unet_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]
+    small_onnx: Path, tmp_path: Path, fails_with: Callable[..., None]
 ) -> None:
     given = [write_video(tmp_path / name, planes_of(1, YUV420, SD, 16, 32)) for name in ("c.partial.mp4", "c.mp4")]
-    fails_with(1, "restore them one by one", "run", "--engine", unet_onnx, *given, "-o", tmp_path / "out")
+    fails_with(1, "restore them one by one", "run", "--engine", small_onnx, *given, "-o", tmp_path / "out")

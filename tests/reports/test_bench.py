@@ -22,9 +22,15 @@ from irsde_deploy.graphs.onnx_file import read_model
 from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet
 from irsde_deploy.pictures.files import Picture, write_picture
 from irsde_deploy.pictures.pairs import Pair
+from irsde_deploy.reports import machine
 from irsde_deploy.reports.bench import data_set_psnr, readable_pairs
 from irsde_deploy.reports.machine import peak_memory
 from irsde_deploy.reports.timing import Contestant, in_turns, time_evaluations
+
+
+@pytest.fixture(autouse=True)
+def _quick_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "PEAK_SIDE", 128)
 
 
 def counted_by_pytorch(model: torch.nn.Module, side: int) -> int:
@@ -97,19 +103,19 @@ def test_speed_is_each_engines_own_operations_over_its_median() -> None:
     assert timings[2].gflops is timings[2].share is None
 
 
-def test_memory_is_of_a_process_of_its_own(unet_onnx: Path) -> None:
+def test_memory_is_of_a_process_of_its_own(small_onnx: Path) -> None:
     ballast = np.ones(400_000_000, np.uint8)
-    contestant = Contestant("a", load(unet_onnx), unet_onnx)
+    contestant = Contestant("a", load(small_onnx), small_onnx)
     size = peak_memory(contestant, (64, 64))
     assert size is not None
     assert 30e6 < size < ballast.nbytes, "this process's memory does not count"
     more = peak_memory(contestant, (128, 128), 8)
     assert more > size + 8 * 3 * 4 * 128 * 128, "a batch takes its states at least"
-    assert peak_memory(Contestant("a", load(unet_onnx), unet_onnx, device="cuda"), (64, 64)) is None
+    assert peak_memory(Contestant("a", load(small_onnx), small_onnx, device="cuda"), (64, 64)) is None
 
 
 def test_a_report_of_engines_qualities_and_psnr(
-    unet_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fails_with
+    small_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fails_with
 ) -> None:
     rng = np.random.default_rng(0)
     for folder in ("LQ", "GT"):
@@ -117,11 +123,11 @@ def test_a_report_of_engines_qualities_and_psnr(
     options = ["--size", "16x16", "--size", "24x32", "--batch", "2", "--repeats", "2"]
     options += ["--quality", "draft", "--quality", "fast"]
     report = ["--data", str(tmp_path / "data"), "-o", str(tmp_path / "report")]
-    monkeypatch.setattr(sys, "argv", ["irsde-deploy", "bench", str(unet_onnx), *options, *report])
+    monkeypatch.setattr(sys, "argv", ["irsde-deploy", "bench", str(small_onnx), *options, *report])
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code
-    assert "| unet.onnx | 24x32 |" in capfd.readouterr().out
+    assert "| small.onnx | 24x32 |" in capfd.readouterr().out
     found = json.loads((tmp_path / "report" / "bench.json").read_text())
     assert [(t["size"], t["quality"]) for t in found["pictures"]] == [("24x32", "draft"), ("24x32", "fast")]
     assert [(t["size"], t["batch"]) for t in found["evaluations"]] == [("16x16", 2), ("24x32", 2)]
@@ -132,23 +138,23 @@ def test_a_report_of_engines_qualities_and_psnr(
     from irsde_deploy.pictures.files import read_picture
 
     lq, gt = (read_picture(tmp_path / "data" / side / "a.png").rgb for side in ("LQ", "GT"))
-    restored = load(unet_onnx)(lq, quality="fast")
+    restored = load(small_onnx)(lq, quality="fast")
     inner = (slice(4, -4), slice(4, -4))  # as evaluate measures
     assert found["pictures"][1]["psnr"] == pytest.approx(psnr(restored[inner], gt[inner]))
     assert (tmp_path / "report" / "bench.png").read_bytes()[:4] == b"\x89PNG"
-    fails_with(1, "holds a report already", "bench", unet_onnx, "-o", tmp_path / "report")
-    fails_with(2, "written HxW", "bench", unet_onnx, "--size", "16")
+    fails_with(1, "holds a report already", "bench", small_onnx, "-o", tmp_path / "report")
+    fails_with(2, "written HxW", "bench", small_onnx, "--size", "16")
 
 
-def test_bad_data_is_told_before_anything_is_measured(unet_onnx: Path, tmp_path: Path, fails_with) -> None:
-    fails_with(1, "no such folder", "bench", unet_onnx, "--data", tmp_path / "none")
+def test_bad_data_is_told_before_anything_is_measured(small_onnx: Path, tmp_path: Path, fails_with) -> None:
+    fails_with(1, "no such folder", "bench", small_onnx, "--data", tmp_path / "none")
     (tmp_path / "file").write_text("")
-    fails_with(1, "a report goes into a folder", "bench", unet_onnx, "-o", tmp_path / "file")
-    fails_with(2, "1 to 100000000 pixels", "bench", unet_onnx, "--size", "99999x99999")
+    fails_with(1, "a report goes into a folder", "bench", small_onnx, "-o", tmp_path / "file")
+    fails_with(2, "1 to 100000000 pixels", "bench", small_onnx, "--size", "99999x99999")
     for folder, width in (("LQ", 24), ("GT", 20)):
         write_picture(tmp_path / "data" / folder / "a.png", Picture(np.zeros((20, width, 3), np.uint8)))
     options = ("--size", "16x16", "--repeats", "1", "--quality", "draft")
-    fails_with(1, "a.png", "bench", unet_onnx, *options, "--data", tmp_path / "data")
+    fails_with(1, "a.png", "bench", small_onnx, *options, "--data", tmp_path / "data")
 
 
 def test_pairs_that_cannot_be_read_are_left_out_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,10 +184,10 @@ def test_pairs_that_cannot_be_read_are_left_out_for_all(tmp_path: Path, monkeypa
 
 
 def test_several_engines_of_one_name_and_of_both_kinds(
-    unet_onnx: Path, onnx_of: Callable[[str], Path], tmp_path: Path, monkeypatch, capfd
+    small_onnx: Path, onnx_of: Callable[[str], Path], tmp_path: Path, monkeypatch, capfd
 ) -> None:
     copies = [tmp_path / "a" / "m.onnx", tmp_path / "b" / "m.onnx"]
-    for copy, source in zip(copies, (unet_onnx, onnx_of("ConditionalNAFNet")), strict=True):
+    for copy, source in zip(copies, (small_onnx, onnx_of("ConditionalNAFNet")), strict=True):
         copy.parent.mkdir()
         copy.write_bytes(source.read_bytes())
     options = ["--size", "16x16", "--repeats", "1", "--quality", "draft", "-o", str(tmp_path / "report")]

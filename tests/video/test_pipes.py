@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import PROGRAM, irsde_piped
 from videos import Identity, planes_of, read_planes
 
 from irsde_deploy import Restorer, load
@@ -190,21 +191,22 @@ def test_bad_frames_and_sizes() -> None:
     assert raw_format("20000x5000", "rgb24").width == 20000
 
 
-def command(unet_onnx: Path, *more: str) -> list[str]:
-    return [
-        *(sys.executable, "-m", "irsde_deploy", "run", "--engine", str(unet_onnx), "-", "-o", "-"),
-        *("--sampler", "mean", "--steps", "1", *more),
-    ]
+def arguments(small_onnx: Path, *more: str) -> list[str]:
+    return ["run", "--engine", str(small_onnx), "-", "-o", "-", "--sampler", "mean", "--steps", "1", *more]
 
 
-def test_the_command_restores_a_pipe_as_python_does(unet_onnx: Path) -> None:
+def command(small_onnx: Path) -> list[str]:
+    return [*PROGRAM, *arguments(small_onnx)]
+
+
+def test_the_command_restores_a_pipe_as_python_does(small_onnx: Path) -> None:
     layout, colour = Layout("yuv", 8, 1, 1), Colour("bt601", False, (False, False))
     frames = planes_of(3, layout, colour, 16, 32)
     data = stream_of("420jpeg", frames)
-    result = subprocess.run(command(unet_onnx), input=data, capture_output=True, timeout=120)
+    result = subprocess.run(command(small_onnx), input=data, capture_output=True, timeout=120)
     stderr = result.stderr.decode()
     assert result.returncode == 0, stderr
-    restorer = load(unet_onnx)
+    restorer = load(small_onnx)
     expected = [
         to_planes(restorer(to_rgb(planes, layout, colour), sampler="mean", steps=1), layout, colour, planes)
         for planes in frames
@@ -217,7 +219,7 @@ def test_the_command_restores_a_pipe_as_python_does(unet_onnx: Path) -> None:
     ]
     assert re.search(r"irsde-deploy: 3 frames, [\d.]+ fps, latency [\d.]+ ms \(median\), [\d.]+ ms", stderr)
 
-    per_frame = subprocess.run(command(unet_onnx, "--noise", "per-frame"), input=data, capture_output=True, timeout=120)
+    per_frame = irsde_piped(data, *arguments(small_onnx, "--noise", "per-frame"))
     expected[1:] = [
         to_planes(restorer(to_rgb(p, layout, colour)[None], sampler="mean", steps=1, frames=[k])[0], layout, colour, p)
         for k, p in enumerate(frames[1:], 1)
@@ -225,7 +227,7 @@ def test_the_command_restores_a_pipe_as_python_does(unet_onnx: Path) -> None:
     assert per_frame.stdout == stream_of("420jpeg", expected)
     assert per_frame.stdout != result.stdout
 
-    torn = subprocess.run(command(unet_onnx), input=data[:-1], capture_output=True, timeout=120)
+    torn = irsde_piped(data[:-1], *arguments(small_onnx))
     assert torn.returncode == 1
     assert torn.stdout == result.stdout[: -_frame_size(frames[0])]
     assert "ends within frame 3" in torn.stderr.decode().splitlines()[-1]
@@ -235,22 +237,20 @@ def _frame_size(planes: Planes) -> int:
     return len(b"FRAME\n") + sum(plane.nbytes for plane in planes)
 
 
-def test_raw_rgb_is_restored_as_a_picture_of_integers(unet_onnx: Path) -> None:
+def test_raw_rgb_is_restored_as_a_picture_of_integers(small_onnx: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    result = subprocess.run(
-        command(unet_onnx, "--size", "16x16"), input=pixels.tobytes(), capture_output=True, timeout=120
-    )
+    result = irsde_piped(pixels.tobytes(), *arguments(small_onnx, "--size", "16x16"))
     assert result.returncode == 0, result.stderr
-    restorer = load(unet_onnx)
+    restorer = load(small_onnx)
     expected = np.stack([restorer(frame, sampler="mean", steps=1) for frame in pixels])
     np.testing.assert_array_equal(np.frombuffer(result.stdout, np.uint8).reshape(pixels.shape), expected)
 
 
-def test_a_reader_that_closes_the_pipe_ends_it_well(unet_onnx: Path) -> None:
+def test_a_reader_that_closes_the_pipe_ends_it_well(small_onnx: Path) -> None:
     frames = planes_of(1, Layout("yuv"), Colour(), 16, 16)
     header, frame = stream_of("444", frames).split(b"FRAME", 1)
     process = subprocess.Popen(
-        command(unet_onnx), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command(small_onnx), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -270,13 +270,13 @@ def test_a_reader_that_closes_the_pipe_ends_it_well(unet_onnx: Path) -> None:
         process.stdin.close()
 
 
-def test_a_slow_reader_holds_the_writer_back(unet_onnx: Path) -> None:
+def test_a_slow_reader_holds_the_writer_back(small_onnx: Path) -> None:
     """Nobody reads: what is taken from the writer is bounded by the queues and the pipes' own buffers."""
     frames = planes_of(1, Layout("yuv"), Colour(), 128, 128)
     header, frame = stream_of("444", frames).split(b"FRAME", 1)
     frame = b"FRAME" + frame
     process = subprocess.Popen(
-        command(unet_onnx), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        command(small_onnx), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
     )
     assert process.stdin is not None
     os.set_blocking(process.stdin.fileno(), False)
@@ -303,27 +303,27 @@ def _write_until_stuck(stream: io.RawIOBase, data: bytes) -> int:
     return written
 
 
-def test_what_pipes_refuse(unet_onnx: Path, fails_with: Callable[..., None], tmp_path: Path) -> None:
-    run = ("run", "--engine", unet_onnx)
+def test_what_pipes_refuse(small_onnx: Path, fails_with: Callable[..., None], tmp_path: Path) -> None:
+    run = ("run", "--engine", small_onnx)
     fails_with(2, "the input is - alone", *run, "-", "-o", tmp_path / "out.mp4")
     fails_with(2, "the input is - alone", *run, "-", "in.mp4", "-o", "-")
     fails_with(2, "--codec is for files", *run, "-", "-o", "-", "--codec", "libx264")
     fails_with(2, "--pix-fmt of a pipe is for raw RGB", *run, "-", "-o", "-", "--pix-fmt", "rgb24")
     fails_with(2, "--overwrite", *run, "-", "-o", "-", "--overwrite")
-    result = subprocess.run(command(unet_onnx), input=b"", capture_output=True, timeout=120)
+    result = subprocess.run(command(small_onnx), input=b"", capture_output=True, timeout=120)
     assert (result.returncode, result.stdout) == (1, b"")
     assert result.stderr.decode() == "irsde-deploy: the input is empty\n"
     for which, name in ((1, "stdout (>&-)"), (0, "stdin (<&-)")):
         closed = [sys.executable, "-c", f"import os, sys; os.close({which}); os.execv(sys.executable, sys.argv[1:])"]
-        result = subprocess.run([*closed, *command(unet_onnx)], stdin=subprocess.DEVNULL, capture_output=True)
+        result = subprocess.run([*closed, *command(small_onnx)], stdin=subprocess.DEVNULL, capture_output=True)
         assert result.returncode == 2
         assert result.stderr.decode() == f"irsde-deploy: {name} is closed: - needs a pipe or a file there\n"
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-def test_between_two_ffmpegs(unet_onnx: Path, tmp_path: Path) -> None:
+def test_between_two_ffmpegs(small_onnx: Path, tmp_path: Path) -> None:
     source = "ffmpeg -v error -f lavfi -i testsrc=size=32x16:rate=25:duration=0.2 -pix_fmt yuv420p -f yuv4mpegpipe -"
     sink = f"ffmpeg -v error -f yuv4mpegpipe -i - -c:v ffv1 -y {tmp_path}/out.mkv"
-    middle = " ".join(command(unet_onnx))
+    middle = " ".join(command(small_onnx))
     subprocess.run(["bash", "-c", f"set -o pipefail; {source} | {middle} | {sink}"], check=True, timeout=120)
     assert [float(seconds) for seconds, _ in read_planes(tmp_path / "out.mkv")] == [0, 0.04, 0.08, 0.12, 0.16]

@@ -52,8 +52,9 @@ def test_every_fault_has_its_place_its_tests_and_a_name_of_its_own() -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with one package, called as ours is, and one test, beside a shared/ of its own."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # the test needs no plugin, and they take longer than it
     root = tmp_path / "project"
     for name, text in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ def test_a_fault_that_hangs_is_ended_with_its_children(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = Copy(project, tmp_path / "there")
-    monkeypatch.setattr("mutants.trying.LONGEST", 2)
+    monkeypatch.setattr("mutants.trying.LONGEST", 1)
     assert (
         copy.attempt(Mutant("room", "spins", "irsde_deploy/__init__.py", "n -= 1", "pass", ("tests",))).verdict
         == "hung"

@@ -12,14 +12,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from golden import load_case, torch_engine
 
-from irsde_deploy import MeanRevertingSDE, ModelCard, load
+from irsde_deploy import load
 from irsde_deploy.__main__ import main
 from irsde_deploy.core.sampling import Sampling
-from irsde_deploy.export.to_onnx import write_onnx
 from irsde_deploy.graphs.flops import count_flops, operations
 from irsde_deploy.graphs.onnx_file import read_model
-from irsde_deploy.networks import ConditionalNAFNet, ConditionalUNet
 from irsde_deploy.pictures.files import Picture, write_picture
 from irsde_deploy.pictures.pairs import Pair
 from irsde_deploy.reports import machine
@@ -44,17 +43,11 @@ def counted_by_pytorch(model: torch.nn.Module, side: int) -> int:
     return int(counter.get_total_flops())
 
 
-@pytest.mark.parametrize("name", ["nafnet", "unet"])
-def test_operations_are_those_that_pytorch_counts(name: str, tmp_path: Path) -> None:
-    make = {
-        "nafnet": lambda: ConditionalNAFNet(8, [1, 2], 1, [1, 1]),
-        "unet": lambda: ConditionalUNet(3, 3, 8, depth=3),
-    }[name]
-    model = make().eval()
-    card = ModelCard(name, {}, 3, model.multiple_of, model.pad_mode, MeanRevertingSDE(10, 100, "cosine", 0.005))
-    write_onnx(model, card, tmp_path / "a.onnx")
-    graph, _ = read_model(tmp_path / "a.onnx")
-    assert count_flops(graph, 1, 64, 64) == counted_by_pytorch(make(), 64)
+@pytest.mark.parametrize("name", ["nafnet_w16", "unet_nf8_depth4"])
+def test_operations_are_those_that_pytorch_counts(name: str, onnx_of: Callable[[str], Path]) -> None:
+    graph, _ = read_model(onnx_of(name))
+    model = torch_engine(load_case(name)).model  # type: ignore[attr-defined]
+    assert count_flops(graph, 1, 64, 64) == counted_by_pytorch(model, 64)
     spatial = count_flops(graph, 1, 128, 128) / count_flops(graph, 1, 64, 64)
     assert 3.8 < spatial <= 4, "all but the time embedding grows with the pixels"
 

@@ -14,14 +14,15 @@ QUANTISABLE = ("/middle.0/Conv", "/middle.1/Conv", "/middle.2/Conv")
 SUM = "/middle.1/Add"
 
 
-def small_quantisable(gain: float = 0.35) -> tuple[onnx.ModelProto, ModelCard]:
+def small_quantisable(gain: float = 0.35, channels: int = CHANNELS) -> tuple[onnx.ModelProto, ModelCard]:
     """Five convolutions, the fourth depth-wise; a residual sum, whose other input is also quantised; a shift by time.
 
     Args:
         gain: of the weights.
+        channels: between the layers.
     """
     rng = np.random.default_rng(3)
-    c = CHANNELS
+    c = channels
     shapes = {
         "w1": (c, 6, 3, 3),
         "w2": (2 * c, c, 1, 1),

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import itertools
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 from places import ASSETS
+from small_quantisable import CHANNELS, small_quantisable
 
 from irsde_deploy.__main__ import main
 from irsde_deploy.errors import EngineError, InvalidValueError
-from irsde_deploy.graphs.onnx_file import read_model
+from irsde_deploy.graphs.onnx_file import read_model, write_model
 from irsde_deploy.precision.lowering import for_plan, lower_model
 from irsde_deploy.runtimes.device.drivers.probe import Device, devices
 from irsde_deploy.runtimes.tensorrt.builder import build_plan, timing_cache_path
@@ -39,11 +41,36 @@ def options(profiles: tuple[Profile, ...] = STATIC, **settings) -> BuildOptions:
     return BuildOptions("tensorrt-rtx", profiles, **settings)
 
 
-@pytest.mark.parametrize("profiles", [STATIC, DYNAMIC], ids=["static", "dynamic"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "mixed"])
-@pytest.mark.parametrize(
-    "name", ["unet_nf8_depth4", "nafnet_w16", "latent_nafnet_w8", "ConditionalUNet", "ConditionalNAFNet"]
-)
+@pytest.fixture
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five convolutions whose nodes have names, in a folder of their own: for what is around a build."""
+    return write_quantisable(tmp_path_factory.mktemp("small") / "small.onnx")
+
+
+def write_quantisable(path: Path, channels: int = CHANNELS) -> Path:
+    write_model(*small_quantisable(channels=channels), path)
+    return path
+
+
+NETWORKS = ("unet_nf8_depth4", "nafnet_w16", "latent_nafnet_w8", "ConditionalUNet", "ConditionalNAFNet")
+QUICK = {
+    ("unet_nf8_depth4", "fp32", "static"),
+    ("nafnet_w16", "fp16", "static"),
+    ("latent_nafnet_w8", "mixed", "static"),
+    ("ConditionalUNet", "mixed", "static"),
+    ("ConditionalNAFNet", "fp16", "dynamic"),
+}
+"""Each network, each precision and each kind of profiles; their whole product is slow."""
+
+
+def product() -> Iterator[Any]:
+    for name, precision, kind in itertools.product(NETWORKS, ("fp32", "fp16", "mixed"), ("static", "dynamic")):
+        marks = () if (name, precision, kind) in QUICK else pytest.mark.slow
+        profiles = STATIC if kind == "static" else DYNAMIC
+        yield pytest.param(name, precision, profiles, marks=marks, id=f"{name}-{precision}-{kind}")
+
+
+@pytest.mark.parametrize(("name", "precision", "profiles"), list(product()))
 def test_every_network_builds(
     name: str, precision: str, profiles: tuple[Profile, ...], onnx_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -66,7 +93,7 @@ def test_every_network_builds(
 
 
 def test_chosen_architectures_and_options_are_in_the_plan(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
-    source = onnx_of("nafnet_w16")
+    source = onnx_of("ConditionalNAFNet")
     chosen = options(compute_capabilities=("8.6", "8.9", "12.0"), workspace=512, optimization_level=1, tf32=True)
     built = build_plan(*read_model(source), source, tmp_path / "a.plan", chosen)
     assert built.compute_capabilities == ("8.6", "8.9", "12.0")
@@ -80,31 +107,29 @@ def test_chosen_architectures_and_options_are_in_the_plan(onnx_of: Callable[[str
     assert not (tmp_path / "b.plan").exists()
 
 
-def test_a_card_near_the_limit_is_kept_whole(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_card_near_the_limit_is_kept_whole(small: Path, tmp_path: Path) -> None:
     """TensorRT keeps 4,095 characters of a network's name; the card is refused before that is not enough."""
-    source = onnx_of("nafnet_w16")
-    model, card = read_model(source)
+    model, card = read_model(small)
     task = "x" * (
-        4095 - len(build_plan(model, card, source, tmp_path / "a.plan", options()).network_name()) + len(card.task)
+        4095 - len(build_plan(model, card, small, tmp_path / "a.plan", options()).network_name()) + len(card.task)
     )
-    built = build_plan(model, replace(card, task=task), source, tmp_path / "b.plan", options())
+    built = build_plan(model, replace(card, task=task), small, tmp_path / "b.plan", options())
     assert len(built.network_name()) == 4095
     assert read_plan_card(tmp_path / "b.plan") == built
 
 
-def test_a_node_that_tensorrt_cannot_take_is_named(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
-    source = onnx_of("nafnet_w16")
-    model, card = read_model(source)
+def test_a_node_that_tensorrt_cannot_take_is_named(small: Path, tmp_path: Path) -> None:
+    model, card = read_model(small)
     final = model.graph.node[-1]
     final.output[0] = "before"
     model.graph.node.append(helper.make_node("Det", ["before"], ["eps"], name="/our/Det"))
     with pytest.raises(EngineError, match=r"node '/our/Det' \(Det\)"):
-        build_plan(model, card, source, tmp_path / "a.plan", options())
+        build_plan(model, card, small, tmp_path / "a.plan", options())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_scratch_memory_that_is_too_little_says_what_to_do(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
-    source = onnx_of("unet_nf8_depth4")
+    source = onnx_of("ConditionalNAFNet")
     large = (Profile((1, 64, 64), (1, 512, 512), (4, 512, 512)),)
     with pytest.raises(EngineError, match="allow more with `workspace`, or build for a smaller `max_size`"):
         build_plan(*read_model(source), source, tmp_path / "a.plan", options(large, workspace=16))
@@ -131,14 +156,12 @@ def test_interrupts_end_a_build_with_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_leaves_nothing_behind(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
-    source = onnx_of("unet_nf8_depth4")
-
+def test_an_interrupt_leaves_nothing_behind(small: Path, tmp_path: Path) -> None:
     def interrupt(seconds: float, phase: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_plan(*read_model(source), source, tmp_path / "a.plan", options(), interrupt)
+        build_plan(*read_model(small), small, tmp_path / "a.plan", options(), interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,15 +180,14 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def test_build_inspect_and_run_from_the_command_line(
-    onnx_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd, fails_with
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd, fails_with
 ) -> None:
-    source = tmp_path / "derain.onnx"
-    shutil.copy(onnx_of("nafnet_w16"), source)
+    source = write_quantisable(tmp_path / "derain.onnx")
     trtexec = ["--minShapes=x:1x3x64x64", "--optShapes=x:1x3x128x128,mu:1x3x128x128,t:1", "--maxShapes=x:2x3x256x256"]
     assert run(monkeypatch, "build", source, "--backend", "tensorrt-rtx", *trtexec) == 0
     printed = capfd.readouterr().out
     assert "profile: min 1x64x64 opt 1x128x128 max 2x256x256" in printed
-    assert "of 476 nodes stay in FP32" in printed
+    assert "mixed: 4 of 12 nodes stay in FP32" in printed
     plan = tmp_path / "derain.plan"
     assert read_plan_card(plan).model.precision == "mixed"
     assert run(monkeypatch, "inspect", plan) == 0
@@ -173,13 +195,13 @@ def test_build_inspect_and_run_from_the_command_line(
     fails_with(1, "exists already", "build", source, "--backend", "tensorrt-rtx")
     fails_with(
         2,
-        "nearest valid shape is 112x112",
+        "nearest valid shape is 104x104",
         "build",
         source,
         "--backend",
         "tensorrt-rtx",
         "--opt",
-        "100x100",
+        "101x101",
         "--overwrite",
     )
     if devices():
@@ -196,9 +218,8 @@ def test_build_inspect_and_run_from_the_command_line(
     fails_with(5, "derain.onnx has changed since", "run", "--engine", plan, picture, "-o", tmp_path / "o.png")
 
 
-def test_rebuild_takes_the_onnx_beside_the_plan(onnx_of: Callable[[str], Path], tmp_path: Path, fails_with) -> None:
-    source, plan = tmp_path / "derain.onnx", tmp_path / "derain.plan"
-    shutil.copy(onnx_of("nafnet_w16"), source)
+def test_rebuild_takes_the_onnx_beside_the_plan(tmp_path: Path, fails_with) -> None:
+    source, plan = write_quantisable(tmp_path / "derain.onnx"), tmp_path / "derain.plan"
     model, card = read_model(source)
     lowered = lower_model(model, card, "mixed")
     first = build_plan(lowered.model, lowered.card, source, plan, options(DYNAMIC, compute_capabilities=("8.9",)))
@@ -215,20 +236,18 @@ def test_rebuild_takes_the_onnx_beside_the_plan(onnx_of: Callable[[str], Path], 
 
 
 @pytest.mark.parametrize("missing", ["torch", "onnxruntime"])
-def test_a_box_without_pytorch_or_onnxruntime_builds(
-    missing: str, onnx_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_a_box_without_pytorch_or_onnxruntime_builds(missing: str, small: Path, tmp_path: Path) -> None:
     program = f"import sys; sys.modules[{missing!r}] = None; from irsde_deploy.__main__ import main; main()"
     plan = tmp_path / "a.plan"
-    files = ["build", str(onnx_of("nafnet_w16")), "-o", str(plan), "--backend", "tensorrt-rtx", "--opt", "64x64"]
+    files = ["build", str(small), "-o", str(plan), "--backend", "tensorrt-rtx", "--opt", "64x64"]
     done = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert read_plan_card(plan).model.precision == "mixed"
     assert ("not measured" in done.stdout) == (missing == "onnxruntime")
 
 
-def test_fp16_weights_take_half_the_room(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
-    source = onnx_of("nafnet_w16")
+def test_fp16_weights_take_half_the_room(tmp_path: Path) -> None:
+    source = write_quantisable(tmp_path / "a.onnx", channels=128)
     model, card = read_model(source)
     sizes = {}
     for precision in ("fp32", "fp16"):
@@ -248,8 +267,16 @@ def test_build_options_without_an_engine_are_refused(fails_with, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_export_builds_a_plan_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
-    checkpoint = ASSETS / "denoise_nafnet_w16.safetensors"
+def test_export_builds_a_plan_too(
+    onnx_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    from unconditional import random_network
+
+    from irsde_deploy.networks.checkpoints import save_checkpoint
+
+    checkpoint = tmp_path / "denoise.pt"
+    weights = random_network("ConditionalNAFNet").state_dict()
+    save_checkpoint(checkpoint, weights, read_model(onnx_of("ConditionalNAFNet"))[1])
     plan = tmp_path / "denoise.plan"
     files = ["-o", tmp_path / "denoise.onnx", "--engine", plan, "--backend", "tensorrt-rtx", "--opt-size", "128x128"]
     assert run(monkeypatch, "export", checkpoint, *files) == 0

@@ -1,9 +1,8 @@
 # make demo: set up, export the committed checkpoint, restore a rainy picture. make test: set up, lint, types, arrows, tests.
-# make test-all: that, the slow tests, all of them in a random order, and a few mutants (docs/testing.md).
+# make test-all: that, and what takes longer (docs/testing.md): test-oldest, test-newest and test-wheel are parts of it.
 # make fuzz: damaged files of every kind for 10 minutes (tests/fuzz/README.md); SEED=7 KIND=onnx NUMBER=12 MINUTES=1
 # make mutants: small faults, each of which some test must notice (docs/testing.md); ROOM=core NUMBER=20 SEED=7 JOBS=1
 # make docs: the site of the documentation, with the reference of the Python interface: site/index.html.
-# make test-vapoursynth: the tests with the real VapourSynth, whose wheels need Python 3.12 or later.
 # make test-oldest: the tests with the lowest versions that pyproject.toml promises; make test-newest: with the newest, on
 # the newest Python, without PyTorch; TESTS="tests/core tests/cli". make test-wheel: wheel and sdist (docs/testing.md).
 # make kill: kills commands at random moments, and compares what they leave with an unbroken run (docs/reliability.md).
@@ -14,7 +13,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all test-oldest test-newest test-wheel mutants fuzz test-vapoursynth kill docs clean
+.PHONY: demo test test-all test-oldest test-newest test-wheel mutants fuzz kill docs clean
 
 demo: .venv/run.stamp
 	$(BIN)/irsde-deploy export assets/derain_nafnet_w16.safetensors -o demo/derain.onnx --overwrite
@@ -29,12 +28,14 @@ test: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(COVERAGE)
 
-# And what takes longer: the slow tests with all others in a random order, and mutants that are drawn anew each day.
+# And what takes longer: everything in a random order, with the slow tests (the wheel's among them), mutants that are
+# drawn anew each day, the documentation, and the oldest and newest versions.
 test-all: test
 	$(BIN)/python -m pytest $(WORKERS) -p randomly -p no:cacheprovider
 	PYTHONPATH=tests $(BIN)/python -m mutants --jobs 2 --number 12 --seed $$(date +%j)
+	$(MAKE) docs test-oldest test-newest
 
 JOBS ?= 2
 mutants: .venv/dev.stamp
@@ -45,9 +46,6 @@ kill: .venv/dev.stamp
 
 fuzz: .venv/dev.stamp
 	PYTHONPATH=tests nice $(BIN)/python -m fuzz $(foreach name,SEED KIND NUMBER MINUTES,$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
-
-test-vapoursynth: .venv-vapoursynth/stamp
-	.venv-vapoursynth/bin/python -m pytest tests/plugins/test_vapoursynth.py
 
 python = $(lastword python$(1) $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(1).*/bin/python)))
 OLDEST ?= $(call python,3.11)
@@ -94,11 +92,6 @@ docs: .venv-docs/stamp
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[cpu,openvino,train,evaluate,video,rtx,vapoursynth,dev]"
 	touch $@
 
-.venv-vapoursynth/stamp: pyproject.toml
-	$(PYTHON) -m venv .venv-vapoursynth
-	.venv-vapoursynth/bin/pip install --quiet --disable-pip-version-check -e ".[cpu,vapoursynth]" "pytest>=8"
-	touch $@
-
 clean:
-	rm -rf .venv .venv-oldest .venv-newest .venv-vapoursynth .venv-docs demo site .test_cache .mypy_cache .pytest_cache \
+	rm -rf .venv .venv-oldest .venv-newest .venv-docs demo site .test_cache .mypy_cache .pytest_cache \
 		.ruff_cache .import_linter_cache .hypothesis

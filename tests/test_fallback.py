@@ -149,6 +149,24 @@ def test_a_card_is_for_the_fallback_too(small_onnx: Path, tmp_path: Path) -> Non
         load(small_onnx, "tpu", fallback=small_onnx)
 
 
+@pytest.mark.parametrize(
+    ("name", "device", "of_fallback"),
+    [("a.plan", None, "auto"), ("a.PLAN", None, "auto"), ("a.plan", "cuda", "cuda"), ("a.onnx", None, None)],
+)
+def test_a_plans_fallback_runs_on_the_gpu_where_it_can(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str, device: str | None, of_fallback: str | None
+) -> None:
+    opened = {}
+
+    def open_engine(path: str, device: str | None, *_: object) -> Engine:
+        opened[path] = device
+        return engine
+
+    monkeypatch.setattr("irsde_deploy.restorer.open_engine", open_engine)
+    load(name, device, fallback="b.onnx")
+    assert opened == {name: device, "b.onnx": of_fallback}
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the kernels with")
 def test_on_a_device_the_fallback_must_be_there_too(small_onnx: Path, tmp_path: Path, engine: Engine) -> None:
     model = onnx.load(small_onnx)

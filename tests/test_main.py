@@ -54,7 +54,10 @@ def test_what_a_library_makes_of_an_interrupt_is_one(
             raise ImportError("numpy.core failed to import") from None
 
     def leave(code: int) -> None:
+        seen.update(signal.getsignal(getattr(signal, name)) for name in KINDS)
         raise SystemExit(code)
+
+    seen: set[object] = set()
 
     monkeypatch.setattr(cli, "main", interrupted)
     monkeypatch.setattr(program, "_leave_at_once", leave)
@@ -62,6 +65,7 @@ def test_what_a_library_makes_of_an_interrupt_is_one(
         program.main()
     assert stop.value.code == 130
     assert capfd.readouterr().err == "irsde-deploy: interrupted; finished files stay, none is half-written\n"
+    assert seen == {signal.SIG_IGN}, "an impatient user's second Ctrl-C does not spoil the end"
 
 
 @pytest.mark.parametrize(

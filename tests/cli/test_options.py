@@ -20,6 +20,7 @@ from irsde_deploy import load
 from irsde_deploy.cli.common import read_sources
 from irsde_deploy.cli.video_options import VideoOptions, _seconds
 from irsde_deploy.core.comparison import psnr
+from irsde_deploy.core.sde import DenoisingSDE
 from irsde_deploy.errors import InvalidValueError
 from irsde_deploy.graphs.onnx_file import read_model, write_model
 from irsde_deploy.pictures import batch, targets
@@ -98,6 +99,24 @@ def test_a_fallback_is_used_and_said(small_onnx: Path, picture: Path, tmp_path: 
     _, stderr = succeeds("run", tmp_path / "bad.onnx", picture, "-o", out, "--fallback", small_onnx)
     assert f"note: 1 of 1 done by {small_onnx}: a state of {tmp_path}/bad.onnx was not finite" in stderr
     np.testing.assert_array_equal(read_picture(out).rgb, load(small_onnx)(read_picture(picture).rgb))
+
+
+def test_timesteps_that_estimated_levels_visit_outside_of_a_calibration_are_said(
+    small_onnx: Path, picture: Path, succeeds: Succeeds
+) -> None:
+    model, card = read_model(small_onnx)
+    del model.graph.node[0], model.graph.input[1]  # x - mu, and mu
+    model.graph.node[0].input[0] = "x"
+    sde = DenoisingSDE(75, 100, "cosine")
+    card = replace(card, settings={"conditional": False}, sde=sde, precision="int8", calibrated=(2, 1))
+    engine = picture.with_name("blind.onnx")
+    write_model(model, card, engine)
+    _, stderr = succeeds("run", engine, picture, "-o", picture.with_name("out.png"), "--noise-level", 50)
+    words = f"note: {engine}: INT8 is calibrated from t = 2 to 1, and may be far off at t = "
+    assert stderr.count(words) == 1
+    write_picture(picture, Picture(np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)))
+    _, stderr = succeeds("run", engine, picture, "-o", picture.with_name("out2.png"))
+    assert stderr.count(words) == 1
 
 
 def test_tiles_are_chosen_by_memory_unless_the_picture_is_to_stay_whole(
@@ -190,6 +209,14 @@ def test_what_is_given_counts_and_what_is_not_does_not() -> None:
     flags, recipe = read_sources(model)
     assert flags.values == {"max_sigma": 7.0, "T": 9, "margin": 0}
     assert recipe.values["max_sigma"] == 10
+
+
+def test_an_options_file_binds_more_than_a_recipe(tmp_path: Path) -> None:
+    options = tmp_path / "o.yml"
+    options.write_text("sde: {max_sigma: 33}")
+    names = ("opt", "recipe", "max_sigma", "timesteps", "schedule", "eps", "form", "task", "margin")
+    sources = read_sources({**dict.fromkeys(names), "opt": options, "recipe": "derain"})
+    assert [source.values.get("max_sigma") for source in sources] == [None, 33, 10]
 
 
 def test_verify_compares_with_one_thing_and_replaces_no_input(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,24 @@ def test_text_comes_above_the_progress_bar(small_onnx: Path, photos: Path, tmp_p
     assert error.startswith("irsde-deploy: "), lines
     assert "[" not in error, lines
     assert any("100%" in line for line in lines), "the bar is drawn again below"
+
+
+def test_progress_counts_every_picture_of_a_batch_and_those_that_failed(
+    small_onnx: Path, photos: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    totals = []
+
+    @contextmanager
+    def progress(total: int, label: str) -> Iterator[Callable[[int, str], None]]:
+        totals.append(total)
+        yield lambda done, words: told.append(done)
+
+    monkeypatch.setattr(importlib.import_module("irsde_deploy.cli.run"), "progress", progress)
+    run("run", small_onnx, photos, "-o", tmp_path / "out", "--steps", 3, "--batch", 2)
+    assert totals == [9]
+    assert told[:5] == [3, 3, 5, 7, 9], "the picture that is none, and then two at a time"
+    assert told[-1] == 9
 
 
 def on_screen(text: str) -> list[str]:

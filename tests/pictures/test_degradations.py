@@ -120,6 +120,12 @@ def test_low_resolution_rounds_the_smaller_size() -> None:
     np.testing.assert_allclose(found, np.clip(np.asarray(small), 0, 1), atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(9, 1, 3), (1, 9, 3), (1, 1, 3)])
+def test_low_resolution_leaves_a_pixel_of_a_side_that_is_smaller_than_the_scale(shape: tuple[int, ...]) -> None:
+    grey = np.full(shape, 0.25, np.float32)
+    np.testing.assert_allclose(degradation("low-resolution", {"scale": 4})(grey, 0), grey, atol=1e-6)
+
+
 def test_low_resolution_keeps_what_a_quarter_of_the_pixels_can_hold() -> None:
     _, x = np.mgrid[0:128, 0:128].astype(np.float32)
     slow, fast = (np.repeat((0.5 + 0.4 * np.sin(2 * np.pi * x / period))[:, :, None], 3, axis=2) for period in (64, 4))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from commands import irsde
 from golden import load_case
 from places import DATA
 from sample_pictures import write_photographs
@@ -53,12 +54,14 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photographs(tmp_path_factory.mktemp("photographs"))
 
 
-def plan(photographs: Path, iterations: int, kind: str | None = "rain", **changes: object) -> TrainingPlan:
+def plan(
+    photographs: Path, iterations: int, kind: str | None = "rain", network: dict = TINY, **changes: object
+) -> TrainingPlan:
     sde = {"kind": "denoising", "max_sigma": 75, "T": 20} if kind is None else {}
     values = {"max_sigma": 30, "T": 20, "schedule": "cosine", "eps": 0.02, "steps": 3, **sde}
     if kind is None:
         del values["eps"]
-    source = SettingsSource("test", values, ("ConditionalNAFNet", TINY), binding=False)
+    source = SettingsSource("test", values, ("ConditionalNAFNet", network), binding=False)
     data = DataPlan(str(photographs), degradation=kind and {"kind": kind}, side=32)
     return make_plan([source], data, {**SETTINGS, "iterations": iterations, **changes}, None)
 
@@ -74,9 +77,10 @@ def log_of(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("kind", ["rain", "shadow", None], ids=["rain", "shadow", "denoising-sde"])
 def test_the_loss_falls_whatever_the_task(photographs: Path, tmp_path: Path, kind: str | None) -> None:
-    """Only the data changes; 300 iterations more than halve the loss of the first ten."""
-    changes = {"objective": "noise", "log_every": 10, "learning_rate": 6e-3, "validate_every": 1000}
-    train(plan(photographs, 300, kind, **changes), tmp_path / "run", Process(), stop_at=299)
+    """Only the data changes; 120 iterations more than halve the loss of the first ten."""
+    changes = {"objective": "noise", "log_every": 10, "learning_rate": 1e-2, "validate_every": 1000}
+    shallow = {**TINY, "enc_blk_nums": [1], "dec_blk_nums": [1]}
+    train(plan(photographs, 300, kind, shallow, **changes), tmp_path / "run", Process(), stop_at=120)
     losses = [float(row["loss"]) for row in log_of(tmp_path / "run")]
     assert losses[-1] < 0.5 * losses[0], losses
 
@@ -95,8 +99,9 @@ def _require_equal_runs(whole: Path, broken: Path) -> None:
     one, other = read_run(whole)[1], read_run(broken)[1]
     for name, value in one["weights"].items():
         assert torch.equal(value, other["weights"][name]), name
+    averaged = weights_of(broken)
     for name, value in weights_of(whole).items():
-        assert torch.equal(value, weights_of(broken)[name]), name
+        assert torch.equal(value, averaged[name]), name
     assert log_of(whole) == log_of(broken)
 
 
@@ -294,7 +299,8 @@ def _gradients(rank: int, count: int, port: int, out: str) -> None:
 def test_two_processes_have_the_gradients_of_one(tmp_path: Path, free_port: int) -> None:
     out = str(tmp_path / "gradients")
     _gradients(0, 1, free_port, out)
-    mp.spawn(_gradients, (2, free_port, out), nprocs=2)
+    how = "spawn" if torch.cuda.is_available() else "fork"  # CUDA's threads do not survive a fork; imports are saved
+    mp.start_processes(_gradients, (2, free_port, out), nprocs=2, start_method=how)
     alone = torch.load(f"{out}.1.0")
     for rank in (0, 1):
         shared = torch.load(f"{out}.2.{rank}")
@@ -307,10 +313,11 @@ def test_torchrun_trains_what_one_process_does(photographs: Path, tmp_path: Path
     """The command under torchrun: two processes share each batch and one writes; same samples, hence the same loss."""
     arguments = ["--gt", str(photographs), "--degradation", "rain", *_tiny_options(4)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    alone = irsde("train", "-o", tmp_path / "one", *arguments)
+    assert alone.returncode == 0, alone.stderr
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    for name, start in (("one", [sys.executable, "-m"]), ("two", launcher)):
-        command = [*start, "irsde_deploy", "train", "-o", str(tmp_path / name), *arguments]
-        subprocess.run(command, check=True, capture_output=True, env=environment, timeout=240)
+    command = [*launcher, "irsde_deploy", "train", "-o", str(tmp_path / "two"), *arguments]
+    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=240)
     one, two = (_losses(tmp_path / name) for name in ("one", "two"))
     assert one == pytest.approx(two, rel=1e-4)
 
@@ -329,12 +336,14 @@ def test_a_killed_run_leaves_a_checkpoint_to_resume_from(photographs: Path, tmp_
     command = [sys.executable, "-m", "irsde_deploy", "train", "-o", str(folder), "--gt", str(photographs)]
     command += ["--degradation", "rain", *_tiny_options(100_000), "--set", "save_every=1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    _wait_for(folder / "last.pt", process)
-    time.sleep(1.7)
+    _wait_for(folder / "log.csv", process)
+    while len(log_of(folder)) < 3:  # a row is written before its checkpoint: two are saved
+        assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait(30)
     saved, state = read_run(folder)
-    assert state["iteration"] > 0
+    assert state["iteration"] >= 2
     resumed = TrainingPlan.from_dict(saved, iterations=state["iteration"] + 2)
     ours = temporary_beside(folder / "last.pt").name
     for name in (ours.replace(f"-{os.getpid()}-", f"-{process.pid}-"), ".download.part"):

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from golden import load_case, torch_engine
 from onnx import TensorProto, helper
 from places import ASSETS, ROOT
 
@@ -28,7 +27,6 @@ from irsde_deploy.core.sampling import Sampling
 from irsde_deploy.embedding import whole_loop_file
 from irsde_deploy.embedding.whole_loop_file import export_whole_loop
 from irsde_deploy.errors import EngineError, InvalidValueError, NotFiniteError, ParityError
-from irsde_deploy.export.to_onnx import write_onnx
 from irsde_deploy.graphs import whole_loop
 from irsde_deploy.graphs.noise_nodes import write_normals
 from irsde_deploy.graphs.onnx_file import read_model
@@ -156,8 +154,18 @@ def test_one_call_is_the_loop_of_a_small_network(settings: dict[str, Any], small
         assert_equal(restored, expected(engine, lq, noise=noise, **settings))
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("name", ["unet_nf8_depth4", "nafnet_w16"])
+QUICK = {"unet_nf8_depth4": ("posterior",), "nafnet_w16": ("sde-2m, clipped, debiased", "a single step")}
+"""Settings in which the golden networks loop, too; the small network does in all of them, and the rest is slow."""
+
+
+def networks_and_settings() -> Iterator[Any]:
+    for name, quick in QUICK.items():
+        for words, settings in SETTINGS.items():
+            marks = () if words in quick else pytest.mark.slow
+            yield pytest.param(name, settings, marks=marks, id=f"{name}-{words}")
+
+
+@pytest.mark.parametrize(("name", "settings"), list(networks_and_settings()))
 def test_one_call_is_the_loop(
     name: str, settings: dict[str, Any], score_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -190,12 +198,13 @@ def test_openvino_gives_the_same(name: str, score_of: Callable[[str], Path], tmp
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("unet_nf8_depth4", SETTINGS["sde-2m, clipped, debiased"]),
-        ("nafnet_w16", SETTINGS["sde-2m, clipped, debiased"]),
-        ("nafnet_w16", SETTINGS["mean"]),
+        pytest.param("unet_nf8_depth4", SETTINGS["sde-2m, clipped, debiased"], marks=pytest.mark.slow),
+        pytest.param("nafnet_w16", SETTINGS["sde-2m, clipped, debiased"], marks=pytest.mark.slow),
+        pytest.param("nafnet_w16", SETTINGS["mean"], marks=pytest.mark.slow),
         ("ConditionalUNet", {**SETTINGS["mean"], "t0": 80}),
+        ("ConditionalNAFNet", {**SETTINGS["sde-2m, clipped, debiased"], "t0": 80}),
     ],
-    ids=["unet", "nafnet", "nafnet mean", "denoising unet"],
+    ids=["unet", "nafnet", "nafnet mean", "denoising unet", "denoising nafnet"],
 )
 def test_tensorrt_rtx_builds_it(
     name: str, settings: dict[str, Any], score_of: Callable[[str], Path], tmp_path: Path
@@ -316,9 +325,10 @@ def test_openvino_does_not_pass_off_other_noise(score_of: Callable[[str], Path],
         assert_equal(restored, expected(engine_of(source), lq, sampler="mean", steps=2, seed=5))
 
 
-def test_a_seed_needs_opset_18_and_noise_does_not(tmp_path: Path) -> None:
-    engine = torch_engine(load_case("nafnet_w16"))
-    write_onnx(engine.model, engine.card, tmp_path / "a.onnx", opset=17)
+def test_a_seed_needs_opset_18_and_noise_does_not(small_onnx: Path, tmp_path: Path) -> None:
+    model = onnx.load(small_onnx)
+    model.opset_import[0].version = 17
+    onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(InvalidValueError, match="needs opset 18: this graph has 17"):
         written(tmp_path / "a.onnx", tmp_path / "b.onnx", seeded=True)
     written(tmp_path / "a.onnx", tmp_path / "b.onnx", sampler="sde-2m", steps=2)
@@ -327,10 +337,10 @@ def test_a_seed_needs_opset_18_and_noise_does_not(tmp_path: Path) -> None:
 
 def test_weights_and_nodes_are_stored_once(score_of: Callable[[str], Path], tmp_path: Path) -> None:
     source = score_of("unet_nf8_depth4")
-    for steps in (2, 100):
+    for steps in (2, 20):
         written(source, tmp_path / f"{steps}.onnx", sampler="posterior", steps=steps)
         assert (tmp_path / f"{steps}.onnx").stat().st_size < 1.02 * source.stat().st_size
-    few, many = (onnx.load(tmp_path / f"{steps}.onnx").graph for steps in (2, 100))
+    few, many = (onnx.load(tmp_path / f"{steps}.onnx").graph for steps in (2, 20))
     assert len(few.node) == len(many.node)
     (loop,) = (node for node in many.node if node.op_type == "Loop")
     (body,) = (entry.g for entry in loop.attribute)

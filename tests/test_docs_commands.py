@@ -58,7 +58,7 @@ def small_weights(path: Path) -> None:
     save_checkpoint(path, network.state_dict(), card)
 
 
-def pictures(folder: Path, count: int = 2, side: int = 48, rainy: bool = False) -> None:
+def pictures(folder: Path, count: int = 2, side: int = 32, rainy: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         picture = photograph(number, side, side + 16)
@@ -67,7 +67,7 @@ def pictures(folder: Path, count: int = 2, side: int = 48, rainy: bool = False) 
         cv2.imwrite(str(folder / f"{number}.png"), picture[:, :, ::-1])
 
 
-def one_picture(path: Path, width: int = 64, height: int = 48) -> None:
+def one_picture(path: Path, width: int = 48, height: int = 32) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), photograph(0, height, width)[:, :, ::-1])
 
@@ -75,7 +75,7 @@ def one_picture(path: Path, width: int = 64, height: int = 48) -> None:
 def video(path: Path) -> None:
     from videos import SD, YUV420, planes_of, write_video
 
-    write_video(path, planes_of(4, YUV420, SD), times=[0, 40, 80, 120])
+    write_video(path, planes_of(4, YUV420, SD, 32, 48), times=[0, 40, 80, 120])
 
 
 def reference_checkpoint(path: Path) -> None:
@@ -138,7 +138,7 @@ def make(name: str, folder: Path, demo_onnx: Path) -> None:
 
 def scope_of(names: list[str], folder: Path) -> dict[str, object]:
     """The variables that a page's Python takes for given."""
-    return {"picture": photograph(0, 48, 64), "frames": np.stack([photograph(k, 32, 48) for k in range(4)])}
+    return {"picture": photograph(0, 32, 48), "frames": np.stack([photograph(k, 32, 48) for k in range(4)])}
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))

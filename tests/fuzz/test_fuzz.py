@@ -12,8 +12,10 @@ from fuzz.attack import Worker, attack, table
 from fuzz.kinds import KINDS
 from fuzz.worker import answer, make_damaged
 
+FEW = {"packs": 25}
+"""Files of a kind where a test is not slow and they are not 15: fewer packs are all refused."""
 FILES = {"commands": 20, "packs": 25, "metadata": 30, "yaml": 30, "toml": 30, "training runs": 30}
-"""Files of a kind, where they are not 40."""
+"""Files of a kind, where a test is slow and they are not 40."""
 SEED = 17
 
 
@@ -24,11 +26,13 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     process.close()
 
 
+@pytest.mark.parametrize("more", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few", "more"])
 @pytest.mark.parametrize("name", KINDS)
-def test_damaged_files_are_refused_in_a_sentence_or_read(name: str, worker: Worker) -> None:
+def test_damaged_files_are_refused_in_a_sentence_or_read(name: str, more: bool, worker: Worker) -> None:
     if name in ("packs", "commands"):
         pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
-    figures = attack(worker, KINDS[name], SEED, 60, FILES.get(name, 40))
+    files = FILES.get(name, 40) if more else FEW.get(name, 15)
+    figures = attack(worker, KINDS[name], SEED, 60, files)
     assert figures.faults == {}
     assert figures.outcomes["refused"] > 3 or name == "metadata"
     assert figures.outcomes["accepted"] > 0

@@ -367,11 +367,11 @@ void threads(irsde_handle* handle, const std::string& folder) {
     CHECK(on_several == expected);
 }
 
-/// With more threads the same picture, but for the order of the network's additions.
-void threads_of_the_step(irsde_handle* handle, const std::string& folder) {
-    constexpr int SIDE = 150;  // enough for several parts
+/// With more threads the same picture, but for the order of the network's additions; each looks for infinities.
+void threads_of_the_step(irsde_handle* handle, const irsde_description& pack, const std::string& folder) {
+    constexpr int SIDE = 450;  // enough for more parts than there are ever threads
     auto options = sized<irsde_options>();
-    options.threads = 3;
+    options.threads = 32;
     irsde_handle* other = nullptr;
     CHECK(irsde_open(folder.c_str(), &options, &other) == IRSDE_OK);
     Floats results[] = {picture(SIDE, SIDE), picture(SIDE, SIDE)};
@@ -381,6 +381,15 @@ void threads_of_the_step(irsde_handle* handle, const std::string& folder) {
         const irsde_run run = seeded(3);
         CHECK(irsde_restore(i == 0 ? handle : other, &frame, &frame, &run) == IRSDE_OK);
     }
+    Floats noise(given.size() * (pack.steps + 1), 0.25f);
+    noise[given.size() - 1] = 3e38f;  // in the last part
+    noise[given.size() - 2] = -3e38f;
+    auto run = sized<irsde_run>();
+    run.noise = noise.data();
+    run.noise_count = noise.size();
+    Floats pixels = given;
+    const irsde_frame frame = frame_of(pixels.data(), IRSDE_F32, SIDE, SIDE);
+    CHECK(fails(other, IRSDE_NOT_FINITE, "after step 1 of", &frame, &frame, &run));
     irsde_close(other);
     CHECK(results[0] != given);
     float largest = 0, difference = 0;
@@ -429,7 +438,7 @@ int main(int count, char** arguments) {
     errors_of_closed_handles(arguments[1]);
     sizes(handle);
     threads(handle, arguments[1]);
-    threads_of_the_step(handle, arguments[1]);
+    threads_of_the_step(handle, pack, arguments[1]);
     irsde_close(handle);
     std::printf(failures == 0 ? "ok\n" : "%d failed\n", failures);
     return failures == 0 ? 0 : 1;

@@ -293,7 +293,7 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "key twice": (edit("clip 0", "clip 0\nclip 0"), 1, "it says 'clip' twice"),
     "huge side": (edit("reference_width 35", "reference_width 99999999999"), 1, "its 'reference_width' is"),
     "no channels": (edit("channels 3", "channels 0"), 1, "its 'channels' is"),
-    "other channels": (edit("channels 3", "channels 4"), 1, ""),
+    "other channels": (edit("channels 3", "channels 4"), 1, "are of different models"),
     "engine elsewhere": (edit("backend openvino", "backend ../../etc/passwd"), 1, "its 'backend' is"),
     "negative seed": (edit("seed 5", "seed -5"), 1, "its 'seed' is"),
     "steps not as many": (edit("steps 4\n", "steps 5\n"), 1, "it has not as many steps as it says"),

@@ -134,6 +134,11 @@ void sixteen_bits(irsde_handle* handle) {
     const irsde_run run = seeded(1);
     CHECK(irsde_restore(handle, &in, &out, &run) == IRSDE_OK);
     CHECK(result == expected);
+    CHECK(irsde_restore(handle, &in, &in, &run) == IRSDE_OK);
+    bool same = true;
+    for (std::size_t i = 0; i < wide.size(); ++i)
+        same = same && wide[i] == std::rint(std::min(1.0f, std::max(0.0f, expected[i])) * 65535.0f);
+    CHECK(same);
 }
 
 void seeds_and_noise(irsde_handle* handle, const irsde_description& pack) {

@@ -352,7 +352,7 @@ DAMAGES: dict[str, tuple[Damage, int, str]] = {
     "card with a bracket too few": (in_card("}\n", "\n"), 1, "card.json: "),
     "card with a comma too many": (in_card('"task":', ',"task":'), 1, "card.json: "),
     "card nested without end": (
-        in_card('"settings":{', '"settings":{"a":' + "[" * 500 + "]" * 500 + ","),
+        in_card('"settings":{}', '"settings":{"a":' + "[" * 500 + "]" * 500 + "}"),
         1,
         "card.json: ",
     ),

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from irsde_deploy.errors import InputFileError, InvalidValueError, IrsdeError, OutputFileError
-from irsde_deploy.video.folder_notes import partial_of
 from irsde_deploy.video.planning import plan_videos
 
 
@@ -75,16 +74,3 @@ def test_what_is_a_video_by_its_name(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"film.{suffix}"
     path.write_bytes(b"x")
     assert plan_videos([str(path)], tmp_path / "out")[0].target == tmp_path / "out" / "film.mkv"
-
-
-def test_names_beside_an_output_are_counted_in_bytes_and_stay_apart() -> None:
-    """A name has 255 bytes at most, of which `.partial.mkv` takes 12: room for fewer letters of two or three bytes."""
-    for letter in ("x", "я", "語"):
-        name = letter * (243 // len(letter.encode()))
-        assert partial_of(Path(f"{name}.mkv")).name == f"{name}.partial.mkv", "255 bytes, or up to two fewer"
-        longer = [partial_of(Path(f"{name}{last}.mkv")).name for last in ("aaa", "aab")]
-        assert len(set(longer)) == 2
-        for short in longer:
-            assert 252 <= len(short.encode()) <= 255
-            assert short.startswith(letter * 70)
-            assert short.endswith(".partial.mkv")

@@ -68,9 +68,10 @@ def test_the_limits_themselves_are_taken() -> None:
     assert (Sampling(steps=1).steps, Sampling(t0=1).t0, Sampling(tile=1, overlap=0).tile) == (1, 1, 1)
 
 
-def test_numpys_numbers_become_plain_ones() -> None:
+@pytest.mark.parametrize("whole", [np.int64, np.int32, np.uint8])
+def test_numpys_numbers_become_plain_ones(whole: type[np.integer]) -> None:
     """They could not be written as JSON, which manifests of videos and calibrations are."""
-    given = Sampling(steps=np.int32(3), seed=np.int64(1), clip=np.bool_(True), tile=np.int64(64))  # type: ignore[arg-type]
+    given = Sampling(steps=whole(3), seed=whole(1), clip=np.bool_(True), tile=whole(64))  # type: ignore[arg-type]
     assert json.loads(json.dumps(asdict(given))) == asdict(Sampling(steps=3, seed=1, clip=True, tile=64))
 
 

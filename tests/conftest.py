@@ -88,18 +88,12 @@ def whole_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """Give each test, and its processes, the signals as they were at first.
-
-    A command that ends with an error ignores them from then on. And PyTorch listens to SIGCHLD once it has loaded data
-    in other processes: after TensorRT-RTX has built a plan here, the next process that ends is a segmentation fault.
-    """
-    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD") if hasattr(signal, name)]
+    """A command that ends with an error ignores signals from then on; the next test shall not, nor its processes."""
+    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     handlers = [signal.getsignal(name) for name in names]
     yield
     for name, handler in zip(names, handlers, strict=True):
         signal.signal(name, handler)
-    if loading := sys.modules.get("torch.utils.data._utils.signal_handling"):
-        loading._SIGCHLD_handler_set = False  # so that the next loader listens again
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from ..errors import OutputFileError
@@ -29,6 +30,17 @@ def import_openvino() -> Any:
     with _not_importable(_TELEMETRY):
         import openvino
     return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's `Core`: one for all graphs, which lives as long as the process.
+
+    Its plug-in for processors gives the thread that loads it a stack for signals, and unmaps that stack in whichever
+    thread lets the plug-in go. If it went with the last graph, in another thread, the next signal of the first one
+    (Ctrl-C) would end the process with a segmentation fault.
+    """
+    return import_openvino().Core()
 
 
 def import_onnxruntime() -> Any:

@@ -20,7 +20,7 @@ from ...errors import EngineError, IrsdeError, evaluation_failure, reason, requi
 from ...graphs.cpu_rewrites import REWRITES, for_cpu
 from ...graphs.metadata import checked_card, parse_card
 from ...system.files import require_readable
-from ...system.libraries import import_openvino
+from ...system.libraries import import_openvino, openvino_core
 from ...system.threads import wanted_threads
 
 MAX_SIZES, MAX_BYTES = 4, 2**29
@@ -60,7 +60,7 @@ class OpenVinoEngine:
             openvino = import_openvino()
         require_readable(path)
         try:
-            core = openvino.Core()
+            core = openvino_core()
         except Exception as error:  # OpenVINO's errors are RuntimeErrors of several kinds
             raise EngineError(f"OpenVINO cannot start ({reason(error)}): install it again") from None
         try:

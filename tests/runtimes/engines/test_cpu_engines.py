@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,26 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def openvino() -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
+
+
+FREED_ELSEWHERE = """
+import os, signal, sys, threading
+import numpy as np
+from irsde_deploy.runtimes.opening import open_engine
+engines = [open_engine(sys.argv[1], provider="openvino")]
+x = np.zeros((1, 3, 16, 16), np.float32)
+engines[0](x, x, np.ones(1, np.float32))
+thread = threading.Thread(target=engines.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, lambda number, frame: print("heard", number))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_signal_is_heard_after_another_thread_has_freed_an_openvino_engine(openvino, small_onnx: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FREED_ELSEWHERE, str(small_onnx)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"heard {signal.SIGINT.value}\n"), done.stderr
 
 
 @pytest.mark.parametrize("name", NETWORKS)

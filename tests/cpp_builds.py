@@ -25,7 +25,7 @@ from irsde_deploy.system.libraries import import_openvino
 SOURCE = cpp_folder()
 RELEASE = ()
 QUICK = tuple(f"-DCMAKE_{language}_FLAGS_RELEASE=-O1 -DNDEBUG" for language in ("C", "CXX"))
-"""Compiled in two thirds of the time; the numbers are the same, for no flag lets the compiler change arithmetic."""
+"""Compiled sooner; the numbers are the same, for no flag lets the compiler change arithmetic."""
 
 
 def tool(name: str) -> str | None:

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from cpp_builds import (
     tool,
 )
 from damaged_packs import DAMAGES
+from places import TESTS
 
 from irsde_deploy import ModelCard, load
 from irsde_deploy.core.noise import seeded_noise
@@ -363,6 +366,28 @@ def test_one_handle_restores_pictures_of_all_sizes_and_types(build: Path, small_
             assert found.max() > white // 2
         with pytest.raises(ValueError, match=r"floating-point pictures are in \[0, 1\], and this one goes to 9"):
             handle.restored(np.full((4, 4, 3), -9, np.float32))
+
+
+CLOSED_ELSEWHERE = """
+import os, signal, sys, threading
+from contextlib import ExitStack
+from pathlib import Path
+import numpy as np
+from c_library import opened
+with ExitStack() as stack:
+    stack.enter_context(opened(Path(sys.argv[1]), Path(sys.argv[2]))).restored(np.zeros((9, 6, 3), np.uint8))
+    thread = threading.Thread(target=stack.close)
+    thread.start()
+    thread.join()
+signal.signal(signal.SIGINT, lambda number, frame: print("heard", number))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.usefixtures("instrumented")
+def test_a_signal_is_heard_after_another_thread_has_closed_a_handle(build: Path, small_pack: Path) -> None:
+    program = (sys.executable, "-c", CLOSED_ELSEWHERE, build / "libirsde.so", small_pack)
+    assert run("env", f"PYTHONPATH={TESTS}", *program).stdout == f"heard {signal.SIGINT.value}\n"
 
 
 @pytest.mark.usefixtures("instrumented")

@@ -87,12 +87,19 @@ private:
 
     void start() {
         try {
-            core_ = std::make_unique<ov::Core>();
+            core_ = &core_of_process();
         } catch (const std::bad_alloc&) {
             throw;
         } catch (const std::exception& error) {
             fail(IRSDE_ENGINE_FAILED, "OpenVINO cannot start (%s): install it again", reason(error).c_str());
         }
+    }
+
+    /// One for all handles, and never freed: its plug-in gives the thread that loads it a stack for signals, and unmaps
+    /// that stack in whichever thread lets the plug-in go, after which the first thread's next signal would be a fault.
+    static ov::Core& core_of_process() {
+        static auto* core = new ov::Core;
+        return *core;
     }
 
     /// As Core::read_model does, but by the ONNX front end alone: others would print what they think of a damaged file.
@@ -147,7 +154,7 @@ private:
     const int threads_;
     const std::uint64_t kept_ =
         std::max<std::uint64_t>(1, std::min(MAX_SIZES, MAX_BYTES / std::max<std::uint64_t>(1, pack_.engine_bytes)));
-    std::unique_ptr<ov::Core> core_;
+    ov::Core* core_ = nullptr;
     std::shared_ptr<ov::Model> graph_;
     std::list<std::pair<ov::Shape, ov::InferRequest>> requests_;
     const float* mu_ = nullptr;

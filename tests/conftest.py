@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,10 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads cost small networks mor
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for the tests that use ONNX Runtime by themselves
 
 import pytest
+from commands import irsde
 from golden import NETWORK_CASES, GoldenCase, load_case
 from places import TESTS
-
-from irsde_deploy.__main__ import main
 
 LONGEST = (
     "embedding/test_cpp.py",
@@ -104,32 +102,25 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def succeeds(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+def succeeds() -> Callable[..., tuple[str, str]]:
     """Run a command in this process, which must end well; gives its stdout and stderr, C libraries' included."""
 
     def run(*arguments: object) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        stdout, stderr = capfd.readouterr()
-        assert not stop.value.code, stderr
-        return stdout, stderr
+        done = irsde(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
 
     return run
 
 
 @pytest.fixture
-def fails_with(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., None]:
+def fails_with() -> Callable[..., None]:
     """Run a command in this process: it must end with this code and one sentence on stderr, C libraries included."""
 
     def check(code: int, message: str, *arguments: object) -> None:
-        monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        stderr = capfd.readouterr().err
-        assert stop.value.code == code, stderr
-        assert message in stderr
-        assert len(stderr.strip().splitlines()) == 1, stderr
+        done = irsde(*arguments)
+        assert done.returncode == code, done.stderr
+        assert message in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
     return check

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,24 @@ def _subtitle_packets(stream: Any, codec: str, end: int) -> list[Any]:
         packet.duration = 200
         packets.append(packet)
     return packets
+
+
+def copy_packets(
+    given: Any,
+    out: Any,
+    streams: Sequence[Any] | Mapping[int, Any],
+    change: Callable[[Any], object] = lambda packet: None,
+) -> None:
+    """Mux the packets of an open file into another, each into the stream that has its own stream's number.
+
+    Those of streams without a partner are left out; `change` may alter each of the others before.
+    """
+    partners = dict(enumerate(streams)) if isinstance(streams, Sequence) else streams
+    for packet in given.demux([given.streams[number] for number in partners]):
+        if packet.size:
+            packet.stream = partners[packet.stream_index]
+            change(packet)
+            out.mux_one(packet)
 
 
 def read_planes(path: Path) -> list[tuple[Fraction, Planes]]:

@@ -97,7 +97,7 @@ def _described(path: Path, sources: Sequence[SettingsSource], listener: Listener
 def _export_aloud(checkpoint: Checkpoint, card: ModelCard, path: Path, opset: int, listener: Listener) -> bool:
     """`export_checkpoint`, telling the comparisons: those that were passed before one failed, too."""
     comparisons: list[Comparison] = []
-    listener.line("comparing with PyTorch (about a minute) ...")
+    listener.line("comparing with PyTorch ...")
     try:
         with listener.progress(card.sde.T, "comparing with PyTorch") as advance:
             return export_checkpoint(checkpoint, card, path, opset, comparisons.append, advance)

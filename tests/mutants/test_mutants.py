@@ -55,6 +55,7 @@ def test_every_fault_has_its_place_its_tests_and_a_name_of_its_own() -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with one package, called as ours is, and one test, beside a shared/ of its own."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # the test needs no plugin, and they take longer than it
+    monkeypatch.setattr("mutants.trying.IMPORTED_ONCE", ("pytest",))
     root = tmp_path / "project"
     for name, text in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

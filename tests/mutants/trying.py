@@ -1,7 +1,12 @@
-"""A copy of the repository in which one fault after another is written, tried and taken back."""
+"""A copy of the repository in which one fault after another is written, tried and taken back.
+
+Each try is a process forked from one that has imported the libraries, but nothing of ours: PyTorch, OpenVINO and the
+others take longer to import than most faults take to be noticed.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -10,12 +15,18 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from .mutant import Mutant
 
 LONGEST = 600  # seconds; a mutant that runs on is noticed, too
 CAUGHT, SURVIVED, HUNG = "caught", "SURVIVED", "hung"
+IMPORTED_ONCE = (
+    "numpy", "scipy.stats", "cv2", "PIL.Image", "onnx", "onnxruntime", "onnxscript", "torch", "av",
+    "safetensors", "cloup", "yaml", "msgspec", "pytest",
+)  # fmt: skip
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}  # as tests/conftest.py: read at their imports
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,8 @@ class Copy:
 
     def __init__(self, root: Path, folder: Path):
         self.root = folder / "copy"
+        self.output = folder / "output.txt"
+        self.tried = 0
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=root,
@@ -45,50 +58,70 @@ class Copy:
                 shutil.copy2(root / name, self.root / name)
         if (root.parent / "shared").exists():
             (folder / "shared").symlink_to((root.parent / "shared").resolve())
-        seen = self._python("-c", "import irsde_deploy; print(irsde_deploy.__file__)").stdout.strip()
-        if Path(seen).parent.parent != self.root.resolve():
-            raise RuntimeError(f"the copy's tests would import {seen}")
 
     def passes(self, tests: tuple[str, ...]) -> bool:
         """Whether tests pass as things are: what a mutant's failure means is clear only then."""
-        return self._pytest(tests)[0] == 0
+        return self._pytest(tests) == 0
 
     def attempt(self, mutant: Mutant) -> Outcome:
         """Write the fault, run its tests until one fails, and take it back."""
         start = time.monotonic()
+        path = self.root / mutant.file
+        written = path.stat().st_mtime
         before = mutant.apply(self.root)
+        self.tried += 1
+        if path.suffix == ".py":  # bytecode is kept by time and size: no two faults of one file have the same second
+            os.utime(path, times=(written, written + self.tried))
         try:
-            code, output = self._pytest(mutant.tests)
-        except subprocess.TimeoutExpired:
-            return Outcome(mutant, HUNG, "", time.monotonic() - start)
+            code = self._pytest(mutant.tests)
         finally:
-            (self.root / mutant.file).write_text(before)
-        verdict = SURVIVED if code == 0 else CAUGHT
-        return Outcome(mutant, verdict, _first_failure(output), time.monotonic() - start)
+            path.write_text(before)
+            if path.suffix == ".py":  # C++ is compiled again for what is newer
+                os.utime(path, times=(written, written))
+        verdict = {0: SURVIVED, None: HUNG}.get(code, CAUGHT)
+        return Outcome(mutant, verdict, _first_failure(self.output.read_text()), time.monotonic() - start)
 
-    def _pytest(self, tests: tuple[str, ...]) -> tuple[int, str]:
-        done = self._python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", *tests)
-        return done.returncode, done.stdout
+    def _pytest(self, tests: tuple[str, ...]) -> int | None:
+        """Its exit code; None where it ran on. Nothing of its process group is left then."""
+        arguments = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]
+        context = _forked_after_imports()
+        process = context.Process(target=_test, args=(self.root, self.output, arguments, dict(os.environ)))
+        process.start()
+        try:
+            process.join(LONGEST)
+            return process.exitcode
+        finally:
+            with suppress(ProcessLookupError):  # most often nothing is left
+                os.killpg(process.pid, signal.SIGKILL)
+            process.join()
 
-    def _python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Python in the copy, alone in a process group, of which nothing is left when the time is over."""
-        environment = os.environ | {
-            "PYTHONPATH": str(self.root),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "OMP_NUM_THREADS": "1",
-            "IRSDE_CPP_BUILD": str(self.root.parent / "cpp-build"),  # where a fault is one file to compile
-        }
-        command = [sys.executable, *arguments]
-        with subprocess.Popen(
-            command, cwd=self.root, env=environment, text=True, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        ) as process:  # fmt: skip
-            try:
-                output, _ = process.communicate(timeout=LONGEST)
-            finally:
-                with suppress(ProcessLookupError):  # most often nothing is left
-                    os.killpg(process.pid, signal.SIGKILL)
-        return subprocess.CompletedProcess(command, process.returncode, output)
+
+def _forked_after_imports() -> multiprocessing.context.ForkServerContext:
+    os.environ.update(ENVIRONMENT)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([name for name in IMPORTED_ONCE if find_spec(name.split(".")[0])])
+    return context
+
+
+def _test(root: Path, output: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    """In the forked process: pytest in the copy, alone in a process group."""
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for stream in (1, 2):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), stream)
+    os.chdir(root)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.environ["PYTHONPATH"] = str(root)
+    os.environ["IRSDE_CPP_BUILD"] = str(root.parent / "cpp-build")  # where a fault is one file to compile
+    sys.path.insert(0, str(root))
+    import pytest
+
+    import irsde_deploy
+
+    if Path(irsde_deploy.__file__).parent.parent != root.resolve():
+        raise RuntimeError(f"the copy's tests would import {irsde_deploy.__file__}")
+    sys.exit(pytest.main(arguments))
 
 
 def _first_failure(output: str) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from videos import (  # noqa: E402
     VARIABLE,
     YUV420,
     assert_same,
+    copy_packets,
     packets_of,
     planes_of,
     read_planes,
@@ -42,11 +44,13 @@ PROGRAM = [sys.executable, "-m", "irsde_deploy"]
 def _remuxed(source: Path, target: Path, **options: str) -> Path:
     with av.open(str(source)) as given, av.open(str(target), "w", container_options=options) as out:
         streams = [out.add_stream_from_template(stream) for stream in given.streams]
-        for packet in given.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream_index]
-                out.mux(packet)
+        copy_packets(given, out, streams)
     return target
+
+
+def _shift(packet: Any, ticks: int) -> None:
+    packet.pts += ticks
+    packet.dts += ticks
 
 
 def _cut(path: Path, share: float) -> Path:
@@ -140,12 +144,7 @@ def _of_two_sizes(path: Path) -> Path:
         for k, part in enumerate(parts):
             with av.open(str(part)) as given:
                 stream = stream or out.add_stream_from_template(given.streams.video[0])
-                for packet in given.demux(video=0):
-                    if packet.size:
-                        packet.stream = stream
-                        packet.pts += 144000 + 43200 * k  # of 1/90000 s
-                        packet.dts += 144000 + 43200 * k
-                        out.mux(packet)
+                copy_packets(given, out, {0: stream}, partial(_shift, ticks=144000 + 43200 * k))  # of 1/90000 s
     return path
 
 
@@ -180,12 +179,7 @@ def test_frames_before_0_are_kept_and_everything_is_shifted(suffix: str, tmp_pat
         av.open(str(source), "w", container_options={"avoid_negative_ts": "disabled"}) as out,
     ):
         streams = [out.add_stream_from_template(stream) for stream in given.streams]
-        for packet in given.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream_index]
-                packet.pts -= 120
-                packet.dts -= 120
-                out.mux(packet)
+        copy_packets(given, out, streams, partial(_shift, ticks=-120))
     with av.open(str(source)) as container:
         assert [frame.pts for frame in container.decode(video=0)][:4] == [None, None, None, 0]
     target = tmp_path / f"out.{suffix}"

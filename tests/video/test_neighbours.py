@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +13,17 @@ import pytest
 
 av = pytest.importorskip("av")
 
-from videos import SD, YUV420, identity, packets_of, planes_of, read_planes, restore, write_video  # noqa: E402
+from videos import (  # noqa: E402
+    SD,
+    YUV420,
+    copy_packets,
+    identity,
+    packets_of,
+    planes_of,
+    read_planes,
+    restore,
+    write_video,
+)
 
 from irsde_deploy.video import job, rehearsal  # noqa: E402
 from irsde_deploy.video.copied import Retimed  # noqa: E402
@@ -26,18 +36,19 @@ FRAMES = 8
 KEYS = {"com.android.version": "14", "com.apple.quicktime.model": "Phone X", "title": "Rain"}
 
 
-def copied(source: Path, target: Path, change: Any = None, options: dict[str, str] | None = None, **more: Any) -> Path:
+def copied(
+    source: Path,
+    target: Path,
+    change: Callable[[Any], None] = lambda packet: None,
+    options: dict[str, str] | None = None,
+    **more: Any,
+) -> Path:
     """A file's packets, changed in passing, in another; `more` are streams of other files to add."""
     with av.open(str(source)) as given, av.open(str(target), "w", container_options=options or {}) as out:
         streams = [out.add_stream_from_template(stream, opaque=True) for stream in given.streams]
         for name, value in more.items():
             getattr(out, name)(value) if callable(getattr(out, name)) else getattr(out, name).update(value)
-        for packet in given.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream_index]
-                if change is not None:
-                    change(packet)
-                out.mux_one(packet)
+        copy_packets(given, out, streams, change)
     return target
 
 
@@ -147,10 +158,7 @@ def test_what_fits_alone_and_not_together_costs_those_that_are_missed_least(
     with av.open(str(named)) as given, av.open(str(source), "w") as out:
         order = (0, 2, 1)
         streams = {k: out.add_stream_from_template(given.streams[k], opaque=True) for k in order}
-        for packet in given.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream_index]
-                out.mux(packet)
+        copy_packets(given, out, streams)
     write = rehearsal.mux
 
     def one_alone(whole: Any, beside: Beside, output: Any) -> Retimed:
@@ -170,10 +178,7 @@ def test_which_streams_are_the_default_and_which_for_whom_is_kept(with_sound: Pa
     with av.open(str(with_sound)) as given, av.open(str(source), "w") as out:
         streams = [out.add_stream_from_template(stream, opaque=True) for stream in given.streams]
         streams[0].disposition, streams[1].disposition = original, hearing_impaired
-        for packet in given.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream_index]
-                out.mux(packet)
+        copy_packets(given, out, streams)
     restore(source, tmp_path / "out.mkv")
     with av.open(str(tmp_path / "out.mkv")) as result:
         assert [stream.disposition.value for stream in result.streams] == [original, hearing_impaired]
@@ -204,12 +209,9 @@ def test_streams_that_lie_one_behind_the_other_in_the_file_are_cut_at_the_same_t
     ):
         picture, first = (out.add_stream_from_template(stream, opaque=True) for stream in given.streams)
         second = out.add_stream_from_template(given.streams.audio[0], opaque=True)
-        for kind, target in (("audio", first), ("video", picture), ("audio", second)):
+        for number, target in ((1, first), (0, picture), (1, second)):
             given.seek(0)
-            for packet in given.demux(**{kind: 0}):
-                if packet.size:
-                    packet.stream = target
-                    out.mux_one(packet)
+            copy_packets(given, out, {number: target})
     target = tmp_path / "out.mkv"
     restore(source, target, span=Span(Fraction(0), Fraction(1, 5)))
     with av.open(str(target)) as result:
@@ -252,10 +254,7 @@ def test_a_cover_stays_a_cover_or_is_named(with_sound: Path, tmp_path: Path) -> 
     with av.open(str(with_sound)) as given, av.open(str(source), "w") as out:
         streams = [out.add_stream_from_template(stream, opaque=True) for stream in given.streams]
         out.add_attachment("cover.jpg", "image/jpeg", content)
-        for packet in given.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream_index]
-                out.mux_one(packet)
+        copy_packets(given, out, streams)
     attached = 1 << 10
     for given_path, target in (("cover.mkv", "one.mkv"), ("cover.mkv", "two.mp4"), ("two.mp4", "three.mkv")):
         assert restore(tmp_path / given_path, tmp_path / target).notes == []
@@ -272,7 +271,7 @@ def test_a_cover_stays_a_cover_or_is_named(with_sound: Path, tmp_path: Path) -> 
 
 def test_keys_of_phones_are_kept_and_what_has_no_place_is_named(with_sound: Path, tmp_path: Path) -> None:
     source = copied(
-        with_sound, tmp_path / "in.mp4", None, {"movflags": "use_metadata_tags"}, metadata=KEYS | {"director": "D"}
+        with_sound, tmp_path / "in.mp4", options={"movflags": "use_metadata_tags"}, metadata=KEYS | {"director": "D"}
     )
     assert restore(source, tmp_path / "out.mp4").notes == []
     with av.open(str(tmp_path / "out.mp4")) as result:
@@ -306,10 +305,7 @@ def test_an_attachment_that_webm_would_drop_unsaid_is_named(with_sound: Path, tm
     with av.open(str(with_sound)) as given, av.open(str(source), "w") as out:
         stream = out.add_stream_from_template(given.streams.video[0], opaque=True)
         out.add_attachment("font.ttf", "application/x-truetype-font", b"not a font")
-        for packet in given.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                out.mux_one(packet)
+        copy_packets(given, out, {0: stream})
     assert restore(source, tmp_path / "out.webm", codec="libvpx-vp9").notes == [
         "stream 1 (attachment, unknown codec) cannot be held by .webm and is left out"
     ]
@@ -321,10 +317,7 @@ def test_hidden_alpha_is_named(tmp_path: Path) -> None:
     with av.open(str(plain)) as given, av.open(str(source), "w") as out:
         stream = out.add_stream_from_template(given.streams.video[0], opaque=True)
         stream.metadata["alpha_mode"] = "1"
-        for packet in given.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                out.mux_one(packet)
+        copy_packets(given, out, {0: stream})
     from irsde_deploy.video.probing import probe
 
     assert probe(source).notes == ("its alpha channel is not kept",)

@@ -19,6 +19,7 @@ from videos import (  # noqa: E402
     YUV420,
     assert_same,
     colours_of,
+    copy_packets,
     packets_of,
     planes_of,
     read_planes,
@@ -105,10 +106,7 @@ def test_chapters_metadata_and_attachments(tmp_path: Path) -> None:
         out.set_chapters(
             [{"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}]
         )
-        for packet in given.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream_index]
-                out.mux(packet)
+        copy_packets(given, out, streams)
     restore(source, tmp_path / "out.mkv")
     with av.open(str(tmp_path / "out.mkv")) as result:
         assert result.metadata["title"] == "Rain"

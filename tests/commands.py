@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import pty
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from irsde_deploy.__main__ import main
 
@@ -94,3 +97,29 @@ def irsde_on_terminal(*arguments: object, program: Sequence[str] = PROGRAM) -> t
         process.wait(timeout=60)
     os.close(controller)
     return process.returncode, shown.decode()
+
+
+def irsde_forked(*arguments: object, errors: Path = Path(os.devnull)) -> BaseProcess:
+    """Start a command in a process forked from this one, which has imported PyTorch: for signals, and how it ends.
+
+    It is alone in a group of processes, and ends as a program does: its own processes are waited for.
+
+    Args:
+        arguments: of the command. errors: the file that gets its stderr.
+    """
+    torch = sys.modules.get("torch")
+    on_gpu = torch is not None and torch.cuda.is_available()  # CUDA's threads do not survive a fork
+    context = multiprocessing.get_context("spawn" if on_gpu else "fork")
+    process = context.Process(target=_be_program, args=([*map(str, arguments)], errors))
+    process.start()
+    return process
+
+
+def _be_program(arguments: list[str], errors: Path) -> None:
+    os.setsid()
+    for number, path in ((1, Path(os.devnull)), (2, errors)):
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
+    sys.argv = ["irsde-deploy", *arguments]
+    main()

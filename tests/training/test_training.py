@@ -5,19 +5,20 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-from commands import irsde
+from commands import irsde, irsde_forked
 from golden import load_case
 from places import DATA
 from sample_pictures import write_photographs
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, Std
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from irsde_deploy import DenoisingSDE, MeanRevertingSDE
 from irsde_deploy.errors import CheckpointError, InputFileError, InvalidValueError, OutputFileError
@@ -78,17 +79,24 @@ def log_of(folder: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("kind", ["rain", "shadow", None], ids=["rain", "shadow", "denoising-sde"])
 def test_the_loss_falls_whatever_the_task(photographs: Path, tmp_path: Path, kind: str | None) -> None:
     """Only the data changes; 120 iterations more than halve the loss of the first ten."""
-    changes = {"objective": "noise", "log_every": 10, "learning_rate": 1e-2, "validate_every": 1000}
+    changes = {"objective": "noise", "log_every": 10, "learning_rate": 1e-2, "save_every": 1000}
     shallow = {**TINY, "enc_blk_nums": [1], "dec_blk_nums": [1]}
     train(plan(photographs, 300, kind, shallow, **changes), tmp_path / "run", Process(), stop_at=120)
     losses = [float(row["loss"]) for row in log_of(tmp_path / "run")]
     assert losses[-1] < 0.5 * losses[0], losses
 
 
-def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(photographs: Path, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert train(plan(photographs, 12), whole, Process()) is Ending.COMPLETE
-    assert train(plan(photographs, 12), broken, Process(), stop_at=7) is Ending.STOPPED
+@pytest.fixture(scope="module")
+def whole(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An unbroken run of 12 iterations, validated twice."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert train(plan(photographs, 12, validate_every=6), folder, Process()) is Ending.COMPLETE
+    return folder
+
+
+def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(photographs: Path, tmp_path: Path, whole: Path) -> None:
+    broken = tmp_path / "broken"
+    assert train(plan(photographs, 12, validate_every=6), broken, Process(), stop_at=7) is Ending.STOPPED
     saved, state = read_run(broken)
     assert state["iteration"] == 7
     assert train(TrainingPlan.from_dict(saved), broken, Process(), resumed=state) is Ending.COMPLETE
@@ -106,10 +114,9 @@ def _require_equal_runs(whole: Path, broken: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [6, 12], ids=["on the way", "at the end"])
-def test_a_validation_cut_short_is_made_up_for(photographs: Path, tmp_path: Path, at: int) -> None:
+def test_a_validation_cut_short_is_made_up_for(photographs: Path, tmp_path: Path, whole: Path, at: int) -> None:
     """SIGINT to this very process while it validates iteration `at`; log and best checkpoint are as if never."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert train(plan(photographs, 12, validate_every=6), whole, Process()) is Ending.COMPLETE
+    broken = tmp_path / "broken"
     original = validation.numpy_loop.restore
 
     def interrupting(*arguments: object, **named: object) -> object:
@@ -170,12 +177,13 @@ def test_worker_processes_end_with_a_failed_command(tmp_path: Path) -> None:
     pictures = write_photographs(tmp_path / "pictures")
     victim = pictures / "p4.png"
     victim.write_bytes(victim.read_bytes()[:-500])
-    command = [sys.executable, "-m", "irsde_deploy", "train", "-o", str(tmp_path / "run"), "--gt", str(pictures)]
-    command += ["--degradation", "rain", *_tiny_options(50), "--workers", "2"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=50)
-    assert result.returncode == 1
-    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
-    assert "p4.png: the picture is damaged" in result.stderr
+    errors = tmp_path / "stderr.txt"
+    process = _train_forked(tmp_path / "run", pictures, *_tiny_options(50), "--workers", "2", errors=errors)
+    process.join(50)
+    assert process.exitcode == 1
+    complaint = errors.read_text()
+    assert len(complaint.strip().splitlines()) == 1, complaint
+    assert "p4.png: the picture is damaged" in complaint
 
 
 def test_a_run_among_its_own_pictures_is_refused(photographs: Path) -> None:
@@ -312,14 +320,22 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path, free_port: int)
 def test_torchrun_trains_what_one_process_does(photographs: Path, tmp_path: Path) -> None:
     """The command under torchrun: two processes share each batch and one writes; same samples, hence the same loss."""
     arguments = ["--gt", str(photographs), "--degradation", "rain", *_tiny_options(4)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     alone = irsde("train", "-o", tmp_path / "one", *arguments)
     assert alone.returncode == 0, alone.stderr
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command = [*launcher, "irsde_deploy", "train", "-o", str(tmp_path / "two"), *arguments]
-    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=240)
+    how = "spawn" if torch.cuda.is_available() else "fork"  # as above; torchrun's command line has neither
+    config = LaunchConfig(
+        1, 1, nproc_per_node=2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id="test", start_method=how,
+        monitor_interval=0.05, logs_specs=DefaultLogsSpecs(str(tmp_path), redirects=Std.ALL),
+    )  # fmt: skip
+    elastic_launch(config, _run_train)("-o", str(tmp_path / "two"), *arguments)
     one, two = (_losses(tmp_path / name) for name in ("one", "two"))
     assert one == pytest.approx(two, rel=1e-4)
+
+
+def _run_train(*arguments: str) -> None:
+    """One of torchrun's processes: the command."""
+    done = irsde("train", *arguments)
+    assert done.returncode == 0, done.stderr
 
 
 def _losses(folder: Path) -> list[float]:
@@ -333,22 +349,27 @@ def _tiny_options(iterations: int) -> list[str]:
 
 def test_a_killed_run_leaves_a_checkpoint_to_resume_from(photographs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "irsde_deploy", "train", "-o", str(folder), "--gt", str(photographs)]
-    command += ["--degradation", "rain", *_tiny_options(100_000), "--set", "save_every=1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = _train_forked(folder, photographs, *_tiny_options(100_000), "--set", "save_every=1")
     _wait_for(folder / "log.csv", process)
     while len(log_of(folder)) < 3:  # a row is written before its checkpoint: two are saved
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait(30)
+    process.kill()
+    process.join(30)
     saved, state = read_run(folder)
     assert state["iteration"] >= 2
     resumed = TrainingPlan.from_dict(saved, iterations=state["iteration"] + 2)
-    ours = temporary_beside(folder / "last.pt").name
-    for name in (ours.replace(f"-{os.getpid()}-", f"-{process.pid}-"), ".download.part"):
+    ours = temporary_beside(folder / "last.pt").name.replace(f"-{os.getpid()}-", f"-{process.pid}-")
+    (folder / "samples").mkdir(exist_ok=True)
+    for name in (ours, f"samples/{ours}", ".download.part"):
         (folder / name).write_bytes(b"")
-    assert train(resumed, folder, Process(), resumed=state) is Ending.COMPLETE
+    left: list[list[str]] = []  # after each iteration; a validation, which sweeps samples by itself, is yet to come
+
+    def look(progress: object) -> None:
+        left.append([path.name for path in folder.rglob("*.part")])
+
+    assert train(resumed, folder, Process(), resumed=state, on_progress=look) is Ending.COMPLETE
+    assert left[0] == [".download.part"], "only what is ours is swept up, and that at once"
     assert [path.name for path in folder.rglob("*.part")] == [".download.part"], "only what is ours is swept up"
     assert read_run(folder)[1]["iteration"] == state["iteration"] + 2
 
@@ -380,16 +401,14 @@ def test_a_run_is_begun_by_one_process_at_a_time(tmp_path: Path) -> None:
 
 def test_an_interrupt_ends_the_iteration_and_saves(photographs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "irsde_deploy", "train", "-o", str(folder), "--gt", str(photographs)]
-    command += ["--degradation", "rain", *_tiny_options(100_000), "--set", "save_every=100000"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    errors = tmp_path / "stderr.txt"
+    options = [*_tiny_options(100_000), "--set", "save_every=100000"]
+    process = _train_forked(folder, photographs, *options, errors=errors)
     _wait_for(folder / "log.csv", process)
-    process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert b"interrupted" in complaint
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
+    assert "interrupted" in errors.read_text()
     rows = log_of(folder)
     assert read_run(folder)[1]["iteration"] == int(rows[-1]["iteration"]) >= 1
 
@@ -397,20 +416,14 @@ def test_an_interrupt_ends_the_iteration_and_saves(photographs: Path, tmp_path: 
 def test_a_terminated_group_of_processes_saves_too(photographs: Path, tmp_path: Path) -> None:
     """What timeout, systemd and batch systems do: SIGTERM to the workers as well."""
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "irsde_deploy", "train", "-o", str(folder), "--gt", str(photographs)]
-    command += ["--degradation", "rain", *_tiny_options(100_000), "--set", "save_every=100000", "--workers", "1"]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
+    errors = tmp_path / "stderr.txt"
+    options = [*_tiny_options(100_000), "--set", "save_every=100000", "--workers", "1"]
+    process = _train_forked(folder, photographs, *options, errors=errors)
     _wait_for(folder / "log.csv", process)
     os.killpg(process.pid, signal.SIGTERM)
-    _, complaint = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert complaint.decode().splitlines() == [
+    process.join(60)
+    assert process.exitcode == 130
+    assert errors.read_text().splitlines() == [
         f"irsde-deploy: 'irsde-deploy train --resume {folder}' continues the run",
         "irsde-deploy: interrupted; finished files stay, none is half-written",
     ]
@@ -436,12 +449,18 @@ def test_mixed_precision_has_the_loss_of_full_precision(device: str, precision: 
     assert losses[precision][-1] < losses[precision][0]
 
 
-def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1200):
+def _train_forked(folder: Path, pictures: Path, *options: str, errors: Path = Path(os.devnull)) -> BaseProcess:
+    return irsde_forked(
+        "train", "-o", folder, "--gt", pictures, "--degradation", "rain", *options, errors=errors
+    )  # fmt: skip
+
+
+def _wait_for(path: Path, process: BaseProcess) -> None:
+    for _ in range(6000):
         if path.exists():
             return
-        assert process.poll() is None
-        time.sleep(0.05)
+        assert process.is_alive()
+        time.sleep(0.01)
     raise AssertionError(f"{path} did not appear")
 
 

@@ -19,7 +19,9 @@ class SinusoidalEmbedding(nn.Module):
         if dim < 4 or dim % 2:
             raise ValueError(f"the time embedding needs an even width of at least 4, not {dim}")
         half = dim // 2
-        frequencies = torch.exp(torch.arange(half) * (-math.log(10000) / (half - 1)))
+        frequencies = torch.empty(half)
+        if not frequencies.is_meta:  # there, PyTorch would import its compiler, for a second, to compute nothing
+            frequencies = torch.exp(torch.arange(half) * (-math.log(10000) / (half - 1)))
         self.register_buffer("frequencies", frequencies, persistent=False)  # the reference's checkpoints have none
         self.frequencies: Tensor
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from golden import GoldenCase, load_case
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from irsde_deploy.errors import CheckpointError
 from irsde_deploy.networks import ConditionalUNet, LatentUNet
@@ -105,3 +106,24 @@ def test_networks_of_no_sense_are_refused_at_once(name: str, settings: dict[str,
     given = {"in_nc": 3, "out_nc": 3, **settings} if name == "ConditionalUNet" else settings
     with pytest.raises(CheckpointError, match=f"^{name} cannot be built with .*: {why}"):
         outline(name, given)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ConditionalNAFNet", {"width": 8, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}),
+        ("ConditionalUNet", {"in_nc": 3, "out_nc": 3, "nf": 8, "depth": 2, "mid_attention": "full"}),
+    ],
+)
+def test_an_outline_computes_nothing(name: str, settings: dict[str, Any]) -> None:
+    """What PyTorch can only pretend to compute without memory makes it import its compiler, which takes a second."""
+    called: set[str] = set()
+
+    class Noting(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            called.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Noting():
+        outline(name, settings)
+    assert called <= {"empty", "uniform_", "normal_", "fill_", "zero_", "ones", "zeros", "detach"}

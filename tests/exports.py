@@ -8,8 +8,8 @@ from golden import golden_path, load_case, torch_engine
 from made_once import PACKAGE, made_once, up_to_export, versions
 from packs import PACK_SAMPLING, PACK_SIZE
 from places import TESTS
+from random_networks import CASES, random_network
 from small_network import write_small_network
-from unconditional import CASES, random_network
 
 EXPORTERS = versions("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 UNET = "unet_nf8_depth4"
@@ -40,7 +40,7 @@ def exported(name: str) -> Path:
         write_onnx(*_model_and_card(name), folder / f"{name}.onnx")
 
     weights = [] if name in CASES else [golden_path(name)]
-    made_by = (TESTS / "golden.py", TESTS / "unconditional.py")
+    made_by = (TESTS / "golden.py", TESTS / "random_networks.py")
     return made_once(f"onnx-{name}", write, *up_to_export(), *weights, *made_by, EXPORTERS) / f"{name}.onnx"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-_IMPORTS = re.compile(r"^(import|from) (torch|unconditional)\b", re.MULTILINE)
+_IMPORTS = re.compile(r"^(import|from) (torch|random_networks)\b", re.MULTILINE)
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

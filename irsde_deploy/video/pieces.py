@@ -20,6 +20,14 @@ from .source import Losses, TimedFrame, VideoSource
 from .work_folder import WorkFolder
 
 
+_REORDERED = 16
+"""Frames that x265 can show before one that it decodes later.
+
+It leaves the decoding times of clips that are shorter than its reordering to whatever is in memory. Any that rise and
+are no later than the frames are shown will do in a piece: `muxing` gives the output its own.
+"""
+
+
 class PieceEncoder:
     """Encodes frames into one file.
 
@@ -82,6 +90,8 @@ class PieceEncoder:
 
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
+            if self.encoding.codec == "libx265":
+                packet.dts = round((len(self._order) - _REORDERED) / self.encoding.rate / packet.time_base)
             # The muxer may have chosen another unit: back to the frame's number.
             self._order.append(round(packet.pts * packet.time_base * self.encoding.rate))
             self._container.mux(packet)

@@ -16,8 +16,8 @@ import torch
 from commands import irsde
 from golden import load_case
 from places import DATA
+from random_networks import random_network
 from sample_pictures import photograph, write_photographs
-from unconditional import random_network
 
 from irsde_deploy import ModelCard
 from irsde_deploy.core.comparison import psnr

@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from unconditional import CASES, random_network
+from random_networks import CASES, random_network
 
 from irsde_deploy import DenoisingSDE, load
 from irsde_deploy.errors import CheckpointError, InvalidValueError

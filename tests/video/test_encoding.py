@@ -12,8 +12,10 @@ from videos import SD, YUV420, planes_of, restore, write_video  # noqa: E402
 
 from irsde_deploy.video.colour import Layout  # noqa: E402
 from irsde_deploy.video.encoding import choose_encoding  # noqa: E402
+from irsde_deploy.video.pieces import PieceEncoder  # noqa: E402
 from irsde_deploy.video.probing import probe  # noqa: E402
-from irsde_deploy.video.source import VideoSource  # noqa: E402
+from irsde_deploy.video.reading import read_frames  # noqa: E402
+from irsde_deploy.video.source import Losses, Span, VideoSource  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +64,20 @@ def test_mp4_can_be_played_while_it_comes_and_hevc_in_it_by_apples_players(sourc
         assert content.index(b"moov") < content.index(b"mdat")
         with av.open(str(target)) as result:
             assert result.streams.video[0].codec_context.codec_tag == tag
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4])
+def test_clips_shorter_than_x265s_reordering_have_decoding_times(frames: int, tmp_path: Path) -> None:
+    """It leaves theirs to whatever is in memory, which no muxer takes."""
+    source = probe(write_video(tmp_path / "in.mp4", planes_of(frames, YUV420, SD)))
+    encoder = PieceEncoder(
+        tmp_path / "piece.mp4", "mp4", choose_encoding(source, tmp_path / "o.mp4", "libx265"), source
+    )
+    for frame in read_frames(source, Span(), Losses()):
+        encoder.add(frame, source.to_rgb(frame))
+    assert len(encoder.finish()) == frames
+    with av.open(str(tmp_path / "piece.mp4")) as piece:
+        packets = [packet for packet in piece.demux(video=0) if packet.size]
+    frame = round(1 / source.rate / packets[0].time_base)
+    assert packets[0].pts - packets[0].dts == 16 * frame
+    assert [packet.dts - packets[0].dts for packet in packets] == [number * frame for number in range(frames)]

@@ -271,7 +271,7 @@ def test_build_options_without_an_engine_are_refused(fails_with, tmp_path: Path)
 def test_export_builds_a_plan_too(
     onnx_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
-    from unconditional import random_network
+    from random_networks import random_network
 
     from irsde_deploy.networks.checkpoints import save_checkpoint
 

@@ -19,7 +19,6 @@ from .piece_files import Piece
 from .source import Losses, TimedFrame, VideoSource
 from .work_folder import WorkFolder
 
-
 _REORDERED = 16
 """Frames that x265 can show before one that it decodes later.
 

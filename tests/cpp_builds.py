@@ -71,8 +71,10 @@ def require_openvino() -> None:
 
 
 def openvino_build(options: tuple[str, ...]) -> Path:
-    """The library with OpenVINO, its programs and tests. The quick one is joined; the stand-in's shows that each file
-    compiles by itself."""
+    """The library with OpenVINO, its programs and tests.
+
+    The quick one is joined; the library on the stand-ins shows that each file compiles by itself.
+    """
     joined = JOINED if options == QUICK and not os.environ.get("IRSDE_CPP_BUILD") else ()
     pack = packed_small()
     python = f"-DPython3_EXECUTABLE={sys.executable}"  # in whose packages CMake finds OpenVINO

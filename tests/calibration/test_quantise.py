@@ -21,6 +21,10 @@ from irsde_deploy.errors import InvalidValueError
 from irsde_deploy.graphs.onnx_file import read_model, write_model
 from irsde_deploy.runtimes.engines.onnx_engine import OnnxEngine
 from irsde_deploy.runtimes.engines.onnx_session import open_session
+from irsde_deploy.runtimes.tensorrt.builder import build_plan
+from irsde_deploy.runtimes.tensorrt.options import BuildOptions
+from irsde_deploy.runtimes.tensorrt.plan_card import read_plan_card
+from irsde_deploy.runtimes.tensorrt.profiles import Profile
 
 RANGES = {"h1": 0.9, "h3": 1.1, "h4": 1.7, "h6": 2.3}
 NETWORKS = ("unet_nf8_depth4", "nafnet_w16", "latent_nafnet_w8", "ConditionalUNet", "ConditionalNAFNet")
@@ -217,34 +221,46 @@ def test_a_network_of_ends_alone_has_nothing_to_quantise(small_onnx: Path) -> No
         quantisable(model)
 
 
+@pytest.fixture(scope="module")
+def rtx_options() -> BuildOptions:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)")
+    return BuildOptions("tensorrt-rtx", (Profile(*[(1, 64, 64)] * 3),))
+
+
+@pytest.mark.parametrize("name", ["nafnet_w16", "unet_nf8_depth4"])
+def test_a_plan_of_floats_has_no_int8_tensors(
+    name: str, rtx_options: BuildOptions, onnx_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """What `int8_tensors` counts in the plans below is theirs alone."""
+    source, plan = onnx_of(name), tmp_path / "a.plan"
+    build_plan(*read_model(source), source, plan, rtx_options)
+    assert int8_tensors(plan) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("name", "residuals", "rest"),
     [("nafnet_w16", False, "fp32"), ("nafnet_w16", True, "fp16"), ("unet_nf8_depth4", True, "fp32")],
 )
 def test_tensorrt_rtx_builds_it(
-    name: str, residuals: bool, rest: str, onnx_of: Callable[[str], Path], tmp_path: Path
+    name: str,
+    residuals: bool,
+    rest: str,
+    rtx_options: BuildOptions,
+    onnx_of: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     """Ahead of time, on any machine: each convolution's weights and what it reads are INT8 in the plan, as it says."""
-    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)")
-    from irsde_deploy.runtimes.tensorrt.builder import build_plan
-    from irsde_deploy.runtimes.tensorrt.options import BuildOptions
-    from irsde_deploy.runtimes.tensorrt.plan_card import read_plan_card
-    from irsde_deploy.runtimes.tensorrt.profiles import Profile
-
     model, card = read_model(onnx_of(name))
     quantised = mixed(model, quantisable(model, residuals), some_ranges(model, residuals), rest)
     source, plan = tmp_path / "a.int8.onnx", tmp_path / "a.plan"
     write_model(quantised, replace(card, precision="int8"), source)
-    options = BuildOptions("tensorrt-rtx", (Profile(*[(1, 64, 64)] * 3),))
-    built = build_plan(*read_model(source), source, plan, options)
+    built = build_plan(*read_model(source), source, plan, rtx_options)
     assert read_plan_card(plan) == built
     assert built.model.precision == "int8"
     convolutions = len(quantisable(model))
     weights, activations = int8_tensors(plan)
     assert weights >= convolutions
     assert activations > convolutions / 2, "what they read is INT8 too, where kernels do not pass it on within them"
-    build_plan(model, card, source, plan, options)
-    assert int8_tensors(plan) == (0, 0)
 
 
 def int8_tensors(plan: Path) -> tuple[int, int]:

@@ -97,6 +97,7 @@ CASES = {
 def test_programs_restore_what_python_does(
     name: str, build: Path, onnx_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
+    """One by the pack's own seed, the other by its argument; both by the pack's own in the next test."""
     engine, sampling = onnx_of(name), CASES[name]
     write_pack(engine, tmp_path / "pack", sampling, (5, 9))
     picture = np.random.default_rng(0).random((21, 35, 3), dtype=np.float32)
@@ -104,9 +105,8 @@ def test_programs_restore_what_python_does(
     restorer = load(engine, provider="openvino")
     expected = restorer(picture, sampling)
     scale = max(1, np.abs(expected).max())
-    for program in PROGRAMS:
-        run(build / program, tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm")
-        assert np.abs(read_pnm(tmp_path / "out.pfm", "<f4") - expected).max() < TOLERANCE * scale
+    run(build / "restore_c", tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm")
+    assert np.abs(read_pnm(tmp_path / "out.pfm", "<f4") - expected).max() < TOLERANCE * scale
     run(build / "restore_cpp", tmp_path / "pack", tmp_path / "in.pfm", tmp_path / "out.pfm", 9)
     expected = restorer(picture, sampling, seed=9)
     assert np.abs(read_pnm(tmp_path / "out.pfm", "<f4") - expected).max() < TOLERANCE * scale

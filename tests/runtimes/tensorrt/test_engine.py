@@ -49,7 +49,7 @@ def picture(*shape: int) -> np.ndarray:
 def test_it_restores_what_the_graph_does(source: Path) -> None:
     trt, engine = engine_of(source)
     gpu, cpu = Restorer(engine), load(source)
-    for shape in ((1, 21, 34, 3), (2, 40, 60, 3), (3, 100, 70, 3), (1, 21, 34, 3)):
+    for shape in ((1, 21, 34, 3), (2, 40, 60, 3), (3, 36, 40, 3), (1, 21, 34, 3)):
         for seed in (0, 1):
             found, expected = (
                 gpu(picture(*shape), sampler="sde-2m", steps=3, seed=seed),

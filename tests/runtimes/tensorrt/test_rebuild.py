@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_quantisable import small_quantisable
 
 from irsde_deploy.core.card import ModelCard
 from irsde_deploy.errors import InvalidValueError, MissingPackageError
-from irsde_deploy.graphs.onnx_file import read_model
+from irsde_deploy.graphs.onnx_file import read_model, write_model
 from irsde_deploy.precision.lowering import for_plan
 from irsde_deploy.runtimes.device.drivers.probe import devices
 from irsde_deploy.runtimes.tensorrt.builder import build_plan
@@ -24,11 +24,16 @@ from irsde_deploy.system.listener import Listener
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)")
 
 
+def written(path: Path) -> Path:
+    write_model(*small_quantisable(), path)
+    return path
+
+
 @pytest.fixture(scope="module")
-def built(onnx_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a plan in mixed precision for a GPU that is not here, and small.onnx beside it."""
     folder = tmp_path_factory.mktemp("built")
-    source = Path(shutil.copy(onnx_of("nafnet_w16"), folder / "small.onnx"))
+    source = written(folder / "small.onnx")
     model, card = for_plan(*read_model(source), None, source)
     options = BuildOptions("tensorrt-rtx", (Profile(*[(1, 64, 64)] * 3),), compute_capabilities=("8.9",))
     build_plan(model, card, source, folder / "small.plan", options)
@@ -69,9 +74,9 @@ def test_nothing_is_built_again_without_a_gpu(plan: Path) -> None:
     [("fp32", "int8", "make it int8 first, with 'irsde-deploy calibrate'"), ("fp16", "mixed", "cannot become mixed")],
 )
 def test_a_graph_that_cannot_come_into_the_precision_is_refused(
-    own: str, wanted: str, message: str, onnx_of: Callable[[str], Path]
+    own: str, wanted: str, message: str, tmp_path: Path
 ) -> None:
-    source = onnx_of("nafnet_w16")
+    source = written(tmp_path / "small.onnx")
     model, card = read_model(source)
     if own != "fp32":
         model, card = for_plan(model, card, own, source)

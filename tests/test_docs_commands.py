@@ -43,7 +43,7 @@ def demo_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small_weights(path: Path) -> None:
-    """A model in place of the committed one: of the same kind, and a fifth of its width, to be quick."""
+    """A model in place of the committed one: of the same kind, narrower and less deep, to be quick."""
     import torch
 
     from irsde_deploy import MeanRevertingSDE, ModelCard
@@ -51,10 +51,10 @@ def small_weights(path: Path) -> None:
     from irsde_deploy.networks.nafnet import ConditionalNAFNet
 
     torch.manual_seed(0)
-    network = ConditionalNAFNet(img_channel=3, width=4, enc_blk_nums=[1, 1], middle_blk_num=1, dec_blk_nums=[1, 1])
+    settings = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
+    network = ConditionalNAFNet(img_channel=3, **settings)  # type: ignore[arg-type]
     sde = MeanRevertingSDE(max_sigma=100, T=100, schedule="cosine", eps=0.1)
-    settings = {"width": 4, "enc_blk_nums": [1, 1], "middle_blk_num": 1, "dec_blk_nums": [1, 1]}
-    card = ModelCard("ConditionalNAFNet", settings, 3, 4, "zero", sde, task="derain", sampler="mean", steps=4)
+    card = ModelCard("ConditionalNAFNet", settings, 3, 2, "zero", sde, task="derain", sampler="mean", steps=4)
     save_checkpoint(path, network.state_dict(), card)
 
 
@@ -92,7 +92,7 @@ def reference_checkpoint(path: Path) -> None:
 
 def options_file(path: Path) -> None:
     path.parent.mkdir(parents=True)
-    path.write_text("sde: {max_sigma: 100, T: 100, schedule: cosine, eps: 0.1}\n")
+    path.write_text("sde: {max_sigma: 100, T: 20, schedule: cosine, eps: 0.1}\n")
 
 
 def pairs(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
@@ -15,6 +14,7 @@ import pytest
 
 av = pytest.importorskip("av")
 
+from commands import irsde  # noqa: E402
 from videos import (  # noqa: E402
     SD,
     VARIABLE,
@@ -38,7 +38,6 @@ from irsde_deploy.video.truncation import shortfall  # noqa: E402
 
 OPENS_FLV = 17
 """Version of PyAV."""
-PROGRAM = [sys.executable, "-m", "irsde_deploy"]
 
 
 def _remuxed(source: Path, target: Path, **options: str) -> Path:
@@ -60,8 +59,7 @@ def _cut(path: Path, share: float) -> Path:
 
 
 def _run(engine: Path, source: Path, target: Path, *more: object) -> subprocess.CompletedProcess[str]:
-    command = ["run", "--engine", engine, source, "-o", target, "--steps", 1, "--sampler", "mean", *more]
-    return subprocess.run([*PROGRAM, *map(str, command)], capture_output=True, text=True, timeout=120)
+    return irsde("run", "--engine", engine, source, "-o", target, "--steps", 1, "--sampler", "mean", *more)
 
 
 def _of_png(path: Path, damaged: int) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ import pytest
 av = pytest.importorskip("av")
 
 from click.testing import CliRunner  # noqa: E402
+from commands import PROGRAM, irsde  # noqa: E402
 from videos import (  # noqa: E402
     SD,
     VARIABLE,
@@ -43,8 +43,6 @@ from irsde_deploy.video.probing import probe  # noqa: E402
 from irsde_deploy.video.reading import read_frames  # noqa: E402
 from irsde_deploy.video.source import Losses, Span, TimedFrame  # noqa: E402
 from irsde_deploy.video.work_folder import WorkFolder  # noqa: E402
-
-PROGRAM = [sys.executable, "-m", "irsde_deploy"]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -102,8 +100,8 @@ def test_ctrl_c_leaves_a_playable_file_and_resume_finishes_it(unet_onnx: Path, t
     source = write_video(tmp_path / "in.mp4", planes_of(40, YUV420, SD, 32, 32))
     target = tmp_path / "out.mp4"
     command = ["run", "--engine", unet_onnx, source, "-o", target, "--steps", 12, "--segment", 0.12]
-    command = [*PROGRAM, *map(str, command)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    program = [*PROGRAM, *map(str, command)]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     second = tmp_path / ".out.mp4.irsde" / "000001.json"
     for _ in range(1200):
         if second.exists() or process.poll() is not None:
@@ -115,7 +113,7 @@ def test_ctrl_c_leaves_a_playable_file_and_resume_finishes_it(unet_onnx: Path, t
     assert "out.partial.mp4 holds the first" in stderr
     assert "interrupted" in stderr.splitlines()[-1]
     assert 6 <= len(read_planes(tmp_path / "out.partial.mp4")) < 40
-    result = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=240)
+    result = irsde(*command, "--resume")
     assert result.returncode == 0, result.stderr
     assert "frames are done already" in result.stdout
     assert [float(seconds) for seconds, _ in read_planes(target)] == [k / 25 for k in range(40)]

@@ -239,11 +239,12 @@ def test_upsampling_without_bias(tmp_path: Path) -> None:
 def test_graphs_of_other_types_are_left_alone_and_files_that_are_none_refused(
     tmp_path: Path, onnx_of: Callable[[str], Path]
 ) -> None:
+    from irsde_deploy.core.example import example_picture
     from irsde_deploy.graphs.onnx_file import read_model, write_model
     from irsde_deploy.precision.lowering import lower_model
 
     model, card = read_model(onnx_of("unet_nf8_depth4"))
-    lowered = lower_model(model, card, "fp16")
+    lowered = lower_model(model, card, "fp16", [example_picture(card, 1, 16, 16)])
     write_model(lowered.model, lowered.card, tmp_path / "half.onnx")
     assert for_cpu(tmp_path / "half.onnx", REWRITES["onnxruntime"]) == tmp_path / "half.onnx"
     (tmp_path / "text.onnx").write_bytes(b"hello")

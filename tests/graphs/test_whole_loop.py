@@ -21,6 +21,7 @@ from places import ASSETS, ROOT
 
 from irsde_deploy.__main__ import main
 from irsde_deploy.core.card import ModelCard
+from irsde_deploy.core.example import example_picture
 from irsde_deploy.core.noise import MAX_SEED, normal_field
 from irsde_deploy.core.samplers import SAMPLERS
 from irsde_deploy.core.sampling import Sampling
@@ -239,7 +240,7 @@ def test_tensorrt_rtx_builds_it(
 def test_lowered_graphs_loop_too(precision: str, score_of: Callable[[str], Path], tmp_path: Path) -> None:
     """Against the lowered graph's own loop, not FP32's: rounding to half precision happens at the same places."""
     model, card = read_model(score_of("nafnet_w16"))
-    lowered = lower_model(model, card, precision)
+    lowered = lower_model(model, card, precision, [example_picture(card, 1, 16, 16)])
     plan = plan_loop(lowered.card, Sampling(sampler="sde-2m", steps=4))
     export_whole_loop(lowered.model, lowered.card, plan, tmp_path / "a.onnx")
     metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}

@@ -187,7 +187,7 @@ def test_lowering_what_is_lowered_is_refused(onnx_of: Callable[[str], Path]) -> 
 
 def test_a_lowered_file_runs_and_says_what_it_is(onnx_of: Callable[[str], Path], tmp_path: Path) -> None:
     model, card = read_model(onnx_of("nafnet_w16"))
-    lowered = lower_model(model, card, "mixed")
+    lowered = lower_model(model, card, "mixed", [example_picture(card, 1, 16, 16)])
     path = tmp_path / "mixed.onnx"
     write_model(lowered.model, lowered.card, path)
     again, again_card = read_model(path)

@@ -21,6 +21,7 @@ from places import ASSETS
 from small_quantisable import CHANNELS, small_quantisable
 
 from irsde_deploy.__main__ import main
+from irsde_deploy.core.example import example_picture
 from irsde_deploy.errors import EngineError, InvalidValueError
 from irsde_deploy.graphs.onnx_file import read_model, write_model
 from irsde_deploy.precision.lowering import for_plan, lower_model
@@ -77,7 +78,7 @@ def test_every_network_builds(
     source, plan = onnx_of(name), tmp_path / "a.plan"
     model, card = read_model(source)
     if precision != "fp32":
-        lowered = lower_model(model, card, precision)
+        lowered = lower_model(model, card, precision, [example_picture(card, 1, 16, 16)])
         model, card = lowered.model, lowered.card
     built = build_plan(model, card, source, plan, options(profiles))
     read = read_plan_card(plan)

@@ -12,6 +12,7 @@ from pathlib import Path
 import contributed
 import pytest
 from contributed import Example
+from made_once import CACHE
 from mutants.trying import Copy
 from places import ROOT
 
@@ -69,6 +70,7 @@ def run(command: str, folder: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "IRSDE_TEST_CACHE": str(CACHE),  # whose entries are by content: what an example changes, it makes anew
     }
     done = subprocess.run(
         ["bash", "-eo", "pipefail", "-c", command],

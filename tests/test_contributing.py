@@ -22,6 +22,7 @@ EXAMPLES = list(contributed.examples())
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory, small_onnx: Path) -> Path:
     """A copy of the repository, with a small network in the place of what `make demo` has exported."""
+    pytest.importorskip("torch", reason="PyTorch, which the examples' tests need, is not installed")
     root = Copy(ROOT, tmp_path_factory.mktemp("contributing")).root
     (root / "demo").mkdir()
     shutil.copy(small_onnx, root / "demo" / "derain.onnx")

@@ -52,6 +52,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """The folder that the commands ran in, and of each: arguments, exit code, sockets, paths that it wrote."""
     folder = tmp_path_factory.mktemp("watched")
     (folder / "photos").mkdir()
+    pytest.importorskip("torch", reason="PyTorch, which some of the commands need, is not installed")
     write_photographs(folder / "photos", 4)
     write_small_network(folder / "small.onnx")
     write_video(folder / "clip.mp4", planes_of(2, YUV420, SD, 16, 32))

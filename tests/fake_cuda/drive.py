@@ -165,8 +165,9 @@ def check_kernels(driver: Driver) -> None:
 def check_events(driver: Driver) -> None:
     stream = driver.new_stream()
     memory = driver.malloc(1 << 20)
+    zeros = np.zeros(1 << 20, np.uint8)  # which must be there until the stream gets to it
     start = driver.event(stream)
-    driver.upload(memory, np.zeros(1 << 20, np.uint8), stream)
+    driver.upload(memory, zeros, stream)
     end = driver.event(stream)
     assert 0 <= driver.elapsed(start, end) < 1000
 

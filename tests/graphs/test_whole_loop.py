@@ -19,7 +19,6 @@ import pytest
 from onnx import TensorProto, helper
 from places import ASSETS, ROOT
 
-from irsde_deploy.__main__ import main
 from irsde_deploy.core.card import ModelCard
 from irsde_deploy.core.example import example_picture
 from irsde_deploy.core.noise import MAX_SEED, normal_field
@@ -415,25 +414,18 @@ def test_weights_that_diverge_are_not_kept(onnx_of: Callable[[str], Path], tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["irsde-deploy", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code in (0, None)
-
-
-def test_a_checkpoint_becomes_a_whole_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd, fails_with) -> None:
+def test_a_checkpoint_becomes_a_whole_loop(
+    succeeds: Callable[..., tuple[str, str]], tmp_path: Path, fails_with: Callable[..., None]
+) -> None:
     """With the recipe's quality, then inspected, then refused where a score network is wanted."""
     checkpoint = ASSETS / "derain_nafnet_w16.safetensors"
     path = tmp_path / "derain.loop.onnx"
-    run(monkeypatch, "export", checkpoint, "--whole-loop", "--quality", "balanced", "-o", path)
-    printed = capfd.readouterr().out
+    printed, _ = succeeds("export", checkpoint, "--whole-loop", "--quality", "balanced", "-o", path)
     assert (
         "whole loop: mean, 10 steps; inputs lq (batch, 3, height, width), noise (1, batch, 3, height, width)" in printed
     )
     assert "compared with the loop in NumPy" in printed
-    run(monkeypatch, "inspect", path)
-    printed = capfd.readouterr().out
+    printed, _ = succeeds("inspect", path)
     assert "kind: whole loop as an ONNX graph" in printed
     assert "sampler: mean\n  steps: 10" in printed
     picture = ASSETS / "rain.png"

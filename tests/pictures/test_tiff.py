@@ -420,10 +420,12 @@ def test_of_several_pages_the_first_is_read_with_a_note(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "count"), [(0, 2), (1, 1), (2, 2), (4, 1)])
 def test_a_thumbnail_or_mask_is_no_page(tmp_path: Path, kind: int, count: int) -> None:
-    with AppendingTiffWriter(str(tmp_path / "p.tif"), True) as file:
+    written = io.BytesIO()  # Pillow's writer is closed twice, and the second time its own file would be gone
+    with AppendingTiffWriter(written, True) as pages:
         for number, of_kind in enumerate((0, kind)):
-            Image.new("RGB", (9, 8), (number, 0, 0)).save(file, "TIFF", tiffinfo={254: of_kind})
-            file.newFrame()
+            Image.new("RGB", (9, 8), (number, 0, 0)).save(pages, "TIFF", tiffinfo={254: of_kind})
+            pages.newFrame()
+    (tmp_path / "p.tif").write_bytes(written.getvalue())
     expected = () if count == 1 else (f"holds {count} pages: the first is restored alone",)
     assert read_picture(tmp_path / "p.tif").notes == expected
 

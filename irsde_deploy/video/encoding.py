@@ -26,6 +26,8 @@ _WITH_PRESETS = ("libx264", "libx264rgb", "libx265")
 
 _PACKED_RGB = ("rgb24", "bgr24", "bgr0")
 _QUIET = {"libx265": {"x265-params": "log-level=error"}}
+_X265_WIDTH = 64
+"""The side of x265's largest block: its lookahead goes past the end of narrower frames, and the process is aborted."""
 _USUAL_CODEC = "libx264"
 _CODECS_OF = {".webm": "libvpx-vp9"}
 """Suffix of an output -> the encoder for it, where it is not the usual one."""
@@ -89,6 +91,7 @@ def choose_encoding(
     codec = codec or _CODECS_OF.get(target.suffix.lower(), _USUAL_CODEC)
     encoder = _encoder(codec)
     _require_fitting(muxer, target, codec)
+    _require_wide(codec, source)
     if codec in _WITH_PRESETS and preset not in (None, *_PRESETS):
         raise InvalidValueError(f"`preset`: {codec} has {', '.join(_PRESETS)}, not {preset}")
     chosen, layout = _pixel_format(source, encoder, codec, pixel_format)
@@ -173,6 +176,16 @@ def _require_fitting(muxer: str, target: Path, codec: str) -> None:
             container.add_stream(codec)
         except ValueError:
             raise InvalidValueError(f"`codec`: {target.suffix} files cannot hold {codec}: choose another") from None
+
+
+def _require_wide(codec: str, source: VideoSource) -> None:
+    """Raise InvalidValueError for frames with which x265 writes into memory that is not its own: tried."""
+    width = source.shown_size[1]
+    if codec == "libx265" and width < _X265_WIDTH:
+        raise InvalidValueError(
+            f"`codec`: libx265 is not safe with frames that are narrower than {_X265_WIDTH} pixels, and those of "
+            f"{source.path} are {width} wide: choose another"
+        )
 
 
 def _options(codec: str, crf: float | None, preset: str | None) -> tuple[tuple[str, str], ...]:

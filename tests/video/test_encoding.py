@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ av = pytest.importorskip("av")
 
 from videos import SD, YUV420, planes_of, restore, write_video  # noqa: E402
 
+from irsde_deploy.errors import InvalidValueError  # noqa: E402
 from irsde_deploy.video.colour import Layout  # noqa: E402
 from irsde_deploy.video.encoding import choose_encoding  # noqa: E402
 from irsde_deploy.video.pieces import PieceEncoder  # noqa: E402
@@ -64,6 +66,19 @@ def test_mp4_can_be_played_while_it_comes_and_hevc_in_it_by_apples_players(sourc
         assert content.index(b"moov") < content.index(b"mdat")
         with av.open(str(target)) as result:
             assert result.streams.video[0].codec_context.codec_tag == tag
+
+
+def test_frames_too_narrow_for_x265_are_refused(tmp_path: Path) -> None:
+    """It aborts the process with them, most times."""
+    narrow, wide = (
+        probe(write_video(tmp_path / f"{width}.mp4", planes_of(1, YUV420, SD, 96, width))) for width in (62, 64)
+    )
+    with pytest.raises(InvalidValueError, match=r"narrower than 64 pixels, .*62\.mp4 are 62 wide"):
+        choose_encoding(narrow, tmp_path / "o.mp4", "libx265")
+    assert choose_encoding(narrow, tmp_path / "o.mp4").codec == "libx264"
+    assert choose_encoding(wide, tmp_path / "o.mp4", "libx265").codec == "libx265"
+    sideways = replace(wide, turn=(0, 1, -1, 0))
+    assert choose_encoding(sideways, tmp_path / "o.mp4", "libx265").codec == "libx265", "96 wide"
 
 
 @pytest.mark.parametrize("frames", [1, 2, 4])

@@ -12,6 +12,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
+unexport PYTHONDONTWRITEBYTECODE  # images for containers set it; without bytecode each process compiles everything
 
 .PHONY: demo test test-all test-oldest test-newest test-wheel mutants fuzz kill docs clean
 

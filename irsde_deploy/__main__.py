@@ -24,6 +24,7 @@ from .errors import (
     system_words,
 )
 from .system.memory import address_limit
+from .system.temporaries import delete_unfinished
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -62,6 +63,7 @@ def main() -> NoReturn:
         if isinstance(error, OSError):
             _drop_stdout()
         if code == EXIT_INTERRUPTED:
+            delete_unfinished()
             _leave_at_once(code)
         sys.exit(code)
     sys.exit(0)

@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import click
@@ -17,6 +20,8 @@ from commands import PROGRAM
 from irsde_deploy import __main__ as program
 from irsde_deploy import errors
 from irsde_deploy.cli import cli
+from irsde_deploy.errors import OutputFileError
+from irsde_deploy.system.files import write_atomically, write_folder_atomically
 
 KINDS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -66,6 +71,38 @@ def test_what_a_library_makes_of_an_interrupt_is_one(
     assert stop.value.code == 130
     assert capfd.readouterr().err == "irsde-deploy: interrupted; finished files stay, none is half-written\n"
     assert seen == {signal.SIG_IGN}, "an impatient user's second Ctrl-C does not spoil the end"
+
+
+@pytest.mark.usefixtures("handlers")
+def test_what_other_threads_are_writing_when_an_interrupt_comes_is_deleted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun, interrupted = threading.Barrier(3), threading.Event()
+
+    def write(write_beside: Callable[[Path], AbstractContextManager[Path]], name: str) -> None:
+        with suppress(OutputFileError), write_beside(tmp_path / name) as temporary:
+            assert temporary.exists()
+            begun.wait(60)
+            interrupted.wait(60)
+
+    def command(**_: object) -> None:
+        begun.wait(60)
+        raise KeyboardInterrupt
+
+    def leave(code: int) -> None:
+        left.extend(tmp_path.iterdir())
+        raise SystemExit(code)
+
+    left: list[Path] = []
+    monkeypatch.setattr(cli, "main", command)
+    monkeypatch.setattr(program, "_leave_at_once", leave)
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(write, write_atomically, "a.png")
+        threads.submit(write, write_folder_atomically, "pack")
+        with pytest.raises(SystemExit):
+            program.main()
+        interrupted.set()
+    assert left == []
 
 
 @pytest.mark.parametrize(

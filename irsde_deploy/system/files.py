@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DiskFullError, InputFileError, InvalidValueError, IrsdeError, OutputFileError, is_disk_full
-from .temporaries import clear_leftovers_once, repair, temporary_beside
+from .temporaries import clear_leftovers_once, repair, temporary_beside, unfinished
 
 _AT_CWD, _EXCHANGE = -100, 2
 """What <fcntl.h> calls AT_FDCWD, and <stdio.h> RENAME_EXCHANGE."""
@@ -32,15 +32,12 @@ def write_atomically(path: Path) -> Iterator[Path]:
     temporary = temporary_beside(path)  # for a rename is atomic within one file system
     require_writable(path)
     clear_leftovers_once(path.parent)
-    with _errors_naming(path):
+    with unfinished(temporary), _errors_naming(path):
         # O_EXCL: nobody may have put a link there. The mode is cut down by the umask, which mkstemp would ignore.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        with _errors_naming(path), told_of(path, temporary):
+        with told_of(path, temporary):
             yield temporary
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -70,18 +67,14 @@ def write_folder_atomically(path: Path, replaced: bool = False) -> Iterator[Path
     clear_leftovers_once(path.parent)
     _require_place(path, replaced)
     temporary = temporary_beside(path)
-    with _errors_naming(path):
+    with unfinished(temporary), _errors_naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-    try:
-        with _errors_naming(path):
-            yield temporary
-            if replaced and path.exists():
-                _replace_folder(temporary, path)
-            else:
-                temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield temporary
+        if replaced and path.exists():
+            _replace_folder(temporary, path)
+        else:
+            temporary.rename(path)
 
 
 def _replace_folder(new: Path, path: Path) -> None:

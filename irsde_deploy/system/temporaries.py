@@ -15,7 +15,8 @@ import re
 import secrets
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 UNKNOWN_PLACE = "00000000"
@@ -24,6 +25,7 @@ ABANDONED = 24 * 3600
 """Seconds after which a temporary that nobody has touched counts as left, where its process cannot be looked up: it
 comes from another machine, from another container, or from before the machine was started again."""
 
+_unfinished: set[Path] = set()
 _NAME = re.compile(
     r"\.(?P<name>.{1,40})\.(?P<place>[0-9a-f]{8})-(?P<pid>\d{1,10})-(?P<start>\d{1,20})"
     r"\.(?P<digest>[0-9a-f]{8})[0-9a-f]{6}\.(?P<kind>part|old)",
@@ -36,6 +38,23 @@ def temporary_beside(path: Path, kind: str = "part") -> Path:
     # Short enough for any file system: 40 characters have at most 160 bytes.
     mine = f"{_this_place()}-{os.getpid()}-{_start_of(os.getpid()) or 0}"
     return path.with_name(f".{path.name[:40]}.{mine}.{_digest(path)}{secrets.token_hex(3)}.{kind}")
+
+
+@contextmanager
+def unfinished(temporary: Path) -> Iterator[None]:
+    """Around all that makes and fills a temporary, which is deleted at the end, unless it has been renamed."""
+    _unfinished.add(temporary)
+    try:
+        yield
+    finally:
+        _delete(temporary)
+        _unfinished.discard(temporary)
+
+
+def delete_unfinished() -> None:
+    """Delete what this process is writing; for one that ends at once, whatever its other threads are doing."""
+    for temporary in tuple(_unfinished):
+        _delete(temporary)
 
 
 def clear_leftovers(folder: Path) -> None:

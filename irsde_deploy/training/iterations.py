@@ -121,8 +121,7 @@ def _read(loader: DataLoader[Batch]) -> Iterator[Batch]:
         yield from iterator
     except InputFileError as error:
         # PyTorch makes the process's traceback the message, which ends in "module.InputFileError: what it said".
-        said = str(error).strip().splitlines()[-1]
-        raise InputFileError(said.removeprefix(_WORKER_PREFIX)) from None
+        raise InputFileError(str(error).rpartition(_WORKER_PREFIX)[2].strip()) from None
     finally:
         shut_down = getattr(iterator, "_shutdown_workers", None)
         if shut_down is not None:  # at once: a traceback may keep the iterator, and with it its processes, alive

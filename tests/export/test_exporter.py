@@ -12,7 +12,7 @@ from golden import load_case
 from places import ROOT
 
 from irsde_deploy.core.card import ModelCard
-from irsde_deploy.core.comparison import DIVERGENCE
+from irsde_deploy.core.comparison import DIVERGENCE, format_heading
 from irsde_deploy.errors import InputFileError, InvalidValueError, OutputFileError
 from irsde_deploy.export.description import flags
 from irsde_deploy.export.export_settings import ExportSettings, PlanOrder
@@ -47,6 +47,7 @@ def test_one_call_writes_what_the_command_writes(
     assert "schedule = cosine (from `recipe` derain)" in lines
     assert "schedule = cosine (from --recipe derain)" in printed.splitlines()
     assert "comparing with PyTorch ..." in printed.splitlines()
+    assert format_heading() in printed
     expected = "\n".join(lines).replace("`recipe`", "--recipe").replace("again.onnx", "command.onnx")
     assert printed.strip() == expected
 

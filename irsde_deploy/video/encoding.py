@@ -90,6 +90,7 @@ def choose_encoding(
     muxer = require_container(target)
     codec = codec or _CODECS_OF.get(target.suffix.lower(), _USUAL_CODEC)
     encoder = _encoder(codec)
+    codec = encoder.name  # the encoder behind the name of a format: libx265 for hevc
     _require_fitting(muxer, target, codec)
     _require_wide(codec, source)
     if codec in _WITH_PRESETS and preset not in (None, *_PRESETS):

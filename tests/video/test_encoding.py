@@ -33,6 +33,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> VideoSource:
         ("o.webm", None, "libvpx-vp9", "24"),
         ("o.WEBM", None, "libvpx-vp9", "24"),
         ("o.mkv", "libsvtav1", "libsvtav1", "24"),
+        ("o.mp4", "hevc", "libx265", "20"),
+        ("o.mp4", "h264", "libx264", "18"),
     ],
 )
 def test_the_usual_encoder_and_quality(
@@ -73,8 +75,9 @@ def test_frames_too_narrow_for_x265_are_refused(tmp_path: Path) -> None:
     narrow, wide = (
         probe(write_video(tmp_path / f"{width}.mp4", planes_of(1, YUV420, SD, 96, width))) for width in (62, 64)
     )
-    with pytest.raises(InvalidValueError, match=r"narrower than 64 pixels, .*62\.mp4 are 62 wide"):
-        choose_encoding(narrow, tmp_path / "o.mp4", "libx265")
+    for codec in ("libx265", "hevc"):
+        with pytest.raises(InvalidValueError, match=r"libx265 .* narrower than 64 pixels, .*62\.mp4 are 62 wide"):
+            choose_encoding(narrow, tmp_path / "o.mp4", codec)
     assert choose_encoding(narrow, tmp_path / "o.mp4").codec == "libx264"
     assert choose_encoding(wide, tmp_path / "o.mp4", "libx265").codec == "libx265"
     sideways = replace(wide, turn=(0, 1, -1, 0))

@@ -96,7 +96,8 @@ def _require_addresses() -> None:
 def _leave_at_once(code: int) -> NoReturn:
     """Exit without taking libraries apart whose threads an interrupt has left at work: that can crash.
 
-    What is to be deleted or completed is in `finally` blocks, which have run by now; only what is buffered is not out.
+    What this thread is to delete or complete is in `finally` blocks, which have run by now, and what others are writing
+    has been deleted (`delete_unfinished`); only what is buffered is not out.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):

@@ -62,6 +62,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
     unset = ("ORT_DISABLE_TELEMETRY", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "CI")
     environment = {name: value for name, value in kept.items() if name not in unset}
+    environment["PYTHONDONTWRITEBYTECODE"] = (
+        "1"  # the interpreter's own doing, the first time that a module is imported
+    )
     environment |= {"HOME": str(folder / "home"), "IRSDE_CACHE": str(folder / "cache"), "TMPDIR": str(folder / "tmp")}
     command = [sys.executable, TESTS / "watched.py", "commands.json"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)

@@ -1,7 +1,7 @@
 """A copy of the repository in which one fault after another is written, tried and taken back.
 
-Each try is a process forked from one that has imported the libraries, but nothing of ours: PyTorch, OpenVINO and the
-others take longer to import than most faults take to be noticed.
+Each try is a process forked from one that has imported the libraries, but nothing of ours: PyTorch and the others take
+longer to import than most faults take to be noticed.
 """
 
 from __future__ import annotations
